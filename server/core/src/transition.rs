@@ -1,0 +1,395 @@
+//! Every change of an entry, as a pure function.
+//!
+//! Each function takes the entry as it is now and answers with a [`Decision`]: an answer that changes nothing, or the
+//! entry to swap in and the answer that holds once the swap is applied. When the store refuses a swap it returns the
+//! entry as it is; the same function is asked again, and its answer settles what happened, including "my own earlier
+//! attempt was applied". Outcomes are judged in the order in which the enums list them.
+
+use crate::{
+    entry::{Backoff, Entry, Lease, MAX_REASON_BYTES, Released},
+    freshness::{self, Freshness, Log, Staleness},
+    identity::{EntryId, Generation, LeaseToken, Owner, PagePath, Version},
+    invalidation::Verdict,
+    page::{Page, Pointer},
+    time::Timestamp,
+};
+use std::time::Duration;
+
+/// The settings that transitions depend on. Every coordinator of a fleet should have the same.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// A lease counts as expired only so long after its time, so that skewed clocks seldom cost a second render.
+    pub expiry_tolerance: Duration,
+    /// The longest that one lease can be held by renewing it, from its grant.
+    pub max_hold: Duration,
+    /// For how long a page that is not regenerated is remembered.
+    pub retention: Duration,
+    /// The pause after the first failed render; it doubles with each further one.
+    pub backoff_base: Duration,
+    /// The longest pause after a failed render.
+    pub backoff_max: Duration,
+}
+
+/// What a transition is judged by, besides the entry and the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Whose entry it is.
+    pub id: &'a EntryId,
+    /// What is known of invalidations.
+    pub log: Log<'a>,
+    /// The time, read when the request arrived.
+    pub now: Timestamp,
+    /// The settings.
+    pub rules: &'a Rules,
+    /// The version of the entry that a swap would put in place: random, never used before.
+    pub version: Version,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision<T> {
+    /// Nothing; this is the answer.
+    Answer(T),
+    /// Swap this in; once it is applied, this is the answer.
+    Swap(Box<Entry>, T),
+}
+
+/// Asks for the lease.
+#[derive(Clone, Debug)]
+pub struct Acquire {
+    /// The caller's request id: new for every attempt to render, the same for every repetition of the call.
+    pub token: LeaseToken,
+    /// Who asks, for people.
+    pub owner: Owner,
+    /// How long the lease is to last.
+    pub ttl: Duration,
+    /// The page's path, where the caller knows it: a prefix that is invalidated in mid-render then overtakes the lease
+    /// also before the first commit has named the path.
+    pub path: Option<PagePath>,
+    /// Set for a waiter: the newest generation it knows. A newer one is what it waited for.
+    pub after: Option<Generation>,
+}
+
+/// Outcomes of [`acquire`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The lease has this token already, even if expired or overtaken: an earlier attempt of the same call was granted.
+    AlreadyYours(Lease),
+    /// A lease with this token was committed or released before: a late duplicate, of which nobody would hear.
+    Ended,
+    /// Nothing to do: the page is fresh, or it is the newer generation that a waiter waited for.
+    Ready(Freshness),
+    /// Somebody else renders.
+    Held {
+        /// From when on it counts as expired here.
+        until: Timestamp,
+    },
+    /// The last render failed.
+    BackingOff {
+        /// From when on a lease is granted again.
+        until: Timestamp,
+    },
+    /// Render it.
+    Granted(Lease),
+}
+
+/// Asks for the right to render the next generation.
+pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -> Decision<Acquired> {
+    let Context { id, log, now, rules, version } = context;
+    let lease = entry.and_then(|entry| entry.lease.as_ref());
+    let pointer = entry.and_then(|entry| entry.pointer.as_ref());
+    if let Some(lease) = lease.filter(|lease| lease.token == request.token) {
+        return Decision::Answer(Acquired::AlreadyYours(lease.clone()));
+    }
+    let released = entry.and_then(|entry| entry.released.as_ref());
+    if released.is_some_and(|released| released.token == request.token)
+        || pointer.is_some_and(|pointer| pointer.token == request.token)
+    {
+        return Decision::Answer(Acquired::Ended);
+    }
+    let freshness = freshness::judge(id, pointer, log, now, rules.retention);
+    if freshness == Freshness::Fresh || is_awaited(pointer, freshness, request.after) {
+        return Decision::Answer(Acquired::Ready(freshness));
+    }
+    if let Some(lease) = lease {
+        let until = expired_from(lease, rules);
+        if now < until && !is_overtaken(lease, pointer, request.path.as_ref(), context) {
+            return Decision::Answer(Acquired::Held { until });
+        }
+    }
+    if let Some(backoff) = entry.and_then(|entry| entry.backoff.as_ref())
+        && now < backoff.not_before
+    {
+        return Decision::Answer(Acquired::BackingOff { until: backoff.not_before });
+    }
+    let generation = match entry {
+        Some(entry) => Generation(entry.generation.0 + 1),
+        // Unix seconds: an entry that the store forgot starts above every generation it ever had.
+        None => Generation(now.as_secs().max(1)),
+    };
+    let hold_until = now.plus(rules.max_hold);
+    let lease = Lease {
+        generation,
+        token: request.token,
+        owner: request.owner.clone(),
+        granted_at: now,
+        expires_at: now.plus(request.ttl).min(hold_until),
+        hold_until,
+        seen: log.view.position(),
+    };
+    let next = Entry {
+        version,
+        generation,
+        pointer: pointer.cloned(),
+        lease: Some(lease.clone()),
+        released: released.copied(),
+        backoff: entry.and_then(|entry| entry.backoff.clone()),
+    };
+    Decision::Swap(Box::new(next), Acquired::Granted(lease))
+}
+
+/// Asks for more time. Outcomes of [`renew`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The lease is still this attempt's, now until then.
+    Renewed(Lease),
+    /// It is another's, was ended, or was held for as long as one may be.
+    Lost,
+}
+
+/// Moves the expiry of a lease, never beyond its `hold_until`, never to an earlier time, and never its `seen`.
+pub fn renew(
+    entry: Option<&Entry>,
+    token: LeaseToken,
+    generation: Generation,
+    ttl: Duration,
+    context: Context<'_>,
+) -> Decision<Renewed> {
+    let Some((entry, lease)) = held_by(entry, token, generation) else {
+        return Decision::Answer(Renewed::Lost);
+    };
+    if context.now >= lease.hold_until {
+        return Decision::Answer(Renewed::Lost);
+    }
+    let expires_at = context.now.plus(ttl).min(lease.hold_until);
+    if expires_at <= lease.expires_at {
+        return Decision::Answer(Renewed::Renewed(lease.clone()));
+    }
+    let lease = Lease { expires_at, ..lease.clone() };
+    let next = Entry { version: context.version, lease: Some(lease.clone()), ..entry.clone() };
+    Decision::Swap(Box::new(next), Renewed::Renewed(lease))
+}
+
+/// Why a lease is given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It is not needed, and nothing is wrong.
+    Unused,
+    /// The render failed: nobody is granted the lease for a while.
+    Failed {
+        /// Why, for people. Cut at [`MAX_REASON_BYTES`].
+        reason: String,
+    },
+    /// The caller went away before it heard of its grant. Its retry may still come, and is granted a lease again.
+    Unheard,
+}
+
+/// Outcomes of [`release`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReleaseOutcome {
+    /// It is free, by this call or an earlier attempt of it.
+    Released,
+    /// It is not this attempt's; nothing changed.
+    NotHeld,
+}
+
+/// Ends a lease without a commit. The pointer stays.
+pub fn release(
+    entry: Option<&Entry>,
+    token: LeaseToken,
+    generation: Generation,
+    outcome: &Release,
+    context: Context<'_>,
+) -> Decision<ReleaseOutcome> {
+    let released = Released { generation, token };
+    if entry.is_some_and(|entry| entry.released == Some(released)) {
+        return Decision::Answer(ReleaseOutcome::Released);
+    }
+    let Some((entry, _)) = held_by(entry, token, generation) else {
+        return Decision::Answer(ReleaseOutcome::NotHeld);
+    };
+    let mut next = Entry { version: context.version, lease: None, ..entry.clone() };
+    match outcome {
+        Release::Unused => next.released = Some(released),
+        Release::Failed { reason } => {
+            next.released = Some(released);
+            next.backoff = Some(backoff_after(entry.backoff.as_ref(), reason, context));
+        }
+        Release::Unheard => {}
+    }
+    Decision::Swap(Box::new(next), ReleaseOutcome::Released)
+}
+
+/// Outcomes of [`commit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The page is current: by this call or an earlier attempt of it.
+    Committed,
+    /// It is current, but an invalidation overtook its render: servable as stale only, or not at all if purged.
+    CommittedStale(Verdict),
+    /// The page of a newer generation is current. Whether this one ever was is not known, and no longer matters.
+    Superseded {
+        /// The generation that is current.
+        current: Generation,
+    },
+    /// Nothing of this commit was ever applied, nor will be.
+    Fenced {
+        /// The generation of the latest grant; `None` where there is no entry.
+        latest: Option<Generation>,
+    },
+}
+
+/// How an attempt to render stands with an entry, before its page is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing<'a> {
+    /// It may commit, under this lease.
+    Holder(&'a Entry, &'a Lease),
+    /// Whatever its page is, this is the answer.
+    Settled(Committed),
+}
+
+/// Judges an attempt by its token **and** its generation: a late duplicate of the acquire can be granted once more under
+/// the same token, with a newer `seen`; without the generation, the old render would be committed under it as fresh.
+pub fn standing<'a>(
+    entry: Option<&'a Entry>,
+    token: LeaseToken,
+    generation: Generation,
+    context: Context<'_>,
+) -> Standing<'a> {
+    let Some(entry) = entry else { return Standing::Settled(Committed::Fenced { latest: None }) };
+    if let Some(pointer) = &entry.pointer {
+        if pointer.token == token && pointer.generation == generation {
+            return Standing::Settled(committed(pointer, context));
+        }
+        if pointer.generation > generation {
+            return Standing::Settled(Committed::Superseded { current: pointer.generation });
+        }
+    }
+    match entry.lease.as_ref().filter(|lease| lease.is(token, generation)) {
+        Some(lease) => Standing::Holder(entry, lease),
+        None => Standing::Settled(Committed::Fenced { latest: Some(entry.generation) }),
+    }
+}
+
+/// Moves the pointer. No expiry is checked: late but not overtaken is safe, and saves a render.
+pub fn commit(
+    entry: Option<&Entry>,
+    token: LeaseToken,
+    generation: Generation,
+    page: &Page,
+    context: Context<'_>,
+) -> Decision<Committed> {
+    let (entry, lease) = match standing(entry, token, generation, context) {
+        Standing::Holder(entry, lease) => (entry, lease),
+        Standing::Settled(answer) => return Decision::Answer(answer),
+    };
+    let pointer = Pointer {
+        generation,
+        token,
+        html: page.html.clone(),
+        sidecar: page.sidecar.clone(),
+        meta: page.meta.clone(),
+        generated_at: lease.granted_at,
+        seen: lease.seen,
+        gone: false,
+    };
+    let answer = committed(&pointer, context);
+    let next = Entry {
+        version: context.version,
+        generation: entry.generation,
+        pointer: Some(pointer),
+        lease: None,
+        released: None,
+        backoff: None,
+    };
+    Decision::Swap(Box::new(next), answer)
+}
+
+/// Outcomes of [`mark_gone`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Healed {
+    /// The page of this generation counts as missing from now on.
+    Gone,
+    /// Another one is current.
+    Superseded,
+}
+
+/// Notes that the object of a page was found missing, so that it is rendered again. Generation and token stay.
+pub fn mark_gone(entry: Option<&Entry>, generation: Generation, context: Context<'_>) -> Decision<Healed> {
+    let current = entry.and_then(|entry| entry.pointer.as_ref().map(|pointer| (entry, pointer)));
+    let Some((entry, pointer)) = current.filter(|(_, pointer)| pointer.generation == generation) else {
+        return Decision::Answer(Healed::Superseded);
+    };
+    if pointer.gone {
+        return Decision::Answer(Healed::Gone);
+    }
+    let pointer = Pointer { gone: true, ..pointer.clone() };
+    let next = Entry { version: context.version, pointer: Some(pointer), ..entry.clone() };
+    Decision::Swap(Box::new(next), Healed::Gone)
+}
+
+/// From when on a lease counts as expired.
+pub fn expired_from(lease: &Lease, rules: &Rules) -> Timestamp {
+    lease.expires_at.plus(rules.expiry_tolerance)
+}
+
+/// Whether something that the holder is rendering was invalidated after its grant: the page it commits will be stale, so
+/// the next one need not wait for it.
+pub fn is_overtaken(
+    lease: &Lease,
+    pointer: Option<&Pointer>,
+    path: Option<&PagePath>,
+    context: Context<'_>,
+) -> bool {
+    let tags = pointer.map_or(&[][..], |pointer| &pointer.meta.tags);
+    let known_path = pointer.and_then(|pointer| pointer.meta.path.as_ref());
+    let marks = context.log.view.marks_for(context.id, tags, known_path.into_iter().chain(path));
+    marks.verdict(lease.seen) != Verdict::Valid
+}
+
+/// A waiter is served what was generated while it waited, even if that is expired again by now, unless it was
+/// invalidated: then only a newer render may do.
+fn is_awaited(pointer: Option<&Pointer>, freshness: Freshness, after: Option<Generation>) -> bool {
+    let servable = matches!(freshness, Freshness::Stale(Staleness::Expired | Staleness::Unverified));
+    servable
+        && match (pointer, after) {
+            (Some(pointer), Some(after)) => pointer.generation > after,
+            _ => false,
+        }
+}
+
+fn held_by(entry: Option<&Entry>, token: LeaseToken, generation: Generation) -> Option<(&Entry, &Lease)> {
+    let entry = entry?;
+    let lease = entry.lease.as_ref().filter(|lease| lease.is(token, generation))?;
+    Some((entry, lease))
+}
+
+fn committed(pointer: &Pointer, context: Context<'_>) -> Committed {
+    match freshness::marks(context.id, pointer, context.log.view).verdict(pointer.seen) {
+        Verdict::Valid => Committed::Committed,
+        stale => Committed::CommittedStale(stale),
+    }
+}
+
+fn backoff_after(before: Option<&Backoff>, reason: &str, context: Context<'_>) -> Backoff {
+    let failures = before.map_or(0, |backoff| backoff.failures).saturating_add(1);
+    let doublings = 1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX);
+    let pause = context.rules.backoff_base.saturating_mul(doublings).min(context.rules.backoff_max);
+    let end = reason.floor_char_boundary(MAX_REASON_BYTES);
+    Backoff {
+        failures,
+        not_before: context.now.plus(pause),
+        failed_at: context.now,
+        reason: reason[..end].to_owned(),
+    }
+}

@@ -1,0 +1,528 @@
+//! The folded log against a naive model: a list of events that is scanned from end to end.
+
+use leasehold_core::{
+    identity::{DeploymentId, EntryId, EntryKey, PagePath, RequestId, Seq, Tag, TenantId},
+    invalidation::{Depth, Invalidation, LogEvent, LogView, Mark, Marks, Scope, Verdict, concerns},
+    time::Timestamp,
+};
+use proptest::{collection::vec, prelude::*, sample::select, sample::subsequence};
+use std::time::Duration;
+
+fn tenant(text: &str) -> TenantId {
+    TenantId::parse(text).unwrap()
+}
+
+fn deployment(text: &str) -> DeploymentId {
+    DeploymentId::parse(text).unwrap()
+}
+
+fn key(text: &str) -> EntryKey {
+    EntryKey::parse(text).unwrap()
+}
+
+fn tag(text: &str) -> Tag {
+    Tag::parse(text).unwrap()
+}
+
+fn path(text: &str) -> PagePath {
+    PagePath::parse(text).unwrap()
+}
+
+fn entry(of: &str, release: Option<&str>, name: &str) -> EntryId {
+    EntryId { tenant: tenant(of), deployment: release.map(deployment), key: key(name) }
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+/// An event at second `seq`, to be forgotten at second `seq + 100`.
+fn event(seq: u64, scope: Scope, depth: Depth) -> LogEvent {
+    LogEvent {
+        seq: Seq(seq),
+        id: RequestId(u128::from(seq)),
+        at: at(seq * 1000),
+        forget_after: at((seq + 100) * 1000),
+        invalidations: vec![Invalidation {
+            id: RequestId(1000 + u128::from(seq)),
+            scopes: vec![scope],
+            depth,
+        }],
+    }
+}
+
+fn soft(seq: u64) -> LogEvent {
+    event(seq, Scope::Tag(tenant("a"), tag("t")), Depth::Soft)
+}
+
+fn seqs(events: Option<impl Iterator<Item = impl std::borrow::Borrow<LogEvent>>>) -> Option<Vec<u64>> {
+    events.map(|events| events.map(|event| event.borrow().seq.0).collect())
+}
+
+/// All that a view holds, apart from how large the numbers are: two empty views have the same, wherever they stand.
+fn shape(view: &LogView) -> String {
+    format!("{view:?}").replace(|c: char| c.is_ascii_digit(), "")
+}
+
+// --- the model ---
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// An append, and whether a reader finds it. What it does not find has expired in the store.
+    Append { event: LogEvent, found: bool },
+    /// A reader reads a stretch again, from so many events back.
+    ReadAgain(usize),
+    /// A read that reached the head, and found nothing up to it.
+    Reach,
+    /// The clock moves on (or back), and what is over is forgotten.
+    Forget(u64),
+}
+
+/// Every event that was ever folded, and how many of the oldest of these are forgotten.
+#[derive(Default)]
+struct Model {
+    events: Vec<LogEvent>,
+    forgotten: usize,
+    head: Seq,
+    position: Seq,
+    /// The newest event that is not remembered.
+    floor: Seq,
+}
+
+impl Model {
+    fn retained(&self) -> &[LogEvent] {
+        &self.events[self.forgotten..]
+    }
+
+    fn newest(&self, depths: &[Depth], reaches: impl Fn(&Scope) -> bool) -> Seq {
+        self.retained()
+            .iter()
+            .flat_map(|event| event.invalidations.iter().map(move |invalidation| (event.seq, invalidation)))
+            .filter(|(_, invalidation)| depths.contains(&invalidation.depth))
+            .filter(|(_, invalidation)| invalidation.scopes.iter().any(&reaches))
+            .map(|(seq, _)| seq)
+            .max()
+            .unwrap_or(Seq::START)
+            .max(self.floor)
+    }
+
+    fn play(&mut self, step: Step, view: &mut LogView) {
+        match step {
+            Step::Append { mut event, found } => {
+                self.head = self.head.next();
+                event.seq = self.head;
+                event.at = at(self.head.0 * 1000);
+                if !found {
+                    return;
+                }
+                view.fold(&event);
+                if event.seq > self.position.next() {
+                    self.floor = Seq(event.seq.0 - 1);
+                }
+                self.position = event.seq;
+                self.events.push(event);
+            }
+            Step::ReadAgain(back) => {
+                for event in &self.events[self.events.len().saturating_sub(back)..] {
+                    view.fold(event);
+                }
+            }
+            Step::Reach => {
+                view.advance_to(self.head);
+                if self.head > self.position {
+                    (self.position, self.floor) = (self.head, self.head);
+                }
+            }
+            Step::Forget(now) => {
+                view.forget(at(now));
+                while let Some(event) = self.retained().first().filter(|event| event.forget_after <= at(now))
+                {
+                    self.floor = self.floor.max(event.seq);
+                    self.forgotten += 1;
+                }
+            }
+        }
+    }
+}
+
+const TENANTS: [&str; 2] = ["a", "b"];
+const DEPLOYMENTS: [Option<&str>; 3] = [None, Some("v1"), Some("v2")];
+const KEYS: [&str; 2] = ["k", "l"];
+const TAGS: [&str; 3] = ["x", "y", "z"];
+const PATHS: [&str; 6] = ["/", "/blog", "/blog/a", "/blo", "/blog/a/b", "/shop"];
+
+fn scope() -> impl Strategy<Value = Scope> {
+    let of = || select(&TENANTS[..]).prop_map(tenant);
+    prop_oneof![
+        Just(Scope::Everything),
+        of().prop_map(Scope::Tenant),
+        (of(), select(&["v1", "v2"][..])).prop_map(|(of, name)| Scope::Deployment(of, deployment(name))),
+        (of(), select(&PATHS[..])).prop_map(|(of, text)| Scope::PathPrefix(of, path(text))),
+        (of(), select(&TAGS[..])).prop_map(|(of, text)| Scope::Tag(of, tag(text))),
+        (of(), select(&KEYS[..])).prop_map(|(of, text)| Scope::Key(of, key(text))),
+    ]
+}
+
+fn invalidation() -> impl Strategy<Value = Invalidation> {
+    (0..40_u128, vec(scope(), 1..4), select(&[Depth::Soft, Depth::Hard][..]))
+        .prop_map(|(id, scopes, depth)| Invalidation { id: RequestId(id), scopes, depth })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let append = (vec(invalidation(), 1..3), 0..60_000_u64, prop::bool::weighted(0.9)).prop_map(
+        |(invalidations, forget_after, found)| Step::Append {
+            event: LogEvent {
+                seq: Seq::START,
+                id: RequestId(0),
+                at: Timestamp::EPOCH,
+                forget_after: at(forget_after),
+                invalidations,
+            },
+            found,
+        },
+    );
+    prop_oneof![
+        8 => append,
+        1 => (0..5_usize).prop_map(Step::ReadAgain),
+        1 => Just(Step::Reach),
+        2 => (0..60_000_u64).prop_map(Step::Forget),
+    ]
+}
+
+fn page() -> impl Strategy<Value = (EntryId, Vec<Tag>, Option<PagePath>)> {
+    (
+        (select(&TENANTS[..]), select(&DEPLOYMENTS[..]), select(&KEYS[..])),
+        subsequence(&TAGS[..], 0..=TAGS.len()),
+        prop::option::of(select(&PATHS[..])),
+    )
+        .prop_map(|((of, release, name), tags, at)| {
+            (entry(of, release, name), tags.into_iter().map(tag).collect(), at.map(path))
+        })
+}
+
+/// What [`concerns`] is to answer, by comparing texts.
+fn reaches(scope: &Scope, id: &EntryId, tags: &[Tag], at: Option<&PagePath>) -> bool {
+    fn segments(path: &PagePath) -> Vec<&str> {
+        path.as_str().split('/').filter(|segment| !segment.is_empty()).collect()
+    }
+    match scope {
+        Scope::Everything => true,
+        Scope::Tenant(of) => *of == id.tenant,
+        Scope::Deployment(of, name) => *of == id.tenant && Some(name) == id.deployment.as_ref(),
+        Scope::PathPrefix(of, prefix) => {
+            *of == id.tenant && at.is_some_and(|at| segments(at).starts_with(&segments(prefix)))
+        }
+        Scope::Tag(of, tag) => *of == id.tenant && tags.iter().any(|other| other == tag),
+        Scope::Key(of, name) => *of == id.tenant && *name == id.key,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_view_answers_as_a_scan_of_the_whole_log_does(
+        steps in vec(step(), 0..60),
+        pages in vec(page(), 1..8),
+        request in 0..40_u128,
+    ) {
+        let (mut model, mut view) = (Model::default(), LogView::default());
+        for step in steps {
+            model.play(step, &mut view);
+            prop_assert_eq!(view.position(), model.position);
+            for (id, tags, path) in &pages {
+                let marks = view.marks_for(id, tags, path.as_ref());
+                let by_scan = |depths: &[Depth]| {
+                    model.newest(depths, |scope| concerns(scope, id, tags, path.as_ref()))
+                };
+                prop_assert_eq!(marks.newest.seq, by_scan(&[Depth::Soft, Depth::Hard]));
+                prop_assert_eq!(marks.hard.seq, by_scan(&[Depth::Hard]));
+                for mark in [marks.newest, marks.hard] {
+                    if let Some(event) = model.retained().iter().find(|event| event.seq == mark.seq) {
+                        prop_assert_eq!(mark.at, event.at);
+                    }
+                }
+            }
+            let named = model.retained().iter().filter(|event| {
+                event.invalidations.iter().any(|invalidation| invalidation.id == RequestId(request))
+            });
+            prop_assert_eq!(view.seq_of(RequestId(request)), named.map(|event| event.seq).max());
+            for after in 0..=model.head.0 {
+                let wanted = model.retained().iter().map(|event| event.seq.0).filter(|seq| *seq > after);
+                let wanted = (after >= model.floor.0).then(|| wanted.collect());
+                prop_assert_eq!(seqs(view.events_after(Seq(after))), wanted, "after {}", after);
+            }
+        }
+        // What is forgotten leaves nothing behind but how far that went.
+        view.forget(at(u64::MAX));
+        prop_assert_eq!(shape(&view), shape(&LogView::default()));
+    }
+
+    #[test]
+    fn a_scope_reaches_what_its_text_says(scope in scope(), (id, tags, at) in page()) {
+        prop_assert_eq!(concerns(&scope, &id, &tags, at.as_ref()), reaches(&scope, &id, &tags, at.as_ref()));
+    }
+
+    #[test]
+    fn no_scope_of_a_tenant_reaches_another(scope in scope(), (id, tags, at) in page(), depth in select(
+        &[Depth::Soft, Depth::Hard][..]
+    )) {
+        let mut view = LogView::default();
+        view.fold(&event(1, scope.clone(), depth));
+        if scope.tenant().is_some_and(|of| *of != id.tenant) {
+            prop_assert_eq!(view.marks_for(&id, &tags, at.as_ref()), Marks::default());
+            prop_assert!(view.scopes_at(Seq(1), &id, &tags, at.as_ref()).is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_prefix_reaches_itself_and_what_lies_below_by_whole_segments() {
+    let mut view = LogView::default();
+    view.fold(&event(1, Scope::PathPrefix(tenant("a"), path("/blog/")), Depth::Soft));
+    let newest = |text: &str| view.marks_for(&entry("a", None, "k"), [], [&path(text)]).newest.seq.0;
+    for (text, seq) in [
+        ("/blog", 1),
+        ("/blog/", 1),
+        ("//blog//post", 1),
+        ("/blog/2026/post", 1),
+        ("/blogs", 0),
+        ("/blog-post", 0),
+        ("/blo", 0),
+        ("/", 0),
+        ("/a/blog", 0),
+    ] {
+        assert_eq!(newest(text), seq, "{text}");
+    }
+    view.fold(&event(2, Scope::PathPrefix(tenant("a"), path("/")), Depth::Soft));
+    let newest = |text: &str| view.marks_for(&entry("a", None, "k"), [], [&path(text)]).newest.seq.0;
+    assert_eq!((newest("/"), newest("/blogs")), (2, 2));
+    let pathless = view.marks_for(&entry("a", None, "k"), [], []);
+    assert_eq!(pathless, Marks::default(), "a page that names no path is under no prefix, not even the root");
+}
+
+#[test]
+fn a_deployment_is_reached_alone_and_the_other_scopes_reach_every_release() {
+    let mut view = LogView::default();
+    view.fold(&event(1, Scope::Deployment(tenant("a"), deployment("v1")), Depth::Soft));
+    let newest = |view: &LogView, release| {
+        view.marks_for(&entry("a", release, "k"), &[tag("t")], [&path("/p")]).newest.seq.0
+    };
+    assert_eq!([None, Some("v1"), Some("v2")].map(|release| newest(&view, release)), [0, 1, 0]);
+    for (seq, scope) in [
+        (2, Scope::Key(tenant("a"), key("k"))),
+        (3, Scope::Tag(tenant("a"), tag("t"))),
+        (4, Scope::PathPrefix(tenant("a"), path("/p"))),
+        (5, Scope::Tenant(tenant("a"))),
+        (6, Scope::Everything),
+    ] {
+        view.fold(&event(seq, scope, Depth::Soft));
+        assert_eq!([None, Some("v1"), Some("v2")].map(|release| newest(&view, release)), [seq; 3]);
+    }
+}
+
+#[test]
+fn everything_reaches_tenants_that_nothing_else_is_known_of() {
+    let mut view = LogView::default();
+    view.fold(&event(1, Scope::Everything, Depth::Hard));
+    let mark = Mark { seq: Seq(1), at: at(1000) };
+    assert_eq!(view.marks_for(&entry("never seen", None, "k"), [], []), Marks { newest: mark, hard: mark });
+}
+
+#[test]
+fn a_verdict_counts_only_what_came_after_the_render_began() {
+    let mark = |seq| Mark { seq: Seq(seq), at: at(seq) };
+    let marks = Marks { newest: mark(7), hard: mark(5) };
+    for (seen, verdict) in [
+        (4, Verdict::Purged),
+        (5, Verdict::Invalidated),
+        (6, Verdict::Invalidated),
+        (7, Verdict::Valid),
+        (8, Verdict::Valid),
+    ] {
+        assert_eq!(marks.verdict(Seq(seen)), verdict, "seen {seen}");
+    }
+    assert_eq!(Marks::default().verdict(Seq::START), Verdict::Valid);
+}
+
+#[test]
+fn a_soft_event_after_a_hard_one_does_not_hide_it() {
+    let mut view = LogView::default();
+    let scope = Scope::Key(tenant("a"), key("k"));
+    view.fold(&event(1, scope.clone(), Depth::Hard));
+    view.fold(&event(2, scope, Depth::Soft));
+    let marks = view.marks_for(&entry("a", None, "k"), [], []);
+    assert_eq!((marks.newest.seq, marks.hard.seq), (Seq(2), Seq(1)));
+    assert_eq!(marks.verdict(Seq::START), Verdict::Purged);
+    assert_eq!(marks.verdict(Seq(1)), Verdict::Invalidated);
+}
+
+#[test]
+fn a_hard_event_counts_also_as_the_newest_of_any_depth() {
+    let mut view = LogView::default();
+    view.fold(&event(1, Scope::Tenant(tenant("a")), Depth::Soft));
+    view.fold(&event(2, Scope::Key(tenant("a"), key("k")), Depth::Hard));
+    let marks = view.marks_for(&entry("a", None, "k"), [], []);
+    assert_eq!((marks.newest.seq, marks.hard.seq), (Seq(2), Seq(2)));
+}
+
+#[test]
+fn an_event_that_is_folded_again_changes_nothing() {
+    let mut view = LogView::default();
+    for seq in [1, 2, 3] {
+        view.fold(&soft(seq));
+    }
+    let before = format!("{view:?}");
+    for seq in [2, 1, 3] {
+        view.fold(&soft(seq));
+    }
+    assert_eq!(format!("{view:?}"), before);
+    assert_eq!(seqs(view.events_after(Seq::START)), Some(vec![1, 2, 3]));
+}
+
+#[test]
+fn a_repeated_request_is_recognised_until_it_is_forgotten() {
+    let mut view = LogView::default();
+    view.fold(&soft(1));
+    view.fold(&soft(2));
+    assert_eq!(view.seq_of(RequestId(1001)), Some(Seq(1)));
+    assert_eq!(view.seq_of(RequestId(1003)), None);
+    assert_eq!(view.seq_of(RequestId(1)), None, "an event's own id is no caller's");
+    view.forget(at(101_000));
+    assert_eq!(view.seq_of(RequestId(1001)), None);
+    assert_eq!(view.seq_of(RequestId(1002)), Some(Seq(2)));
+}
+
+#[test]
+fn a_request_that_was_appended_twice_is_recognised_as_long_as_either_is_kept() {
+    let mut view = LogView::default();
+    view.fold(&soft(1));
+    view.fold(&LogEvent { invalidations: soft(1).invalidations, ..soft(2) });
+    view.forget(at(101_000));
+    assert_eq!(view.seq_of(RequestId(1001)), Some(Seq(2)));
+    view.forget(at(102_000));
+    assert_eq!(view.seq_of(RequestId(1001)), None);
+}
+
+#[test]
+fn advancing_moves_the_position_and_never_back() {
+    let mut view = LogView::default();
+    view.fold(&soft(1));
+    view.advance_to(Seq(9));
+    assert_eq!(view.position(), Seq(9));
+    view.advance_to(Seq(3));
+    assert_eq!(view.position(), Seq(9));
+    view.fold(&soft(5));
+    assert_eq!(seqs(view.events_after(Seq(9))), Some(vec![]), "what was passed is not folded later");
+    view.fold(&soft(10));
+    assert_eq!(seqs(view.events_after(Seq(9))), Some(vec![10]));
+}
+
+#[test]
+fn events_after_a_position_are_told_only_if_none_of_them_is_forgotten() {
+    let mut view = LogView::default();
+    assert_eq!(seqs(view.events_after(Seq::START)), Some(vec![]));
+    for seq in [1, 2, 3] {
+        view.fold(&soft(seq));
+    }
+    assert_eq!(seqs(view.events_after(Seq(1))), Some(vec![2, 3]));
+    view.forget(at(102_000));
+    assert_eq!(seqs(view.events_after(Seq(1))), None);
+    assert_eq!(seqs(view.events_after(Seq(2))), Some(vec![3]));
+    view.forget(at(103_000));
+    assert_eq!(seqs(view.events_after(Seq(2))), None);
+    assert_eq!(seqs(view.events_after(Seq(3))), Some(vec![]));
+    assert_eq!(
+        seqs(view.events_after(Seq(u64::MAX))),
+        Some(vec![]),
+        "a position from a caller is any number"
+    );
+}
+
+#[test]
+fn events_that_a_reader_never_found_count_as_forgotten() {
+    let mut view = LogView::default();
+    view.fold(&soft(1));
+    // 2 and 3 expired in the store before this reader came to them, though its own clock still keeps 1.
+    view.fold(&soft(4));
+    assert_eq!(seqs(view.events_after(Seq(1))), None);
+    assert_eq!(seqs(view.events_after(Seq(2))), None);
+    assert_eq!(seqs(view.events_after(Seq(3))), Some(vec![4]));
+    view.advance_to(Seq(6));
+    assert_eq!(seqs(view.events_after(Seq(4))), None);
+    assert_eq!(seqs(view.events_after(Seq(6))), Some(vec![]));
+}
+
+#[test]
+fn forgetting_an_event_keeps_the_newer_ones_about_the_same_scope() {
+    let mut view = LogView::default();
+    let scope = || Scope::Key(tenant("a"), key("k"));
+    view.fold(&event(1, scope(), Depth::Hard));
+    view.fold(&event(2, scope(), Depth::Hard));
+    view.fold(&event(3, scope(), Depth::Soft));
+    view.forget(at(101_000));
+    let marks = view.marks_for(&entry("a", None, "k"), [], []);
+    assert_eq!((marks.newest.seq, marks.hard.seq), (Seq(3), Seq(2)));
+    view.forget(at(102_000));
+    let marks = view.marks_for(&entry("a", None, "k"), [], []);
+    assert_eq!(marks.newest, Mark { seq: Seq(3), at: at(3000) });
+    assert_eq!(marks.verdict(Seq(2)), Verdict::Invalidated);
+}
+
+#[test]
+fn what_the_oldest_event_outlives_is_kept_with_it() {
+    let mut view = LogView::default();
+    view.fold(&LogEvent { forget_after: at(500_000), ..soft(1) });
+    view.fold(&soft(2));
+    view.forget(at(400_000));
+    assert_eq!(seqs(view.events_after(Seq::START)), Some(vec![1, 2]));
+}
+
+/// A coordinator whose clock leapt ahead forgets; put right again, it cannot know what the forgotten event was about.
+#[test]
+fn a_page_older_than_a_forgotten_event_is_never_valid_again_whatever_the_clock_says() {
+    let mut view = LogView::default();
+    view.fold(&soft(1));
+    view.fold(&event(2, Scope::Key(tenant("b"), key("other")), Depth::Soft));
+    let verdict =
+        |view: &LogView, seen| view.marks_for(&entry("a", None, "k"), &[tag("t")], []).verdict(seen);
+    assert_eq!(verdict(&view, Seq::START), Verdict::Invalidated);
+    let leap = Duration::from_secs(40 * 24 * 3600);
+    view.forget(at(2000).plus(leap));
+    assert_ne!(verdict(&view, Seq::START), Verdict::Valid);
+    assert_eq!(verdict(&view, Seq::START), Verdict::Purged, "the forgotten one may have been hard");
+    assert_eq!(verdict(&view, Seq(2)), Verdict::Valid, "what was rendered since is not touched");
+}
+
+#[test]
+fn nothing_is_left_once_everything_is_forgotten() {
+    let mut view = LogView::default();
+    for (seq, scope) in (1..).zip([
+        Scope::Everything,
+        Scope::Tenant(tenant("a")),
+        Scope::Deployment(tenant("a"), deployment("v1")),
+        Scope::PathPrefix(tenant("b"), path("/p")),
+        Scope::Tag(tenant("b"), tag("t")),
+        Scope::Key(tenant("c"), key("k")),
+    ]) {
+        view.fold(&event(seq, scope, if seq % 2 == 0 { Depth::Soft } else { Depth::Hard }));
+    }
+    view.forget(at(1_000_000));
+    assert_eq!(shape(&view), shape(&LogView::default()));
+}
+
+#[test]
+fn an_event_tells_which_of_its_scopes_concern_an_entry() {
+    let mut view = LogView::default();
+    let scopes = vec![
+        Scope::Tag(tenant("a"), tag("t")),
+        Scope::Tag(tenant("a"), tag("u")),
+        Scope::Key(tenant("b"), key("k")),
+    ];
+    let hard = Invalidation { id: RequestId(7), scopes, depth: Depth::Hard };
+    view.fold(&LogEvent { invalidations: vec![hard, soft(1).invalidations[0].clone()], ..soft(1) });
+    let told = |seq| view.scopes_at(Seq(seq), &entry("a", None, "k"), &[tag("t")], None);
+    let scope = Scope::Tag(tenant("a"), tag("t"));
+    assert_eq!(told(1), [(scope.clone(), Depth::Hard), (scope, Depth::Soft)]);
+    assert_eq!(told(2), []);
+}
