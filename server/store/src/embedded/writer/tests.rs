@@ -1,0 +1,121 @@
+//! What operations of one group are told when its transaction fails and they are tried again, each on its own.
+
+use super::*;
+use std::time::Duration;
+use tempfile::{TempDir, tempdir};
+
+type Answer = oneshot::Receiver<Result<(), WriteError>>;
+
+fn database() -> (TempDir, Connection) {
+    let dir = tempdir().unwrap();
+    let connection = connect(&dir);
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE rows (name TEXT NOT NULL);
+             CREATE TABLE parents (id INTEGER PRIMARY KEY);
+             CREATE TABLE orphans (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED);",
+        )
+        .unwrap();
+    (dir, connection)
+}
+
+fn connect(dir: &TempDir) -> Connection {
+    let connection = Connection::open(dir.path().join("db")).unwrap();
+    connection.busy_timeout(Duration::ZERO).unwrap();
+    connection.pragma_update(None, "foreign_keys", true).unwrap();
+    connection
+}
+
+/// An operation that executes the next of these with each call.
+fn executes<const N: usize>(calls: [&'static str; N]) -> (Box<dyn Job>, Answer) {
+    let mut calls = calls.into_iter();
+    pending(0, move |connection| {
+        let sql = calls.next().expect("called too often");
+        connection.execute(sql, []).map(drop).map_err(|error| write_error(&error))
+    })
+}
+
+const WRITES: &str = "INSERT INTO rows VALUES ('a row')";
+const READS: &str = "UPDATE rows SET name = '' WHERE false";
+const MAKES_COMMIT_FAIL: &str = "INSERT INTO orphans VALUES (1)";
+const FAILS: &str = "INSERT INTO rows VALUES (NULL)";
+
+async fn run<const N: usize>(
+    connection: &Connection,
+    group: [(Box<dyn Job>, Answer); N],
+) -> [&'static str; N] {
+    let (mut jobs, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+    assert!(commit_group(connection, &mut jobs).is_ok());
+    jobs.into_iter().for_each(|job| job.answer());
+    let mut told = Vec::new();
+    for answer in answers {
+        told.push(match answer.await.unwrap() {
+            Ok(()) => "done",
+            Err(WriteError::NotApplied(_)) => "not applied",
+            Err(WriteError::Unknown(_)) => "unknown",
+            Err(error) => panic!("{error}"),
+        });
+    }
+    told.try_into().unwrap()
+}
+
+fn rows(connection: &Connection) -> u64 {
+    connection.query_row("SELECT count(*) FROM rows", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn an_operation_in_doubt_stays_so_while_nothing_else_is_committed() {
+    let (_dir, connection) = database();
+    let group = [executes([MAKES_COMMIT_FAIL, FAILS]), executes([WRITES, FAILS]), executes([WRITES, READS])];
+    assert_eq!(run(&connection, group).await, ["unknown", "unknown", "unknown"]);
+}
+
+#[tokio::test]
+async fn a_later_commit_settles_what_was_in_doubt() {
+    let (_dir, connection) = database();
+    let group = [executes([MAKES_COMMIT_FAIL, FAILS]), executes([WRITES, WRITES]), executes([WRITES, FAILS])];
+    // The first is judged before there is a commit, the last one after it.
+    assert_eq!(run(&connection, group).await, ["unknown", "done", "not applied"]);
+    assert_eq!(rows(&connection), 1);
+}
+
+#[tokio::test]
+async fn what_wrote_nothing_is_never_in_doubt() {
+    let (_dir, connection) = database();
+    let group = [executes([READS, FAILS]), executes([MAKES_COMMIT_FAIL, MAKES_COMMIT_FAIL])];
+    assert_eq!(run(&connection, group).await, ["not applied", "unknown"]);
+}
+
+#[tokio::test]
+async fn nothing_of_a_transaction_that_was_rolled_back_is_called_done() {
+    let (dir, connection) = database();
+    let other = connect(&dir);
+    let (locks, told) = pending(0, move |connection| {
+        connection.execute_batch("ROLLBACK").unwrap();
+        // So that there is no second attempt.
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        Err(WriteError::NotApplied("rolled back".into()))
+    });
+    let group = [executes([WRITES]), (locks, told), executes([])];
+    assert_eq!(run(&connection, group).await, ["not applied", "not applied", "not applied"]);
+}
+
+#[tokio::test]
+async fn a_lock_that_somebody_else_holds_is_waited_for_once_and_not_by_each_operation() {
+    let (dir, connection) = database();
+    let other = connect(&dir);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let group = [executes([]), executes([]), executes([])];
+    assert_eq!(run(&connection, group).await, ["not applied", "not applied", "not applied"]);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_begun() {
+    let (_dir, connection) = database();
+    let (abandoned, answer) = executes([]);
+    drop(answer);
+    let mut group = vec![abandoned];
+    assert!(commit_group(&connection, &mut group).is_ok());
+    assert_eq!(rows(&connection), 0);
+}
