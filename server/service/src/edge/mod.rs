@@ -1,0 +1,11 @@
+//! The gRPC edge: wire types in and out, deadlines, limits, and errors as gRPC users expect them.
+
+mod deadline;
+mod error;
+mod parse;
+mod render;
+mod rpc;
+mod streams;
+
+pub use rpc::Edge;
+pub use streams::LookupAnswers;

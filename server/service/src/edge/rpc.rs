@@ -1,0 +1,395 @@
+//! The service: each call is parsed, admitted, handed to the engine within its deadline, and answered.
+
+use super::{
+    deadline::Deadline,
+    error::EdgeError,
+    parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk, UploadAsk},
+    render::{self, Wish},
+    streams::{self, Answers, LookupAnswers},
+};
+use crate::engine::{Consistency, Engine, EngineError, Places, Uploaded};
+use bytes::{Bytes, BytesMut};
+use futures::{FutureExt as _, future::BoxFuture};
+use leasehold_core::{
+    freshness::Freshness,
+    invalidation::Verdict,
+    transition::{Committed, ReleaseOutcome, Renewed},
+};
+use leasehold_proto::v1::{self, coordinator_service_server::CoordinatorService};
+use std::{sync::Arc, time::Duration};
+use tonic::{Request, Response, Status, Streaming};
+
+/// The longest that one lookup on a stream may be given.
+const MAX_LOOKUP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The time for an upload, where its caller names none.
+const UPLOAD_TIME: Duration = Duration::from_secs(60);
+
+/// The gRPC service over an engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Edge {
+    engine: Engine,
+    calls: Arc<Places>,
+    watches: Arc<Places>,
+    lookup_streams: Arc<Places>,
+    uploads: Arc<Places>,
+}
+
+impl Edge {
+    /// A service over this engine, with the limits of its settings.
+    pub fn new(engine: Engine) -> Self {
+        let limits = &engine.settings().limits;
+        Self {
+            calls: Places::new("concurrent calls", limits.concurrent_calls),
+            watches: Places::new("watches", limits.watches),
+            lookup_streams: Places::new("lookup streams", limits.lookup_streams),
+            uploads: Places::new("bytes of uploads in progress", limits.upload_bytes),
+            engine,
+        }
+    }
+
+    fn deadline<T>(&self, request: &Request<T>) -> Deadline {
+        Deadline::of(request.metadata(), self.engine.settings().store.default_deadline)
+    }
+
+    fn wish(&self, delivery: Delivery, known: Option<leasehold_core::identity::Generation>) -> Wish {
+        Wish { delivery, known, inline_limit: self.engine.settings().limits.inline_body_bytes }
+    }
+
+    /// Answers from memory where that will do; else gives back what is left to be done.
+    fn lookup_quickly(&self, request: v1::LookupRequest) -> Result<Quick, EdgeError> {
+        let now = self.engine.now();
+        let ask = parse::lookup(request, &self.engine.settings().boundary)?;
+        if ask.consistency == Consistency::Bounded
+            && !ask.explain
+            && let Some(looked) = self.engine.lookup_remembered(&ask.target.id, ask.at_least, now)
+            && let Some(answer) =
+                render::lookup_remembered(&self.engine, &looked, self.wish(ask.delivery, ask.known))
+        {
+            return Ok(Quick::Answer(Box::new(answer)));
+        }
+        Ok(Quick::Ask(Box::new(ask), now))
+    }
+
+    async fn lookup_thoroughly(
+        &self,
+        ask: LookupAsk,
+        now: crate::time::Moment,
+    ) -> Result<v1::LookupResponse, EdgeError> {
+        let LookupAsk { target, consistency, at_least, delivery, known, explain } = ask;
+        let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
+        let (looked, mut response) =
+            render::lookup(&self.engine, looked, self.wish(delivery, known)).await?;
+        if explain {
+            response.state = Some(render::state(&self.engine, &looked));
+        }
+        Ok(response)
+    }
+
+    /// One lookup of a stream: answered at once, or a future that answers it.
+    pub(crate) fn lookup_on_stream(
+        &self,
+        request: v1::LookupStreamRequest,
+    ) -> Result<v1::LookupStreamResponse, BoxFuture<'static, v1::LookupStreamResponse>> {
+        let v1::LookupStreamRequest { id, lookup, timeout } = request;
+        let parsed = parse::duration("timeout", timeout).and_then(|timeout| {
+            let lookup = lookup.ok_or_else(|| EdgeError::field("lookup", "is required"))?;
+            Ok((timeout, self.lookup_quickly(lookup)?))
+        });
+        match parsed {
+            Err(error) => Ok(answer_on_stream(id, Err(error))),
+            Ok((_, Quick::Answer(answer))) => Ok(answer_on_stream(id, Ok(*answer))),
+            Ok((timeout, Quick::Ask(ask, now))) => {
+                let asked = timeout.map(|timeout| timeout.min(MAX_LOOKUP_TIMEOUT));
+                let deadline = Deadline::within(asked, self.engine.settings().store.default_deadline);
+                let place = match self.calls.take() {
+                    Ok(place) => place,
+                    Err(error) => return Ok(answer_on_stream(id, Err(error.into()))),
+                };
+                let edge = self.clone();
+                Err(async move {
+                    let result = deadline.read(edge.lookup_thoroughly(*ask, now)).await;
+                    drop(place);
+                    answer_on_stream(id, result)
+                }
+                .boxed())
+            }
+        }
+    }
+
+    async fn read_upload(
+        &self,
+        mut parts: Streaming<v1::UploadBodyRequest>,
+    ) -> Result<(UploadAsk, Bytes, Vec<crate::engine::Place>), Status> {
+        use v1::upload_body_request::Part;
+        let limits = &self.engine.settings().limits;
+        let Some(v1::UploadBodyRequest { part: Some(Part::Head(head)) }) = parts.message().await? else {
+            return Err(EdgeError::field("head", "must come first").into());
+        };
+        let ask = parse::upload(head, &self.engine.settings().boundary)?;
+        let mut body = BytesMut::new();
+        let mut places = Vec::new();
+        while let Some(message) = parts.message().await? {
+            let chunk = match message.part {
+                Some(Part::Chunk(chunk)) => chunk,
+                Some(Part::Head(_)) => return Err(EdgeError::field("head", "must come once").into()),
+                None => return Err(EdgeError::field("chunk", "is required after the head").into()),
+            };
+            parse::check_body_size("chunk", body.len() + chunk.len(), limits)?;
+            if !chunk.is_empty() {
+                places.push(self.uploads.take_many(chunk.len()).map_err(EdgeError::from)?);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((ask, body.freeze(), places))
+    }
+}
+
+enum Quick {
+    Answer(Box<v1::LookupResponse>),
+    Ask(Box<LookupAsk>, crate::time::Moment),
+}
+
+fn answer_on_stream(id: u64, result: Result<v1::LookupResponse, EdgeError>) -> v1::LookupStreamResponse {
+    use v1::lookup_stream_response::Result as Wire;
+    let result = match result {
+        Ok(response) => Wire::Response(response),
+        Err(error) => {
+            let status = Status::from(error);
+            Wire::Error(v1::LookupError {
+                code: status.code().into(),
+                message: status.message().to_owned(),
+                status_details: Bytes::copy_from_slice(status.details()),
+            })
+        }
+    };
+    v1::LookupStreamResponse { id, result: Some(result) }
+}
+
+#[tonic::async_trait]
+impl CoordinatorService for Edge {
+    type LookupStreamStream = LookupAnswers;
+    type ServeSidecarStream = Answers<v1::ServeSidecarResponse>;
+    type ServePageStream = Answers<v1::ServePageResponse>;
+    type WatchStream = Answers<v1::WatchResponse>;
+
+    async fn lookup(
+        &self,
+        request: Request<v1::LookupRequest>,
+    ) -> Result<Response<v1::LookupResponse>, Status> {
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        match self.lookup_quickly(request.into_inner())? {
+            Quick::Answer(answer) => Ok(Response::new(*answer)),
+            Quick::Ask(ask, now) => {
+                Ok(Response::new(deadline.read(self.lookup_thoroughly(*ask, now)).await?))
+            }
+        }
+    }
+
+    async fn lookup_stream(
+        &self,
+        request: Request<Streaming<v1::LookupStreamRequest>>,
+    ) -> Result<Response<Self::LookupStreamStream>, Status> {
+        let place = self.lookup_streams.take().map_err(EdgeError::from)?;
+        let answers = LookupAnswers::new(
+            self.clone(),
+            request.into_inner(),
+            self.engine.settings().limits.lookups_per_stream,
+            self.engine.draining().clone(),
+            place,
+        );
+        Ok(Response::new(answers))
+    }
+
+    async fn acquire_lease(
+        &self,
+        request: Request<v1::AcquireLeaseRequest>,
+    ) -> Result<Response<v1::AcquireLeaseResponse>, Status> {
+        let place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let AcquireAsk { request: mut ask, delivery, known } =
+            parse::acquire(request.into_inner(), self.engine.settings())?;
+        ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
+        let wait = ask.wait;
+        let wish = self.wish(delivery, known);
+        let call = async {
+            let acquisition = self.engine.acquire(ask, Some(place)).await?;
+            render::acquire(&self.engine, acquisition, wish).await
+        };
+        let (response, receipt) = deadline.and_wait(wait).change(call).await?;
+        if let Some(receipt) = receipt {
+            receipt.delivered();
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn renew_lease(
+        &self,
+        request: Request<v1::RenewLeaseRequest>,
+    ) -> Result<Response<v1::RenewLeaseResponse>, Status> {
+        use v1::renew_lease_response::Outcome;
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let (lease, ttl) = parse::renew(request.into_inner(), self.engine.settings())?;
+        let now = self.engine.now().wall;
+        let renewing = self.engine.renew(&lease.id, lease.token, lease.generation, ttl);
+        let outcome = match deadline.change(renewing.map(|result| Ok(result?))).await? {
+            Renewed::Renewed(lease) => Outcome::Renewed(render::renewed(&lease, now)),
+            Renewed::Lost => Outcome::Lost(v1::LeaseLost {}),
+        };
+        Ok(Response::new(v1::RenewLeaseResponse { outcome: Some(outcome) }))
+    }
+
+    async fn release_lease(
+        &self,
+        request: Request<v1::ReleaseLeaseRequest>,
+    ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
+        use v1::release_lease_response::Outcome;
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let (lease, release) = parse::release(request.into_inner(), &self.engine.settings().boundary)?;
+        let releasing = self.engine.release(&lease.id, lease.token, lease.generation, release);
+        let outcome = match deadline.change(releasing.map(|result| Ok(result?))).await? {
+            ReleaseOutcome::Released => Outcome::Released(v1::LeaseReleased {}),
+            ReleaseOutcome::NotHeld => Outcome::NotHeld(v1::LeaseNotHeld {}),
+        };
+        Ok(Response::new(v1::ReleaseLeaseResponse { outcome: Some(outcome) }))
+    }
+
+    async fn commit_pointer(
+        &self,
+        request: Request<v1::CommitPointerRequest>,
+    ) -> Result<Response<v1::CommitPointerResponse>, Status> {
+        use v1::commit_pointer_response::Outcome;
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let ask = parse::commit(request.into_inner(), self.engine.settings())?;
+        let committing = self.engine.commit(ask);
+        let (committed, pointer) = deadline.change(committing.map(|result| Ok(result?))).await?;
+        let etag = pointer.as_ref().map(|pointer| pointer.meta.etag.clone()).unwrap_or_default();
+        let sidecar_token = pointer.as_ref().map(render::sidecar_token).unwrap_or_default();
+        let outcome = match committed {
+            Committed::Committed => Outcome::Committed(v1::CommitApplied { etag, sidecar_token }),
+            Committed::CommittedStale(verdict) => Outcome::CommittedStale(v1::CommitAppliedStale {
+                etag,
+                sidecar_token,
+                purged: verdict == Verdict::Purged,
+            }),
+            Committed::Superseded { current } => {
+                Outcome::Superseded(v1::CommitSuperseded { current_generation: current.0 })
+            }
+            Committed::Fenced { latest } => Outcome::Fenced(v1::CommitFenced {
+                latest_generation: latest.map_or(0, |generation| generation.0),
+            }),
+        };
+        Ok(Response::new(v1::CommitPointerResponse { outcome: Some(outcome) }))
+    }
+
+    async fn upload_body(
+        &self,
+        request: Request<Streaming<v1::UploadBodyRequest>>,
+    ) -> Result<Response<v1::UploadBodyResponse>, Status> {
+        use v1::upload_body_response::Outcome;
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let uploading = async {
+            let (ask, body, _places) = self.read_upload(request.into_inner()).await?;
+            let UploadAsk { lease, kind, content_type } = ask;
+            let uploading =
+                self.engine.upload(&lease.id, lease.token, lease.generation, kind, &content_type, body);
+            Ok::<_, Status>(uploading.await.map_err(EdgeError::from)?)
+        };
+        // A caller that stalls must not hold its memory for good.
+        let uploaded = deadline.and_wait(UPLOAD_TIME).change(uploading.map(Ok)).await?;
+        let outcome = match uploaded? {
+            Uploaded::Stored(stored) => Outcome::Uploaded(v1::UploadedBody {
+                object: stored.object.to_string(),
+                digest: Bytes::copy_from_slice(&stored.digest.0),
+                size_bytes: stored.size_bytes,
+            }),
+            Uploaded::Fenced { latest } => Outcome::Fenced(v1::CommitFenced {
+                latest_generation: latest.map_or(0, |generation| generation.0),
+            }),
+        };
+        Ok(Response::new(v1::UploadBodyResponse { outcome: Some(outcome) }))
+    }
+
+    async fn serve_sidecar(
+        &self,
+        request: Request<v1::ServeSidecarRequest>,
+    ) -> Result<Response<Self::ServeSidecarStream>, Status> {
+        use v1::serve_sidecar_response::Part;
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let v1::ServeSidecarRequest { entry, sidecar_token } = request.into_inner();
+        let target = parse::target(entry, &self.engine.settings().boundary)?;
+        let reading = self.engine.sidecar(&target.id, &sidecar_token);
+        let object = deadline.read(reading.map(|result| Ok(result?))).await?;
+        let head = v1::SidecarHead {
+            content_type: object.meta.content_type,
+            size_bytes: object.body.len() as u64,
+        };
+        let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
+        let chunk = |chunk| v1::ServeSidecarResponse { part: Some(Part::Chunk(chunk)) };
+        Ok(Response::new(streams::chunks(head, object.body, chunk)))
+    }
+
+    async fn serve_page(
+        &self,
+        request: Request<v1::ServePageRequest>,
+    ) -> Result<Response<Self::ServePageStream>, Status> {
+        use v1::serve_page_response::Part;
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let ask = parse::serve_page(request.into_inner(), &self.engine.settings().boundary)?;
+        let ServeAsk { target, consistency, at_least } = ask;
+        let now = self.engine.now();
+        let call = async {
+            let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
+            Ok(self.engine.page_body(looked).await?)
+        };
+        let (looked, object) = deadline.read(call).await?;
+        let (Some(head), Some(object)) = (render::serve_page_head(&looked), object) else {
+            let why = match looked.freshness {
+                Freshness::Missing(why) => render::missing_reason(why),
+                Freshness::Fresh | Freshness::Stale(_) => v1::MissingReason::BodyGone,
+            };
+            let name = why.as_str_name();
+            let cause = name.strip_prefix("MISSING_REASON_").unwrap_or(name);
+            return Err(EdgeError::PageNotFound { cause }.into());
+        };
+        let head = v1::ServePageResponse { part: Some(Part::Head(head)) };
+        let chunk = |chunk| v1::ServePageResponse { part: Some(Part::Chunk(chunk)) };
+        Ok(Response::new(streams::chunks(head, object.body, chunk)))
+    }
+
+    async fn invalidate(
+        &self,
+        request: Request<v1::InvalidateRequest>,
+    ) -> Result<Response<v1::InvalidateResponse>, Status> {
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let invalidation = parse::invalidate(request.into_inner())?;
+        let appending = self.engine.invalidate(invalidation);
+        let seq = deadline.change(appending.map(|result| Ok(result?))).await?;
+        Ok(Response::new(v1::InvalidateResponse { consistency_token: parse::write_token(seq) }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let place = self.watches.take().map_err(EdgeError::from)?;
+        if self.engine.draining().is_cancelled() {
+            return Err(EdgeError::from(EngineError::Draining).into());
+        }
+        let v1::WatchRequest { filters, resume_token } = request.into_inner();
+        let filters = parse::filters(filters)?;
+        let hub = Arc::clone(self.engine.watch_hub());
+        let start = streams::start(&hub, &resume_token)?;
+        let progress = self.engine.settings().watch_progress_interval;
+        let draining = self.engine.draining().clone();
+        Ok(Response::new(streams::watch(hub, start, filters, progress, draining, place)))
+    }
+}

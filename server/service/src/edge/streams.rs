@@ -1,0 +1,252 @@
+//! The answers that are streams.
+
+use super::{error::EdgeError, render, rpc::Edge};
+use crate::engine::{Cursor, Next, Place, WatchFilter, WatchHub};
+use bytes::Bytes;
+use futures::{
+    Stream, StreamExt as _,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesUnordered},
+};
+use leasehold_proto::v1;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Status, Streaming};
+
+/// Bytes of a body in one message.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// What every streaming call answers with.
+pub(crate) type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+/// The answers to the lookups on one stream. Those that memory can answer are answered as they are read, without a task or
+/// a queue between; the others are polled here, a bounded number of them.
+pub struct LookupAnswers {
+    edge: Edge,
+    requests: Streaming<v1::LookupStreamRequest>,
+    slow: FuturesUnordered<BoxFuture<'static, v1::LookupStreamResponse>>,
+    max_slow: usize,
+    is_read: bool,
+    /// Why nothing more can be read, where that is not the caller's own end.
+    failure: Option<Status>,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_draining: bool,
+    _place: Place,
+}
+
+impl LookupAnswers {
+    pub(crate) fn new(
+        edge: Edge,
+        requests: Streaming<v1::LookupStreamRequest>,
+        max_slow: usize,
+        draining: CancellationToken,
+        place: Place,
+    ) -> Self {
+        Self {
+            edge,
+            requests,
+            slow: FuturesUnordered::new(),
+            max_slow,
+            is_read: false,
+            failure: None,
+            draining: Box::pin(draining.cancelled_owned()),
+            is_draining: false,
+            _place: place,
+        }
+    }
+}
+
+impl Stream for LookupAnswers {
+    type Item = Result<v1::LookupStreamResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if !this.is_draining && this.draining.as_mut().poll(context).is_ready() {
+            this.is_draining = true;
+        }
+        loop {
+            // First: a caller that sends without pause must not keep these from being answered.
+            if let Poll::Ready(Some(answer)) = this.slow.poll_next_unpin(context) {
+                return Poll::Ready(Some(Ok(answer)));
+            }
+            if this.is_draining && this.slow.is_empty() {
+                if this.is_read {
+                    return Poll::Ready(this.failure.take().map(Err));
+                }
+                this.is_read = true;
+                let error = EdgeError::from(crate::engine::EngineError::Draining);
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            if this.is_read && this.slow.is_empty() {
+                return Poll::Ready(this.failure.take().map(Err));
+            }
+            if this.is_read || this.is_draining || this.slow.len() >= this.max_slow {
+                return Poll::Pending;
+            }
+            match this.requests.poll_next_unpin(context) {
+                Poll::Pending => return Poll::Pending,
+                // The caller is done, or gone, or sent what is no message; what it asked before is still answered.
+                Poll::Ready(None) => this.is_read = true,
+                Poll::Ready(Some(Err(status))) => {
+                    this.is_read = true;
+                    this.failure = Some(status);
+                }
+                Poll::Ready(Some(Ok(request))) => match this.edge.lookup_on_stream(request) {
+                    Ok(answer) => return Poll::Ready(Some(Ok(answer))),
+                    Err(slow) => this.slow.push(slow),
+                },
+            }
+        }
+    }
+}
+
+/// A body in messages, after its head.
+pub(crate) fn chunks<T: Send + 'static>(head: T, body: Bytes, chunk: fn(Bytes) -> T) -> Answers<T> {
+    let mut rest = body;
+    let pieces = std::iter::from_fn(move || {
+        (!rest.is_empty()).then(|| rest.split_to(rest.len().min(CHUNK_BYTES)))
+    });
+    futures::stream::iter(std::iter::once(head).chain(pieces.map(chunk)).map(Ok)).boxed()
+}
+
+/// Where a watch begins.
+pub(crate) enum Start {
+    /// Here, without a gap.
+    At(Cursor),
+    /// Here, and what came before is lost.
+    After(v1::ResyncReason, Cursor),
+}
+
+/// Reads a resume token, and sees whether the hub can go on from it.
+pub(crate) fn start(hub: &WatchHub, resume_token: &str) -> Result<Start, EdgeError> {
+    if resume_token.is_empty() {
+        return Ok(Start::At(hub.now()));
+    }
+    let (run, cursor) = read_resume_token(resume_token)
+        .ok_or_else(|| EdgeError::field("resume_token", "is none that a watch has sent"))?;
+    Ok(if run != hub.run() {
+        Start::After(v1::ResyncReason::OtherRun, hub.now())
+    } else if hub.can_resume(cursor) {
+        Start::At(cursor)
+    } else {
+        Start::After(v1::ResyncReason::TooOld, hub.now())
+    })
+}
+
+const RESUME_PREFIX: &str = "w1";
+
+fn write_resume_token(run: u128, cursor: Cursor) -> String {
+    format!("{RESUME_PREFIX}-{run:032x}-{}", cursor.0)
+}
+
+fn read_resume_token(text: &str) -> Option<(u128, Cursor)> {
+    let mut parts = text.split('-');
+    let (prefix, run, at) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    if prefix != RESUME_PREFIX || parts.next().is_some() || run.len() != 32 || !run.chars().all(is_hex) {
+        return None;
+    }
+    if !at.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some((u128::from_str_radix(run, 16).ok()?, Cursor(at.parse().ok()?)))
+}
+
+struct Watch {
+    hub: Arc<WatchHub>,
+    filters: Vec<WatchFilter>,
+    cursor: Cursor,
+    /// What is known to be sent next, in reverse.
+    ready: Vec<(Cursor, v1::watch_response::Event)>,
+    progress: Duration,
+    draining: CancellationToken,
+    is_over: bool,
+    _place: Place,
+}
+
+/// The answers to one watch.
+pub(crate) fn watch(
+    hub: Arc<WatchHub>,
+    start: Start,
+    filters: Vec<WatchFilter>,
+    progress: Duration,
+    draining: CancellationToken,
+    place: Place,
+) -> Answers<v1::WatchResponse> {
+    use v1::watch_response::Event;
+    let (cursor, resync) = match start {
+        Start::At(cursor) => (cursor, None),
+        Start::After(reason, cursor) => (cursor, Some(reason)),
+    };
+    let mut ready = Vec::new();
+    ready.extend(resync.map(|reason| (cursor, Event::Resync(v1::WatchResync { reason: reason.into() }))));
+    ready.push((cursor, Event::Started(v1::WatchStarted {})));
+    let watch = Watch { hub, filters, cursor, ready, progress, draining, is_over: false, _place: place };
+    futures::stream::unfold(watch, |mut watch| async move {
+        let (cursor, event) = watch.next().await?;
+        let resume_token = write_resume_token(watch.hub.run(), cursor);
+        Some((Ok(v1::WatchResponse { resume_token, event: Some(event) }), watch))
+    })
+    .boxed()
+}
+
+impl Watch {
+    async fn next(&mut self) -> Option<(Cursor, v1::watch_response::Event)> {
+        use v1::watch_response::Event;
+        loop {
+            if let Some(ready) = self.ready.pop() {
+                return Some(ready);
+            }
+            if self.is_over {
+                return None;
+            }
+            let next = tokio::select! {
+                biased;
+                () = self.draining.cancelled() => {
+                    self.is_over = true;
+                    return Some((self.cursor, Event::Ended(v1::WatchEnded {})));
+                }
+                next = self.hub.next(self.cursor) => next,
+                () = tokio::time::sleep(self.progress) => {
+                    return Some((self.cursor, Event::Progress(v1::WatchProgress {})));
+                }
+            };
+            match next {
+                Next::Missed(cursor) => {
+                    self.cursor = cursor;
+                    let reason = v1::ResyncReason::Slow.into();
+                    return Some((cursor, Event::Resync(v1::WatchResync { reason })));
+                }
+                Next::Events(events, end) => {
+                    let start = self.cursor;
+                    self.cursor = end;
+                    let concerning = events.iter().zip(start.0 + 1..).filter_map(|(event, after)| {
+                        let event = WatchFilter::narrow(&self.filters, event)?;
+                        Some((Cursor(after), render::watch_event(event)))
+                    });
+                    self.ready = concerning.collect();
+                    self.ready.reverse();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resume_tokens_are_read_back_and_nothing_else_is() {
+        let token = write_resume_token(7, Cursor(42));
+        assert_eq!(read_resume_token(&token), Some((7, Cursor(42))));
+        for text in ["", "w1", "w1-7-42", "w2-00000000000000000000000000000007-1", &format!("{token}-"), &format!("{token}x")] {
+            assert_eq!(read_resume_token(text), None, "{text}");
+        }
+    }
+}

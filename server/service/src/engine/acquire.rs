@@ -1,0 +1,291 @@
+//! Who renders now.
+
+use super::{
+    Engine, Inner,
+    error::EngineError,
+    limit::Place,
+    lookup::Looked,
+    transitions::{Settled, Trust},
+    view::{Slot, View},
+};
+use crate::time::Moment;
+use leasehold_core::{
+    entry::Lease,
+    freshness::Freshness,
+    identity::{EntryId, Generation, LeaseToken, Owner, PagePath, Seq},
+    object::PageObjects,
+    time::Timestamp,
+    transition::{self, Acquire, Acquired, Decision, Release, ReleaseOutcome},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+
+/// The shortest sleep of a waiter: clocks that disagree by less than this must not make it spin.
+const MIN_SLEEP: Duration = Duration::from_millis(1);
+
+/// Asks for a lease.
+#[derive(Clone, Debug)]
+pub struct AcquireRequest {
+    /// Of which entry.
+    pub id: EntryId,
+    /// The request id, which becomes the token.
+    pub token: LeaseToken,
+    /// Who asks.
+    pub owner: Owner,
+    /// For how long.
+    pub ttl: Duration,
+    /// How long to wait for another's.
+    pub wait: Duration,
+    /// The page's path, if known.
+    pub path: Option<PagePath>,
+    /// The log must be read so far.
+    pub at_least: Option<Seq>,
+}
+
+/// What became of it.
+pub enum AcquireOutcome {
+    /// The caller renders.
+    Granted {
+        /// Its lease.
+        lease: Lease,
+        /// Where its bodies go.
+        objects: PageObjects,
+        /// To be marked as delivered when the answer is on its way.
+        receipt: Receipt,
+    },
+    /// The page is there.
+    Ready(Freshness),
+    /// Another renders.
+    Held,
+    /// The last render failed.
+    BackingOff {
+        /// From when on a lease is granted again.
+        until: Timestamp,
+    },
+    /// This attempt's lease has ended before.
+    Ended,
+}
+
+/// An outcome, and the entry that it was judged on.
+pub struct Acquisition {
+    /// The outcome.
+    pub outcome: AcquireOutcome,
+    /// The entry.
+    pub looked: Looked,
+}
+
+/// Stands for a grant that its caller has not heard of yet. Dropped without [`Receipt::delivered`], the caller went away:
+/// the lease is given back, so that it does not hold the entry for a ttl with nobody rendering.
+#[must_use]
+pub struct Receipt(Option<oneshot::Sender<()>>);
+
+impl Receipt {
+    /// The caller hears of it.
+    pub fn delivered(mut self) {
+        if let Some(heard) = self.0.take() {
+            let _ = heard.send(());
+        }
+    }
+}
+
+type Reply = Result<(Settled<Acquired>, Receipt), EngineError>;
+
+impl Engine {
+    /// Asks for the right to render; waits while another has it. Repeatable by its token. Dropping the call ends the wait,
+    /// and gives back a lease that was granted meanwhile.
+    ///
+    /// `place` is the call's among those in progress. It is given back when the call begins to wait: those that wait have a
+    /// limit of their own, and must not keep others out.
+    pub async fn acquire(
+        &self,
+        request: AcquireRequest,
+        place: Option<Place>,
+    ) -> Result<Acquisition, EngineError> {
+        let mut call_place = place;
+        let inner = &self.0;
+        let mut now = self.now();
+        let give_up_at = now.elapsed + request.wait.min(inner.settings.leases.max_wait);
+        if let Some(seq) = request.at_least {
+            inner.log.reach(seq).await?;
+        }
+        let slot = inner.views.slot(&request.id);
+        // Before the first look: what changes after it, wakes.
+        let mut changed = slot.subscribe();
+        let mut log_moved = inner.log.state().subscribe();
+        let mut wait_place = None;
+        let mut ask = Acquire {
+            token: request.token,
+            owner: request.owner,
+            ttl: request.ttl,
+            path: request.path,
+            after: None,
+        };
+        loop {
+            changed.mark_unchanged();
+            log_moved.mark_unchanged();
+            let acquisition = self.attempt(&slot, &ask, now).await?;
+            let AcquireOutcome::Held = acquisition.outcome else { return Ok(acquisition) };
+            let left = give_up_at.saturating_sub(self.now().elapsed);
+            if left.is_zero() {
+                return Ok(acquisition);
+            }
+            if inner.draining.is_cancelled() {
+                return Err(EngineError::Draining);
+            }
+            if wait_place.is_none() {
+                wait_place = Some(inner.waiters.take()?);
+                call_place = None;
+            }
+            let seen = acquisition.looked.pointer().map_or(Generation(0), |pointer| pointer.generation);
+            ask.after.get_or_insert(seen);
+            let until = acquisition
+                .looked
+                .entry()
+                .and_then(|entry| entry.lease.as_ref())
+                .map_or(now.wall, |lease| transition::expired_from(lease, &inner.settings.rules));
+            let free_in = until.since(self.now().wall).max(MIN_SLEEP);
+            drop(acquisition);
+            debug_assert!(call_place.is_none(), "a call that waits must not keep others out");
+            tokio::select! {
+                biased;
+                () = inner.draining.cancelled() => {}
+                _ = changed.changed() => {}
+                _ = log_moved.changed() => {}
+                () = tokio::time::sleep(left.min(free_in)) => {}
+            }
+            now = self.now();
+        }
+    }
+
+    /// Judges once; takes the lease where it is free.
+    async fn attempt(
+        &self,
+        slot: &Arc<Slot>,
+        ask: &Acquire,
+        now: Moment,
+    ) -> Result<Acquisition, EngineError> {
+        let inner = &self.0;
+        let view = self.current_view(slot, now).await?;
+        let preview = inner.transitions.ask(slot, &view, now, |entry, context| {
+            transition::acquire(entry, ask, context)
+        });
+        // Whoever only waits, or finds the page, needs no turn: thousands may.
+        let outcome = match preview {
+            Decision::Answer(Acquired::Ready(freshness)) => AcquireOutcome::Ready(freshness),
+            Decision::Answer(Acquired::Held { .. }) => AcquireOutcome::Held,
+            Decision::Answer(Acquired::BackingOff { until }) => AcquireOutcome::BackingOff { until },
+            Decision::Answer(Acquired::AlreadyYours(_) | Acquired::Ended | Acquired::Granted(_))
+            | Decision::Swap(..) => return self.take_turn(slot, ask.clone(), now).await,
+        };
+        Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now) })
+    }
+
+    /// What is remembered, unless it says that nothing is fresh and another coordinator may know better.
+    async fn current_view(&self, slot: &Arc<Slot>, now: Moment) -> Result<Arc<View>, EngineError> {
+        let view = self.0.views.view(slot, now).await?;
+        if self.is_reread_due(&self.judge(Arc::clone(slot), Arc::clone(&view), now)) {
+            return self.0.views.read(slot, now).await;
+        }
+        Ok(view)
+    }
+
+    async fn take_turn(
+        &self,
+        slot: &Arc<Slot>,
+        ask: Acquire,
+        now: Moment,
+    ) -> Result<Acquisition, EngineError> {
+        let (reply, answer) = oneshot::channel::<Reply>();
+        let inner = Arc::clone(&self.0);
+        let turn_slot = Arc::clone(slot);
+        self.0.tasks.spawn(async move { inner.grant(turn_slot, ask, now, reply).await });
+        let (settled, receipt) =
+            answer.await.unwrap_or(Err(EngineError::Internal("a grant ended without an answer")))?;
+        let outcome = match settled.answer {
+            Acquired::Granted(lease) | Acquired::AlreadyYours(lease) => {
+                let objects = self.0.objects_of(&slot.id, &lease);
+                AcquireOutcome::Granted { lease, objects, receipt }
+            }
+            Acquired::Ready(freshness) => AcquireOutcome::Ready(freshness),
+            Acquired::Held { .. } => AcquireOutcome::Held,
+            Acquired::BackingOff { until } => AcquireOutcome::BackingOff { until },
+            Acquired::Ended => AcquireOutcome::Ended,
+        };
+        let view = Arc::new(View::of(settled.entry, now));
+        Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now) })
+    }
+}
+
+impl Inner {
+    /// Takes the turn on the entry, in a task of its own: what was swapped is remembered, and undone if nobody hears of it.
+    async fn grant(&self, slot: Arc<Slot>, ask: Acquire, now: Moment, reply: oneshot::Sender<Reply>) {
+        let result = self
+            .transitions
+            .carry_out(
+                &slot,
+                now,
+                |answer| match answer {
+                    Acquired::Ended | Acquired::AlreadyYours(_) => Trust::ReadAfterArrival,
+                    Acquired::Ready(_)
+                    | Acquired::Held { .. }
+                    | Acquired::BackingOff { .. }
+                    | Acquired::Granted(_) => Trust::Remembered,
+                },
+                |entry, context| {
+                    // It went away while it queued for its turn: nothing is granted that would have to be undone.
+                    if reply.is_closed() {
+                        return Decision::Answer(Acquired::Held { until: context.now });
+                    }
+                    let decision = transition::acquire(entry, &ask, context);
+                    if let Decision::Answer(Acquired::AlreadyYours(lease)) = &decision {
+                        slot.confirm(lease);
+                    }
+                    decision
+                },
+            )
+            .await;
+        let settled = match result {
+            Ok(settled) => settled,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        self.retire_replaced(&slot.id, &settled);
+        let Acquired::Granted(lease) = settled.answer.clone() else {
+            let _ = reply.send(Ok((settled, Receipt(None))));
+            return;
+        };
+        let (receipt, heard) = oneshot::channel();
+        // Where nobody takes it, it is dropped with its receipt.
+        let _ = reply.send(Ok((settled, Receipt(Some(receipt)))));
+        if heard.await.is_err() {
+            self.undo(&slot, lease).await;
+        }
+    }
+
+    /// Gives back a lease whose caller went away, unless a repetition of its call was told of it meanwhile.
+    async fn undo(&self, slot: &Arc<Slot>, lease: Lease) {
+        let undoing = Arc::clone(slot);
+        let result = self
+            .transitions
+            .carry_out(
+                slot,
+                self.clock.now(),
+                |_| Trust::Remembered,
+                move |entry, context| {
+                    if undoing.is_confirmed(&lease) {
+                        return Decision::Answer(ReleaseOutcome::NotHeld);
+                    }
+                    transition::release(entry, lease.token, lease.generation, &Release::Unheard, context)
+                },
+            )
+            .await;
+        match result {
+            Ok(settled) => self.retire_replaced(&slot.id, &settled),
+            Err(error) => {
+                tracing::warn!(%error, "a lease that nobody heard of could not be given back; it expires by itself");
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Bodies: kept in memory by their names, which never change their meaning.
+
+use super::{caller::StoreCaller, error::EngineError};
+use bytes::Bytes;
+use leasehold_core::{
+    object::ObjectName,
+    page::{BodyRef, Digest},
+};
+use leasehold_store::port::{ObjectMeta, ObjectStore, Put, ReadError, StoredObject, WriteError};
+use quick_cache::{Weighter, sync::Cache};
+use sha2::{Digest as _, Sha256};
+use std::{sync::Arc, time::Duration};
+
+/// Below this a digest is computed where it is needed; above, on a thread that may be busy.
+const INLINE_DIGEST_BYTES: usize = 128 * 1024;
+/// What a cached body costs besides its bytes.
+const OVERHEAD_BYTES: u64 = 256;
+/// How often a put is tried. Repeating it is harmless: the name is taken only once.
+const PUT_ATTEMPTS: u32 = 4;
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<ObjectName, StoredObject> for ByBytes {
+    fn weight(&self, _: &ObjectName, object: &StoredObject) -> u64 {
+        object.body.len() as u64 + OVERHEAD_BYTES
+    }
+}
+
+/// The object store behind a cache that is bounded in bytes.
+pub(crate) struct Bodies {
+    store: Arc<dyn ObjectStore>,
+    caller: StoreCaller,
+    cache: Cache<ObjectName, StoredObject, ByBytes>,
+    retry_pause: Duration,
+}
+
+enum Absent {
+    Missing,
+    Failed(ReadError),
+}
+
+impl Bodies {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        caller: StoreCaller,
+        capacity_bytes: u64,
+        retry_pause: Duration,
+    ) -> Self {
+        // An estimate for the cache's tables: pages are seldom smaller than this.
+        let estimate = usize::try_from(capacity_bytes / 8192).unwrap_or(usize::MAX).clamp(64, 1 << 20);
+        Self { store, caller, cache: Cache::with_weighter(estimate, capacity_bytes, ByBytes), retry_pause }
+    }
+
+    /// Bytes held in memory.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    /// The body if it is in memory.
+    pub(crate) fn cached(&self, name: &ObjectName) -> Option<StoredObject> {
+        self.cache.get(name)
+    }
+
+    /// The body; `None` where there is no such object. Concurrent calls share one read, and when its caller goes away
+    /// another of them takes over.
+    pub(crate) async fn get(&self, name: &ObjectName) -> Result<Option<StoredObject>, EngineError> {
+        let load = async {
+            match self.caller.read(self.store.get(name)).await {
+                Ok(Some(object)) => Ok(object),
+                Ok(None) => Err(Absent::Missing),
+                Err(error) => Err(Absent::Failed(error)),
+            }
+        };
+        match self.cache.get_or_insert_async(name, load).await {
+            Ok(object) => Ok(Some(object)),
+            Err(Absent::Missing) => Ok(None),
+            Err(Absent::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    /// Stores a body and keeps it in memory.
+    pub(crate) async fn put(
+        &self,
+        name: &ObjectName,
+        body: Bytes,
+        digest: Digest,
+        meta: ObjectMeta,
+    ) -> Result<BodyRef, EngineError> {
+        let size_bytes = body.len() as u64;
+        let mut attempt = 0;
+        loop {
+            match self.caller.write(self.store.put(name, body.clone(), digest, &meta)).await {
+                Ok(Put::Created) => break,
+                Ok(Put::Exists) => {
+                    self.check_stored(name, digest, size_bytes).await?;
+                    break;
+                }
+                Err(WriteError::NotApplied(_) | WriteError::Unknown(_)) if attempt + 1 < PUT_ATTEMPTS => {
+                    tokio::time::sleep(self.retry_pause * 2_u32.pow(attempt)).await;
+                    attempt += 1;
+                }
+                // Nothing points to it yet: for the page, nothing was applied.
+                Err(WriteError::Unknown(why)) => return Err(EngineError::StoreUnavailable(why)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.cache.insert(name.clone(), StoredObject { body, meta });
+        Ok(BodyRef { object: name.clone(), digest, size_bytes })
+    }
+
+    /// That a body which somebody else stored is there, and is the one that is meant.
+    pub(crate) async fn check_stored(
+        &self,
+        name: &ObjectName,
+        digest: Digest,
+        size_bytes: u64,
+    ) -> Result<BodyRef, EngineError> {
+        let info = self.caller.read(self.store.info(name)).await?;
+        let info = info.ok_or_else(|| EngineError::ObjectMissing(name.clone()))?;
+        if info.size_bytes != size_bytes || info.digest.is_some_and(|stored| stored != digest) {
+            return Err(EngineError::ObjectConflict(name.clone()));
+        }
+        Ok(BodyRef { object: name.clone(), digest, size_bytes })
+    }
+
+    /// A URL to fetch the body from.
+    pub(crate) async fn url(&self, name: &ObjectName, ttl: Duration) -> Result<String, EngineError> {
+        let url = self.caller.read(self.store.url(name, ttl)).await?;
+        url.ok_or(EngineError::UrlUnsupported)
+    }
+
+    /// Deletes from the store and from memory.
+    pub(crate) async fn delete(&self, names: &[ObjectName]) -> Result<(), EngineError> {
+        self.caller.write(self.store.delete(names)).await?;
+        for name in names {
+            self.cache.remove(name);
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of a body, off the request threads where it takes long.
+pub(crate) async fn digest(body: &Bytes) -> Result<Digest, EngineError> {
+    if body.len() <= INLINE_DIGEST_BYTES {
+        return Ok(Digest(Sha256::digest(body).into()));
+    }
+    let body = body.clone();
+    tokio::task::spawn_blocking(move || Digest(Sha256::digest(&body).into()))
+        .await
+        .map_err(|_| EngineError::Internal("a digest could not be computed"))
+}

@@ -1,0 +1,286 @@
+//! Moves the pointer: bodies first, then the entry.
+
+use super::{
+    Engine, Inner,
+    bodies::digest,
+    error::EngineError,
+    transitions::{Settled, Trust},
+    watch::WatchEvent,
+};
+use bytes::Bytes;
+use leasehold_core::{
+    entry::Lease,
+    identity::{EntryId, Generation, LeaseToken},
+    object::{BodyKind, ObjectName},
+    page::{BodyRef, Digest, Page, PageMeta, Pointer},
+    transition::{self, Committed, Standing},
+};
+use leasehold_store::port::ObjectMeta;
+use std::sync::Arc;
+
+/// The content type of sidecars.
+pub(crate) const SIDECAR_CONTENT_TYPE: &str = "application/json";
+
+/// Where a body comes from.
+#[derive(Clone, Debug)]
+pub enum BodyInput {
+    /// The bytes.
+    Inline(Bytes),
+    /// Stored before under the grant's name.
+    Stored {
+        /// SHA-256.
+        digest: Digest,
+        /// Length.
+        size_bytes: u64,
+    },
+}
+
+/// What the renderer says of its page. An empty `etag` is made from the digest.
+pub type PageInput = PageMeta;
+
+/// Asks to make a page current.
+#[derive(Clone, Debug)]
+pub struct CommitRequest {
+    /// Of which entry.
+    pub id: EntryId,
+    /// The lease's token.
+    pub token: LeaseToken,
+    /// The lease's generation.
+    pub generation: Generation,
+    /// The HTML.
+    pub html: BodyInput,
+    /// The sidecar.
+    pub sidecar: Option<BodyInput>,
+    /// The rest.
+    pub meta: PageInput,
+}
+
+/// A body that was stored ahead of its commit.
+#[derive(Clone, Debug)]
+pub enum Uploaded {
+    /// Stored.
+    Stored(BodyRef),
+    /// The lease is not the caller's any more.
+    Fenced {
+        /// The latest generation.
+        latest: Option<Generation>,
+    },
+}
+
+impl Engine {
+    /// Stores the bodies and moves the pointer. Repeatable. Answers with the pointer where it is this call's.
+    pub async fn commit(
+        &self,
+        request: CommitRequest,
+    ) -> Result<(Committed, Option<Pointer>), EngineError> {
+        let CommitRequest { id, token, generation, html, sidecar, mut meta } = request;
+        let (lease, previous) = match self.standing(&id, token, generation).await? {
+            Attempt::MayCommit { lease, previous } => (lease, previous),
+            Attempt::Settled { answer, current } => return Ok((answer, current.map(|pointer| *pointer))),
+        };
+        let inner = &self.0;
+        let objects = inner.objects_of(&id, &lease);
+        // What was found missing must be stored again, also when its bytes are the same.
+        let previous = previous.as_ref().filter(|pointer| !pointer.gone);
+        // In this order: whoever finds the HTML finds its sidecar.
+        let sidecar = match sidecar {
+            None => None,
+            Some(input) => {
+                let known = previous.and_then(|pointer| pointer.sidecar.as_ref());
+                let stored_meta = object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, None);
+                Some(inner.place(&objects.sidecar, input, known, stored_meta).await?)
+            }
+        };
+        let known = previous.map(|pointer| &pointer.html);
+        let stored_meta = object_meta(BodyKind::Html, &meta.content_type, Some(&meta));
+        let html = inner.place(&objects.html, html, known, stored_meta).await?;
+        if meta.etag.is_empty() {
+            meta.etag = format!("\"{}\"", hex::encode(&html.digest.0[..16]));
+        }
+        let page = Page { html, sidecar, meta };
+        let slot = inner.views.slot(&id);
+        let now = self.now();
+        let task_inner = Arc::clone(inner);
+        let task = inner.tasks.spawn(async move {
+            let settled = task_inner
+                .transitions
+                .carry_out(&slot, now, trust, |entry, context| {
+                    transition::commit(entry, token, generation, &page, context)
+                })
+                .await?;
+            task_inner.after_commit(&slot.id, generation, &page, &settled);
+            Ok(settled)
+        });
+        let settled =
+            task.await.unwrap_or(Err(EngineError::Internal("a commit ended without an answer")))?;
+        let pointer = own_pointer(&settled, token, generation);
+        Ok((settled.answer, pointer))
+    }
+
+    /// Stores one body under a lease, ahead of its commit. Repeatable with the same bytes.
+    pub async fn upload(
+        &self,
+        id: &EntryId,
+        token: LeaseToken,
+        generation: Generation,
+        kind: BodyKind,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Uploaded, EngineError> {
+        let lease = match self.standing(id, token, generation).await? {
+            Attempt::MayCommit { lease, .. } => lease,
+            Attempt::Settled { answer, current } => return Ok(uploaded_before(&answer, current, kind)),
+        };
+        let inner = &self.0;
+        let objects = inner.objects_of(id, &lease);
+        let name = match kind {
+            BodyKind::Html => &objects.html,
+            BodyKind::Sidecar => &objects.sidecar,
+        };
+        let digest = digest(&body).await?;
+        let stored = inner.bodies.put(name, body, digest, object_meta(kind, content_type, None)).await?;
+        Ok(Uploaded::Stored(stored))
+    }
+
+    /// The lease and the current page of an attempt that may commit; else its settled answer, which is never *fenced* or
+    /// *superseded* on the word of a remembered entry.
+    async fn standing(
+        &self,
+        id: &EntryId,
+        token: LeaseToken,
+        generation: Generation,
+    ) -> Result<Attempt, EngineError> {
+        let inner = &self.0;
+        let now = self.now();
+        let slot = inner.views.slot(id);
+        let mut view = inner.views.view(&slot, now).await?;
+        let mut is_strong = false;
+        loop {
+            let attempt = inner.transitions.ask(&slot, &view, now, |entry, context| {
+                let current = entry.and_then(|entry| entry.pointer.clone()).map(Box::new);
+                match transition::standing(entry, token, generation, context) {
+                    Standing::Holder(_, lease) => {
+                        Attempt::MayCommit { lease: Box::new(lease.clone()), previous: current }
+                    }
+                    Standing::Settled(answer) => Attempt::Settled { answer, current },
+                }
+            });
+            match attempt {
+                Attempt::Settled { answer, .. }
+                    if !is_strong && trust(&answer) == Trust::ReadAfterArrival =>
+                {
+                    view = inner.views.read(&slot, now).await?;
+                    is_strong = true;
+                }
+                attempt => return Ok(attempt),
+            }
+        }
+    }
+}
+
+/// How an attempt to render stands.
+enum Attempt {
+    /// Its lease, and the page that it would replace.
+    MayCommit { lease: Box<Lease>, previous: Option<Box<Pointer>> },
+    /// Whatever its page is, this is the answer.
+    Settled { answer: Committed, current: Option<Box<Pointer>> },
+}
+
+/// The answer to an upload whose attempt is settled: a late repetition of one whose commit is applied finds its body.
+fn uploaded_before(answer: &Committed, current: Option<Box<Pointer>>, kind: BodyKind) -> Uploaded {
+    match answer {
+        Committed::Committed | Committed::CommittedStale(_) => {
+            let latest = current.as_ref().map(|pointer| pointer.generation);
+            let body = current.and_then(|pointer| match kind {
+                BodyKind::Html => Some(pointer.html),
+                BodyKind::Sidecar => pointer.sidecar,
+            });
+            body.map_or(Uploaded::Fenced { latest }, Uploaded::Stored)
+        }
+        Committed::Superseded { current } => Uploaded::Fenced { latest: Some(*current) },
+        Committed::Fenced { latest } => Uploaded::Fenced { latest: *latest },
+    }
+}
+
+impl Inner {
+    /// The body where it belongs: left where it is when the current page has the same one.
+    async fn place(
+        &self,
+        name: &ObjectName,
+        input: BodyInput,
+        known: Option<&BodyRef>,
+        meta: ObjectMeta,
+    ) -> Result<BodyRef, EngineError> {
+        match input {
+            BodyInput::Stored { digest, size_bytes } => {
+                self.bodies.check_stored(name, digest, size_bytes).await
+            }
+            BodyInput::Inline(body) => {
+                let digest = digest(&body).await?;
+                match known.filter(|known| known.digest == digest) {
+                    Some(known) => Ok(known.clone()),
+                    None => self.bodies.put(name, body, digest, meta).await,
+                }
+            }
+        }
+    }
+
+    fn after_commit(
+        &self,
+        id: &EntryId,
+        generation: Generation,
+        page: &Page,
+        settled: &Settled<Committed>,
+    ) {
+        self.retire_replaced(id, settled);
+        match &settled.answer {
+            Committed::Committed | Committed::CommittedStale(_) if settled.replaced.is_some() => {
+                self.hub.publish(WatchEvent::Committed {
+                    id: id.clone(),
+                    generation,
+                    tags: page.meta.tags.clone(),
+                    stale: !matches!(settled.answer, Committed::Committed),
+                });
+            }
+            Committed::Committed | Committed::CommittedStale(_) => {}
+            // What was uploaded for it can never become current; what the current page shares with it stays.
+            Committed::Superseded { .. } | Committed::Fenced { .. } => {
+                tracing::info!(entry.generation = generation.0, outcome = ?settled.answer, "a commit came too late");
+                let current = settled.entry.as_ref().and_then(|entry| entry.pointer.as_ref());
+                let names = [Some(&page.html), page.sidecar.as_ref()].into_iter().flatten().map(|body| &body.object);
+                let is_current = |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
+                self.cleaner.retire(names.filter(|name| !is_current(name)).cloned());
+            }
+        }
+    }
+}
+
+fn trust(answer: &Committed) -> Trust {
+    match answer {
+        Committed::Committed | Committed::CommittedStale(_) => Trust::Remembered,
+        Committed::Superseded { .. } | Committed::Fenced { .. } => Trust::ReadAfterArrival,
+    }
+}
+
+fn own_pointer(
+    settled: &Settled<Committed>,
+    token: LeaseToken,
+    generation: Generation,
+) -> Option<Pointer> {
+    let pointer = settled.entry.as_ref()?.pointer.as_ref()?;
+    (pointer.token == token && pointer.generation == generation).then(|| pointer.clone())
+}
+
+/// What readers of the bare object see; the attributes are FaceTheory's, whose readers restore the response from them.
+fn object_meta(kind: BodyKind, content_type: &str, page: Option<&PageMeta>) -> ObjectMeta {
+    let mut attributes = Vec::new();
+    if let (BodyKind::Html, Some(page)) = (kind, page) {
+        attributes.push(("facetheory-status".to_owned(), page.status.get().to_string()));
+        attributes.push(("facetheory-content-type".to_owned(), page.content_type.clone()));
+        let csp = page.headers.iter().find(|(name, _)| name == "content-security-policy");
+        if let Some((_, value)) = csp {
+            attributes.push(("facetheory-content-security-policy".to_owned(), value.clone()));
+        }
+    }
+    ObjectMeta { content_type: content_type.to_owned(), attributes }
+}

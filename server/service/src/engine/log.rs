@@ -1,0 +1,409 @@
+//! The invalidation log, followed and appended to by one task.
+//!
+//! One task does both, one thing at a time: so events are folded and published in their order, and what arrives while an
+//! append is under way is appended together by the next one. Callers only wait for its word; one that goes away changes
+//! nothing.
+
+use super::{caller::StoreCaller, error::EngineError, watch::WatchHub};
+use crate::{
+    random::Entropy,
+    settings::{LogSettings, Settings},
+    time::{Clock, Moment},
+};
+use leasehold_core::{
+    freshness::Log,
+    identity::{RequestId, Seq},
+    invalidation::{Invalidation, LogEvent, LogView},
+};
+use leasehold_store::port::{Append, InvalidationLog, WriteError};
+use parking_lot::RwLock;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Invalidations in one event at most: keeps an event well within the limits of every store.
+const MAX_BATCH: usize = 64;
+/// Scopes in one event at most, likewise.
+const MAX_BATCH_SCOPES: usize = 400;
+/// Events in one read at most.
+const EVENT_PAGE: usize = 500;
+/// How often an append is tried, or its outcome asked for, before its callers are told.
+const APPEND_ATTEMPTS: u32 = 6;
+/// Calls that may wait for the task.
+const QUEUE: usize = 8192;
+/// How often expired events are dropped from memory.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What this coordinator knows of the log, for all who judge by it.
+pub(crate) struct LogState {
+    view: RwLock<LogView>,
+    /// The view's position, to be compared without a lock on every hit.
+    position: AtomicU64,
+    /// When the last read that reached the head was sent, in microseconds of elapsed time, plus one; zero for never.
+    verified_at: AtomicU64,
+    staleness_bound: Duration,
+    moved: watch::Sender<Seq>,
+}
+
+impl LogState {
+    pub(crate) fn position(&self) -> Seq {
+        Seq(self.position.load(Ordering::Acquire))
+    }
+
+    /// Whether the log was read recently enough to call anything fresh.
+    pub(crate) fn is_verified(&self, now: Moment) -> bool {
+        self.age(now).is_some_and(|age| age <= self.staleness_bound)
+    }
+
+    /// How long ago a read that reached the head was sent; `None` for never.
+    pub(crate) fn age(&self, now: Moment) -> Option<Duration> {
+        let micros = self.verified_at.load(Ordering::Acquire).checked_sub(1)?;
+        Some(now.elapsed.saturating_sub(Duration::from_micros(micros)))
+    }
+
+    /// Judges by the log as it is known now. The lock is held meanwhile: `judge` must not wait for anything.
+    pub(crate) fn with<T>(&self, now: Moment, judge: impl FnOnce(Log<'_>) -> T) -> T {
+        let view = self.view.read();
+        judge(Log { view: &view, verified: self.is_verified(now) })
+    }
+
+    /// Wakes when the log has moved.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Seq> {
+        self.moved.subscribe()
+    }
+}
+
+enum Command {
+    Append(Invalidation, oneshot::Sender<Result<Seq, EngineError>>),
+    Read(oneshot::Sender<Result<(), EngineError>>),
+}
+
+/// Speaks to the task.
+pub(crate) struct LogHandle {
+    state: Arc<LogState>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl LogHandle {
+    /// Reads the log to its head and starts following it until `shutdown`.
+    pub(crate) async fn start(
+        store: Arc<dyn InvalidationLog>,
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<Entropy>,
+        hub: Arc<WatchHub>,
+        shutdown: CancellationToken,
+    ) -> Result<(Self, tokio::task::JoinHandle<()>), EngineError> {
+        let state = Arc::new(LogState {
+            view: RwLock::default(),
+            position: AtomicU64::new(0),
+            verified_at: AtomicU64::new(0),
+            staleness_bound: settings.log.staleness_bound,
+            moved: watch::Sender::new(Seq::START),
+        });
+        let (commands, inbox) = mpsc::channel(QUEUE);
+        let mut follower = Follower {
+            store,
+            caller: StoreCaller::new(&settings.store),
+            retry_pause: settings.store.retry_pause,
+            settings: settings.log.clone(),
+            entry_retention: settings.rules.retention,
+            clock,
+            entropy,
+            hub,
+            state: Arc::clone(&state),
+            failing: false,
+        };
+        // What happened before this run began is no news to anybody who watches.
+        follower.catch_up(Publish::No).await?;
+        let task = tokio::spawn(follower.run(inbox, shutdown));
+        Ok((Self { state, commands }, task))
+    }
+
+    pub(crate) fn state(&self) -> &Arc<LogState> {
+        &self.state
+    }
+
+    /// Appends, and answers with the position from which on it holds.
+    pub(crate) async fn append(&self, invalidation: Invalidation) -> Result<Seq, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Append(invalidation, reply)).await?;
+        // The task took it and died: nobody knows how far it came.
+        answer
+            .await
+            .unwrap_or_else(|_| Err(EngineError::OutcomeUnknown("the log's task ended".to_owned())))
+    }
+
+    /// Reads the log to the head as it is after this call began.
+    pub(crate) async fn read_now(&self) -> Result<(), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Read(reply)).await?;
+        answer.await.unwrap_or(Err(EngineError::Draining))
+    }
+
+    /// Waits until the log is read up to `seq`; refused if the head is not that far.
+    pub(crate) async fn reach(&self, seq: Seq) -> Result<(), EngineError> {
+        if self.state.position() >= seq {
+            return Ok(());
+        }
+        self.read_now().await?;
+        if self.state.position() >= seq { Ok(()) } else { Err(EngineError::TokenBeyondHead) }
+    }
+
+    async fn send(&self, command: Command) -> Result<(), EngineError> {
+        self.commands.send(command).await.map_err(|_| EngineError::Draining)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Publish {
+    Yes,
+    No,
+}
+
+struct Follower {
+    store: Arc<dyn InvalidationLog>,
+    caller: StoreCaller,
+    retry_pause: Duration,
+    settings: LogSettings,
+    entry_retention: Duration,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<Entropy>,
+    hub: Arc<WatchHub>,
+    state: Arc<LogState>,
+    failing: bool,
+}
+
+type AppendReply = oneshot::Sender<Result<Seq, EngineError>>;
+
+impl Follower {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, shutdown: CancellationToken) {
+        let mut tail = tokio::time::interval(self.settings.tail_interval);
+        tail.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut forget = tokio::time::interval(FORGET_INTERVAL);
+        forget.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut postponed = None;
+        loop {
+            let first = match postponed.take() {
+                Some(command) => Some(command),
+                None => tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => break,
+                    _ = forget.tick() => {
+                        let now = self.clock.now().wall;
+                        self.state.view.write().forget(now);
+                        continue;
+                    }
+                    _ = tail.tick() => None,
+                    command = inbox.recv() => match command {
+                        Some(command) => Some(command),
+                        None => break,
+                    },
+                },
+            };
+            let is_due = first.is_none();
+            let mut reads = Vec::new();
+            let mut appends = Vec::new();
+            let mut scopes = 0;
+            let mut next = first;
+            while let Some(command) = next.take().or_else(|| inbox.try_recv().ok()) {
+                match command {
+                    Command::Read(reply) => reads.push(reply),
+                    Command::Append(invalidation, reply) => {
+                        let full = appends.len() == MAX_BATCH
+                            || (!appends.is_empty() && scopes + invalidation.scopes.len() > MAX_BATCH_SCOPES);
+                        if full {
+                            postponed = Some(Command::Append(invalidation, reply));
+                            break;
+                        }
+                        scopes += invalidation.scopes.len();
+                        appends.push((invalidation, reply));
+                    }
+                }
+            }
+            if !appends.is_empty() {
+                self.append(appends).await;
+            }
+            // Sent after these reads arrived, so it may answer them. Those that come now wait for the next one.
+            if is_due || !reads.is_empty() {
+                let result = self.catch_up(Publish::Yes).await;
+                for reply in reads {
+                    // A caller that went away needs no answer.
+                    let _ = reply.send(result.clone());
+                }
+                tail.reset();
+            }
+        }
+    }
+
+    /// Reads the head, and the events up to it if it moved.
+    async fn catch_up(&mut self, publish: Publish) -> Result<(), EngineError> {
+        let result = self.read_to_head(publish).await;
+        match &result {
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::warn!(%error, "invalidation log cannot be read; nothing is called fresh before it can");
+            }
+            Ok(()) if self.failing => {
+                self.failing = false;
+                tracing::info!("invalidation log is read again");
+            }
+            _ => {}
+        }
+        result
+    }
+
+    async fn read_to_head(&mut self, publish: Publish) -> Result<(), EngineError> {
+        let sent = self.clock.now();
+        let head = self.caller.read(self.store.head()).await?;
+        let mut position = self.state.position();
+        if head.seq < position {
+            return Err(EngineError::Corrupt(format!(
+                "the log's head is at {}, but it was read up to {position} before: was the store replaced?",
+                head.seq
+            )));
+        }
+        while position < head.seq {
+            let events = self.caller.read(self.store.events(position, EVENT_PAGE)).await?;
+            let last = events.last().map_or(head.seq, |event| event.seq);
+            self.fold(&events, publish);
+            // No more events: those below the head are forgotten.
+            position = if events.is_empty() { head.seq } else { last };
+            self.advance_to(position);
+        }
+        self.verify(sent);
+        Ok(())
+    }
+
+    fn fold(&self, events: &[LogEvent], publish: Publish) {
+        let mut view = self.state.view.write();
+        for event in events {
+            let is_new = event.seq > view.position();
+            view.fold(event);
+            if is_new && publish == Publish::Yes {
+                self.hub.publish_invalidations(event);
+            }
+        }
+    }
+
+    fn advance_to(&self, seq: Seq) {
+        let mut view = self.state.view.write();
+        view.advance_to(seq);
+        // While the view is locked: whoever sees the position sees the events up to it.
+        self.state.position.store(view.position().0, Ordering::Release);
+        drop(view);
+        self.state.moved.send_replace(seq);
+    }
+
+    fn verify(&self, sent: Moment) {
+        let micros = u64::try_from(sent.elapsed.as_micros()).unwrap_or(u64::MAX - 1);
+        self.state.verified_at.fetch_max(micros + 1, Ordering::AcqRel);
+    }
+
+    /// Appends what arrived together as one event.
+    async fn append(&mut self, batch: Vec<(Invalidation, AppendReply)>) {
+        let mut waiting: HashMap<RequestId, (Invalidation, Vec<AppendReply>)> = HashMap::new();
+        let mut order = Vec::with_capacity(batch.len());
+        for (invalidation, reply) in batch {
+            let id = invalidation.id;
+            let slot = waiting.entry(id).or_insert_with(|| {
+                order.push(id);
+                (invalidation, Vec::new())
+            });
+            slot.1.push(reply);
+        }
+        let mut event: Option<LogEvent> = None;
+        let mut unknown = None;
+        let mut last_error = EngineError::StoreUnavailable("not tried".to_owned());
+        for attempt in 0..APPEND_ATTEMPTS {
+            if attempt > 0 {
+                let pause = self.retry_pause * 2_u32.pow(attempt - 1);
+                tokio::time::sleep(self.entropy.jitter(pause)).await;
+            }
+            self.answer_known(&mut waiting);
+            if waiting.is_empty() {
+                return;
+            }
+            let expected = self.state.position();
+            // The same event again while the position is the same: whichever attempt is applied, it is this one.
+            let proposal = match event.take().filter(|event| event.seq == expected.next()) {
+                Some(event) => event,
+                None => self.propose(expected, &order, &waiting),
+            };
+            let sent = self.clock.now();
+            match self.caller.write(self.store.append(expected, &proposal)).await {
+                Ok(Append::Appended) => {
+                    self.fold(std::slice::from_ref(&proposal), Publish::Yes);
+                    self.advance_to(proposal.seq);
+                    self.verify(sent);
+                    self.answer_known(&mut waiting);
+                    return;
+                }
+                Ok(Append::HeadMoved) => {
+                    if let Err(error) = self.catch_up(Publish::Yes).await {
+                        // An earlier attempt may be what moved the head.
+                        last_error = error;
+                    }
+                }
+                Err(WriteError::Unknown(why)) => {
+                    unknown = Some(why);
+                    if let Err(error) = self.catch_up(Publish::Yes).await {
+                        last_error = error;
+                    }
+                }
+                Err(error) => last_error = error.into(),
+            }
+            event = Some(proposal);
+        }
+        self.answer_known(&mut waiting);
+        let error = unknown.map_or(last_error, EngineError::OutcomeUnknown);
+        if !waiting.is_empty() {
+            tracing::warn!(%error, invalidations = waiting.len(), "invalidations could not be appended");
+        }
+        for (_, (_, replies)) in waiting {
+            for reply in replies {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Answers those that are in the log, by this coordinator's hand or another's.
+    fn answer_known(&self, waiting: &mut HashMap<RequestId, (Invalidation, Vec<AppendReply>)>) {
+        let view = self.state.view.read();
+        waiting.retain(|id, (_, replies)| match view.seq_of(*id) {
+            Some(seq) => {
+                for reply in replies.drain(..) {
+                    let _ = reply.send(Ok(seq));
+                }
+                false
+            }
+            None => true,
+        });
+    }
+
+    fn propose(
+        &self,
+        expected: Seq,
+        order: &[RequestId],
+        waiting: &HashMap<RequestId, (Invalidation, Vec<AppendReply>)>,
+    ) -> LogEvent {
+        let now = self.clock.now().wall;
+        LogEvent {
+            seq: expected.next(),
+            id: RequestId(self.entropy.bits()),
+            at: now,
+            forget_after: now.plus(self.entry_retention).plus(self.settings.retention_margin),
+            invalidations: order
+                .iter()
+                .filter_map(|id| waiting.get(id).map(|(invalidation, _)| invalidation.clone()))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What is current.
+
+use super::{
+    Engine,
+    error::EngineError,
+    transitions::Trust,
+    view::{Slot, View},
+};
+use crate::time::Moment;
+use leasehold_core::{
+    entry::{Entry, Lease},
+    freshness::Freshness,
+    identity::{EntryId, Seq},
+    invalidation::{Depth, Marks, Scope, Verdict},
+    object::{self, ObjectName, SidecarToken},
+    page::Pointer,
+    transition,
+};
+use leasehold_store::port::StoredObject;
+use std::{sync::Arc, time::Duration};
+
+/// How current an answer must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// At most a tail interval behind.
+    #[default]
+    Bounded,
+    /// Log and entry are read after the request arrived.
+    Strict,
+}
+
+/// How often a page whose body is gone is looked up again before the caller is told.
+const HEALS: usize = 3;
+
+/// The state of an entry when it was judged.
+#[derive(Clone)]
+pub struct Looked {
+    slot: Arc<Slot>,
+    view: Arc<View>,
+    /// What may be served.
+    pub freshness: Freshness,
+    /// When it was judged.
+    pub now: Moment,
+}
+
+/// Where this coordinator stands in the invalidation log.
+#[derive(Clone, Debug)]
+pub struct LogStanding {
+    /// Everything up to here was read.
+    pub position: Seq,
+    /// How long ago a read that reached the head was sent.
+    pub age: Option<Duration>,
+    /// Whether that is recent enough to call anything fresh.
+    pub verified: bool,
+    /// The newest events that concern the entry.
+    pub marks: Marks,
+    /// The scopes of the newest of them.
+    pub scopes: Vec<(Scope, Depth)>,
+}
+
+impl Looked {
+    /// The entry's identity.
+    pub fn id(&self) -> &EntryId {
+        &self.slot.id
+    }
+
+    /// The record.
+    pub fn entry(&self) -> Option<&Entry> {
+        self.view.entry.as_deref()
+    }
+
+    /// What is current, also where it may not be served.
+    pub fn pointer(&self) -> Option<&Pointer> {
+        self.entry()?.pointer.as_ref()
+    }
+
+    /// What may be served, fresh or stale.
+    pub fn servable(&self) -> Option<&Pointer> {
+        match self.freshness {
+            Freshness::Fresh | Freshness::Stale(_) => self.pointer(),
+            Freshness::Missing(_) => None,
+        }
+    }
+}
+
+impl Engine {
+    /// Answers from memory; `None` where a store must be asked. For bounded lookups without a body.
+    pub fn lookup_remembered(&self, id: &EntryId, at_least: Option<Seq>, now: Moment) -> Option<Looked> {
+        let inner = &self.0;
+        if at_least.is_some_and(|seq| inner.log.state().position() < seq) {
+            return None;
+        }
+        let slot = inner.views.slot(id);
+        let view = slot.view()?;
+        let looked = self.judge(slot, view, now);
+        (!self.is_reread_due(&looked)).then_some(looked)
+    }
+
+    /// Tells what is current.
+    pub async fn lookup(
+        &self,
+        id: &EntryId,
+        consistency: Consistency,
+        at_least: Option<Seq>,
+        now: Moment,
+    ) -> Result<Looked, EngineError> {
+        let inner = &self.0;
+        if consistency == Consistency::Strict {
+            inner.log.read_now().await?;
+        }
+        if let Some(seq) = at_least {
+            inner.log.reach(seq).await?;
+        }
+        let slot = inner.views.slot(id);
+        let view = match consistency {
+            Consistency::Strict => inner.views.read(&slot, now).await?,
+            Consistency::Bounded => match slot.view() {
+                Some(view) => {
+                    let looked = self.judge(Arc::clone(&slot), view, now);
+                    if !self.is_reread_due(&looked) {
+                        return Ok(looked);
+                    }
+                    match inner.views.read(&slot, now).await {
+                        Ok(view) => view,
+                        // A store that does not answer must not take a page away that may still be served.
+                        Err(_) if looked.servable().is_some() => return Ok(looked),
+                        Err(error) => return Err(error),
+                    }
+                }
+                None => inner.views.read(&slot, now).await?,
+            },
+        };
+        Ok(self.judge(slot, view, now))
+    }
+
+    /// The HTML of what may be served. A page whose object is gone is marked so, and is looked up again: what comes back
+    /// is the state after that.
+    pub async fn page_body(&self, mut looked: Looked) -> Result<(Looked, Option<StoredObject>), EngineError> {
+        for _ in 0..HEALS {
+            let Some(pointer) = looked.servable() else { return Ok((looked, None)) };
+            if let Some(object) = self.0.bodies.get(&pointer.html.object).await? {
+                return Ok((looked, Some(object)));
+            }
+            looked = self.heal(looked).await?;
+        }
+        Err(EngineError::StoreUnavailable("the page changes faster than it can be read".to_owned()))
+    }
+
+    /// The HTML if it is in memory.
+    pub fn remembered_body(&self, name: &ObjectName) -> Option<StoredObject> {
+        self.0.bodies.cached(name)
+    }
+
+    /// A URL of the HTML of what may be served.
+    pub async fn page_url(&self, pointer: &Pointer, ttl: Duration) -> Result<String, EngineError> {
+        self.0.bodies.url(&pointer.html.object, ttl).await
+    }
+
+    /// The sidecar that a token in a page's URL names, if it is one of this entry and was not purged.
+    pub async fn sidecar(&self, id: &EntryId, token: &str) -> Result<StoredObject, EngineError> {
+        let name = SidecarToken::resolve(token, &self.0.settings.object_prefix, id)
+            .ok_or(EngineError::SidecarNotFound)?;
+        let now = self.now();
+        let looked = self.lookup(id, Consistency::Bounded, None, now).await?;
+        let marks = self.log_standing(&looked).marks;
+        let current = looked.pointer().filter(|pointer| pointer.objects().any(|object| *object == name));
+        let is_purged = match current {
+            Some(pointer) => marks.verdict(pointer.seen) == Verdict::Purged,
+            // Of an older generation nothing is known but when it began: when in doubt, it is purged.
+            None => {
+                marks.hard.seq > Seq::START
+                    && object::granted_at_of(&name).is_none_or(|granted_at| granted_at <= marks.hard.at)
+            }
+        };
+        if is_purged {
+            return Err(EngineError::SidecarNotFound);
+        }
+        match self.0.bodies.get(&name).await? {
+            Some(object) => Ok(object),
+            // A page without its sidecar does not work: it is rendered again.
+            None if current.is_some() => {
+                self.heal(looked).await?;
+                Err(EngineError::SidecarNotFound)
+            }
+            None => Err(EngineError::SidecarNotFound),
+        }
+    }
+
+    /// What the log says of an entry: for people who ask why.
+    pub fn log_standing(&self, looked: &Looked) -> LogStanding {
+        let state = self.0.log.state();
+        let age = state.age(looked.now);
+        state.with(looked.now, |log| {
+            let tags = looked.pointer().map_or(&[][..], |pointer| &pointer.meta.tags);
+            let path = looked.pointer().and_then(|pointer| pointer.meta.path.as_ref());
+            let marks = log.view.marks_for(looked.id(), tags, path);
+            LogStanding {
+                position: log.view.position(),
+                age,
+                verified: log.verified,
+                marks,
+                scopes: log.view.scopes_at(marks.newest.seq, looked.id(), tags, path),
+            }
+        })
+    }
+
+    /// Whether another may be granted the next lease because of an invalidation.
+    pub fn is_overtaken(&self, looked: &Looked, lease: &Lease) -> bool {
+        self.0.transitions.ask(&looked.slot, &looked.view, looked.now, |entry, context| {
+            let pointer = entry.and_then(|entry| entry.pointer.as_ref());
+            transition::is_overtaken(lease, pointer, None, context)
+        })
+    }
+
+    pub(super) fn judge(&self, slot: Arc<Slot>, view: Arc<View>, now: Moment) -> Looked {
+        let freshness =
+            view.judge(&slot.id, self.0.log.state(), now, self.0.settings.rules.retention);
+        Looked { slot, view, freshness, now }
+    }
+
+    /// Another coordinator may have committed since the entry was seen.
+    pub(super) fn is_reread_due(&self, looked: &Looked) -> bool {
+        let Some(interval) = self.0.settings.reread_interval else { return false };
+        looked.freshness != Freshness::Fresh
+            && looked.now.elapsed.saturating_sub(looked.view.seen_at) >= interval
+    }
+
+    async fn heal(&self, looked: Looked) -> Result<Looked, EngineError> {
+        let Some(pointer) = looked.pointer() else { return Ok(looked) };
+        let generation = pointer.generation;
+        let object = pointer.html.object.clone();
+        let settled = self
+            .settle(
+                looked.id(),
+                looked.now,
+                |_| Trust::ReadAfterArrival,
+                move |entry, context| transition::mark_gone(entry, generation, context),
+            )
+            .await?;
+        if settled.answer == transition::Healed::Gone {
+            tracing::warn!(object = %object, entry.generation = generation.0, "the body of the current page is gone");
+        }
+        let slot = Arc::clone(&looked.slot);
+        let view = self.0.views.view(&slot, looked.now).await?;
+        Ok(self.judge(slot, view, looked.now))
+    }
+}

@@ -1,0 +1,287 @@
+//! The engine: the coordinator's operations, without a wire.
+//!
+//! It keeps views of entries and of the log, asks the core, and carries decisions out through the ports. All state that
+//! matters is in the store; what is here can be lost at any moment.
+
+mod acquire;
+mod bodies;
+mod caller;
+mod cleaner;
+mod commit;
+mod error;
+mod limit;
+mod log;
+mod lookup;
+mod transitions;
+mod view;
+mod watch;
+
+pub use acquire::{AcquireOutcome, AcquireRequest, Acquisition, Receipt};
+pub use commit::{BodyInput, CommitRequest, PageInput, Uploaded};
+pub use error::EngineError;
+pub use limit::{Place, Places};
+pub use lookup::{Consistency, LogStanding, Looked};
+pub use watch::{Cursor, Next, WatchEvent, WatchFilter, WatchHub};
+
+use crate::{
+    random::Entropy,
+    settings::Settings,
+    time::{Clock, Moment},
+};
+use bodies::Bodies;
+use caller::StoreCaller;
+use cleaner::Cleaner;
+use leasehold_core::{
+    entry::{Entry, Lease},
+    identity::{EntryId, Generation, LeaseToken, Seq},
+    invalidation::Invalidation,
+    object::{self, ObjectName, PageObjects},
+    transition::{self, Context, Decision, Release, ReleaseOutcome, Renewed},
+};
+use leasehold_store::port::Stores;
+use log::LogHandle;
+use std::{sync::Arc, time::Duration};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use transitions::{Settled, Transitions, Trust};
+use view::Views;
+
+/// What the engine gets from outside.
+#[derive(Clone)]
+pub struct Dependencies {
+    /// Entries, log, bodies.
+    pub stores: Stores,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Random values.
+    pub entropy: Arc<Entropy>,
+}
+
+/// One coordinator. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    views: Arc<Views>,
+    log: LogHandle,
+    transitions: Arc<Transitions>,
+    bodies: Arc<Bodies>,
+    cleaner: Arc<Cleaner>,
+    hub: Arc<WatchHub>,
+    waiters: Arc<Places>,
+    draining: CancellationToken,
+    stopped: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Figures about this coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Entries whose state is in memory.
+    pub entries: usize,
+    /// Bytes of bodies in memory.
+    pub body_bytes: u64,
+    /// Calls that wait for another's lease.
+    pub waiters: usize,
+    /// Superseded bodies that wait for deletion.
+    pub pending_deletions: usize,
+    /// The position in the invalidation log.
+    pub log_position: Seq,
+}
+
+impl Engine {
+    /// Reads the invalidation log and starts to follow it.
+    pub async fn start(dependencies: Dependencies, settings: Settings) -> Result<Self, EngineError> {
+        let Dependencies { stores, clock, entropy } = dependencies;
+        let caller = StoreCaller::new(&settings.store);
+        let stopped = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let hub = Arc::new(WatchHub::new(entropy.bits(), settings.memory.watch_events));
+        let (log, follower) = LogHandle::start(
+            stores.log,
+            &settings,
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+            Arc::clone(&hub),
+            stopped.clone(),
+        )
+        .await?;
+        tasks.spawn(follower);
+        let views = Arc::new(Views::new(stores.entries, caller.clone(), settings.memory.entries));
+        let bodies = Arc::new(Bodies::new(
+            stores.objects,
+            caller.clone(),
+            settings.memory.body_bytes,
+            settings.store.retry_pause,
+        ));
+        let cleaner = Arc::new(Cleaner::new(
+            settings.deletion_grace,
+            settings.memory.pending_deletions,
+            Arc::clone(&clock),
+        ));
+        tasks.spawn(Arc::clone(&cleaner).run(Arc::clone(&bodies), stopped.clone()));
+        let transitions = Arc::new(Transitions {
+            views: Arc::clone(&views),
+            log: Arc::clone(log.state()),
+            clock: Arc::clone(&clock),
+            entropy,
+            caller,
+            rules: settings.rules.clone(),
+            retry_pause: settings.store.retry_pause,
+        });
+        Ok(Self(Arc::new(Inner {
+            waiters: Places::new("waiting calls", settings.limits.waiters),
+            settings,
+            clock,
+            views,
+            log,
+            transitions,
+            bodies,
+            cleaner,
+            hub,
+            draining: CancellationToken::new(),
+            stopped,
+            tasks,
+        })))
+    }
+
+    /// The settings it runs with.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Reads the clock. Once for each request, before any I/O.
+    pub fn now(&self) -> Moment {
+        self.0.clock.now()
+    }
+
+    /// Commits and invalidations, to watch.
+    pub fn watch_hub(&self) -> &Arc<WatchHub> {
+        &self.0.hub
+    }
+
+    /// Figures about this coordinator.
+    pub fn stats(&self) -> EngineStats {
+        EngineStats {
+            entries: self.0.views.len(),
+            body_bytes: self.0.bodies.cached_bytes(),
+            waiters: self.0.waiters.taken(),
+            pending_deletions: self.0.cleaner.pending(),
+            log_position: self.0.log.state().position(),
+        }
+    }
+
+    /// From here on no call waits for another's lease; those that do are sent elsewhere.
+    pub fn drain(&self) {
+        self.0.draining.cancel();
+    }
+
+    /// Whether [`Engine::drain`] was called.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.0.draining
+    }
+
+    /// Ends the engine's tasks, when no call is in progress any more.
+    pub async fn stop(&self) {
+        self.drain();
+        self.0.tasks.close();
+        self.0.stopped.cancel();
+        self.0.tasks.wait().await;
+    }
+
+    /// Appends an invalidation; the position is its consistency token. Repeatable by its id.
+    pub async fn invalidate(&self, invalidation: Invalidation) -> Result<Seq, EngineError> {
+        self.0.log.append(invalidation).await
+    }
+
+    /// Moves the expiry of a lease.
+    pub async fn renew(
+        &self,
+        id: &EntryId,
+        token: LeaseToken,
+        generation: Generation,
+        ttl: Duration,
+    ) -> Result<Renewed, EngineError> {
+        let settled = self
+            .settle(
+                id,
+                self.now(),
+                |answer| match answer {
+                    Renewed::Renewed(_) => Trust::Remembered,
+                    Renewed::Lost => Trust::ReadAfterArrival,
+                },
+                move |entry, context| transition::renew(entry, token, generation, ttl, context),
+            )
+            .await?;
+        Ok(settled.answer)
+    }
+
+    /// Ends a lease without a page.
+    pub async fn release(
+        &self,
+        id: &EntryId,
+        token: LeaseToken,
+        generation: Generation,
+        outcome: Release,
+    ) -> Result<ReleaseOutcome, EngineError> {
+        let settled = self
+            .settle(
+                id,
+                self.now(),
+                |answer| match answer {
+                    ReleaseOutcome::Released => Trust::Remembered,
+                    ReleaseOutcome::NotHeld => Trust::ReadAfterArrival,
+                },
+                move |entry, context| transition::release(entry, token, generation, &outcome, context),
+            )
+            .await?;
+        Ok(settled.answer)
+    }
+
+    /// Runs a transition in a task of its own, so that it is finished and remembered also when its caller goes away.
+    async fn settle<T: Send + 'static>(
+        &self,
+        id: &EntryId,
+        now: Moment,
+        trust: impl Fn(&T) -> Trust + Send + Sync + 'static,
+        decide: impl Fn(Option<&Entry>, Context<'_>) -> Decision<T> + Send + Sync + 'static,
+    ) -> Result<Settled<T>, EngineError> {
+        let slot = self.0.views.slot(id);
+        let inner = Arc::clone(&self.0);
+        let task = self.0.tasks.spawn(async move {
+            let settled = inner.transitions.carry_out(&slot, now, trust, decide).await?;
+            inner.retire_replaced(&slot.id, &settled);
+            Ok(settled)
+        });
+        task.await.unwrap_or(Err(EngineError::Internal("a transition ended without an answer")))
+    }
+}
+
+impl Inner {
+    /// The names under which a lease's bodies are stored. They follow from the lease, so that every repetition of the
+    /// grant names the same.
+    fn objects_of(&self, id: &EntryId, lease: &Lease) -> PageObjects {
+        object::names_for(&self.settings.object_prefix, id, lease.granted_at, lease.token, lease.generation)
+    }
+
+    /// Hands over for deletion what a swap left behind: the bodies of a page that is no longer current, and what a lease
+    /// that can no longer commit may have uploaded.
+    fn retire_replaced<T>(&self, id: &EntryId, settled: &Settled<T>) {
+        let Some(before) = settled.replaced.as_ref().and_then(|replaced| replaced.0.as_ref()) else { return };
+        let after = settled.entry.as_ref();
+        let current = after.and_then(|entry| entry.pointer.as_ref());
+        if let Some(lease) = &before.lease {
+            let lives_on = after.and_then(|entry| entry.lease.as_ref()).is_some_and(|now| now.generation == lease.generation);
+            let is_committed = current.is_some_and(|pointer| pointer.generation == lease.generation);
+            if !lives_on && !is_committed {
+                let PageObjects { html, sidecar } = self.objects_of(id, lease);
+                self.cleaner.retire([html, sidecar]);
+            }
+        }
+        if let Some(pointer) = &before.pointer {
+            let is_current = |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
+            self.cleaner.retire(pointer.objects().filter(|name| !is_current(name)).cloned());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Carries decisions out: asks the core, swaps, and asks again until the answer is true.
+
+use super::{
+    caller::StoreCaller,
+    error::EngineError,
+    log::LogState,
+    view::{Slot, View, Views},
+};
+use crate::{
+    random::Entropy,
+    time::{Clock, Moment},
+};
+use leasehold_core::{
+    entry::Entry,
+    identity::Version,
+    time::Timestamp,
+    transition::{Context, Decision, Rules},
+};
+use leasehold_store::port::{Expected, Swap, WriteError};
+use std::{sync::Arc, time::Duration};
+
+/// How often a store that does not answer is asked, and how often rivals may win, before the caller is told.
+const ATTEMPTS: u32 = 8;
+
+/// Whether an answer may come from a remembered entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Also a remembered entry will do.
+    Remembered,
+    /// Only one that was read after the request arrived.
+    ReadAfterArrival,
+}
+
+/// What a transition came to.
+pub(crate) struct Settled<T> {
+    pub(crate) answer: T,
+    /// The entry that the answer was given on, or that was swapped in.
+    pub(crate) entry: Option<Arc<Entry>>,
+    /// What this call replaced, also by an attempt whose answer was lost; `None` where it swapped nothing.
+    pub(crate) replaced: Option<Replaced>,
+}
+
+/// The entry as it was before this call's swap.
+pub(crate) struct Replaced(pub(crate) Option<Arc<Entry>>);
+
+/// Everything that a transition needs.
+pub(crate) struct Transitions {
+    pub(crate) views: Arc<Views>,
+    pub(crate) log: Arc<LogState>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<Entropy>,
+    pub(crate) caller: StoreCaller,
+    pub(crate) rules: Rules,
+    pub(crate) retry_pause: Duration,
+}
+
+impl Transitions {
+    /// Asks the core about an entry, without carrying anything out.
+    pub(crate) fn ask<T>(
+        &self,
+        slot: &Slot,
+        view: &View,
+        now: Moment,
+        decide: impl FnOnce(Option<&Entry>, Context<'_>) -> T,
+    ) -> T {
+        let version = Version(self.entropy.bits());
+        self.log.with(now, |log| {
+            let context = Context { id: &slot.id, log, now: now.wall, rules: &self.rules, version };
+            decide(view.entry.as_deref(), context)
+        })
+    }
+
+    /// Asks the core, and swaps what it decides until the store has settled it.
+    ///
+    /// To be run in a task of its own: a swap that is under way when its caller goes away must still be remembered.
+    pub(crate) async fn carry_out<T>(
+        &self,
+        slot: &Arc<Slot>,
+        now: Moment,
+        trust: impl Fn(&T) -> Trust,
+        decide: impl Fn(Option<&Entry>, Context<'_>) -> Decision<T>,
+    ) -> Result<Settled<T>, EngineError> {
+        let _turn = slot.gate.lock().await;
+        let mut view = self.views.view(slot, now).await?;
+        let mut is_strong = false;
+        let mut maybe_applied = None;
+        // Attempts whose answer was lost, and what each would have replaced.
+        let mut lost: Vec<(Version, Option<Arc<Entry>>)> = Vec::new();
+        let mut failures = 0;
+        for _ in 0..ATTEMPTS {
+            let (next, answer) = match self.ask(slot, &view, now, &decide) {
+                Decision::Answer(answer) => {
+                    if is_strong || trust(&answer) == Trust::Remembered {
+                        let replaced = replaced_by(&lost, &view);
+                        return Ok(Settled { answer, entry: view.entry.clone(), replaced });
+                    }
+                    view = self.views.read(slot, now).await?;
+                    is_strong = true;
+                    continue;
+                }
+                Decision::Swap(next, answer) => (*next, answer),
+            };
+            let before = view.entry.as_ref().map(|entry| entry.version);
+            let expected = before.map_or(Expected::Absent, Expected::Version);
+            let sent = slot.sending(self.clock.now());
+            let forget_after = self.forget_after(&next, now.wall);
+            let swap = self.views.store().swap(&slot.id, expected, &next, forget_after);
+            match self.caller.write(swap).await {
+                Ok(Swap::Applied) => {
+                    let replaced = Some(Replaced(view.entry.clone()));
+                    let view = slot.install_swapped(before, next, sent);
+                    return Ok(Settled { answer, entry: view.entry.clone(), replaced });
+                }
+                Ok(Swap::Refused(current)) => {
+                    view = slot.install_seen(current, sent);
+                    is_strong = true;
+                }
+                Err(WriteError::Unknown(why)) => {
+                    lost.push((next.version, view.entry.clone()));
+                    maybe_applied = Some(why);
+                    view = self.read_persistently(slot, &mut failures).await.map_err(|_| {
+                        EngineError::OutcomeUnknown("the store does not answer".to_owned())
+                    })?;
+                    is_strong = true;
+                    if let Some(replaced) = replaced_by(&lost, &view) {
+                        return Ok(Settled { answer, entry: view.entry.clone(), replaced: Some(replaced) });
+                    }
+                }
+                Err(WriteError::NotApplied(why)) => {
+                    failures += 1;
+                    if failures >= ATTEMPTS / 2 {
+                        return Err(maybe_applied
+                            .map_or(EngineError::StoreUnavailable(why), EngineError::OutcomeUnknown));
+                    }
+                    self.pause(failures).await;
+                }
+                Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => return Err(error.into()),
+            }
+        }
+        Err(match maybe_applied {
+            Some(why) => EngineError::OutcomeUnknown(why),
+            None => EngineError::StoreUnavailable("the entry changes too fast".to_owned()),
+        })
+    }
+
+    /// What is on file decides what happened: it is asked for until the store answers.
+    async fn read_persistently(
+        &self,
+        slot: &Arc<Slot>,
+        failures: &mut u32,
+    ) -> Result<Arc<View>, EngineError> {
+        loop {
+            match self.views.read(slot, self.clock.now()).await {
+                Ok(view) => return Ok(view),
+                Err(error) => {
+                    *failures += 1;
+                    if *failures >= ATTEMPTS / 2 {
+                        return Err(error);
+                    }
+                    self.pause(*failures).await;
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, failures: u32) {
+        let pause = self.retry_pause * 2_u32.pow(failures.saturating_sub(1).min(10));
+        tokio::time::sleep(self.entropy.jitter(pause)).await;
+    }
+
+    /// When the store may delete the record: not while its page is remembered by rule, nor while its lease may live.
+    fn forget_after(&self, entry: &Entry, now: Timestamp) -> Timestamp {
+        let page = entry.pointer.as_ref().map_or(now, |pointer| pointer.generated_at);
+        let lease = entry.lease.as_ref().map_or(now, |lease| lease.hold_until);
+        page.max(now).max(lease).plus(self.rules.retention)
+    }
+}
+
+/// What the lost attempt replaced that made the entry what it is, if one did.
+fn replaced_by(lost: &[(Version, Option<Arc<Entry>>)], view: &View) -> Option<Replaced> {
+    let version = view.entry.as_ref()?.version;
+    lost.iter().find(|(attempted, _)| *attempted == version).map(|(_, before)| Replaced(before.clone()))
+}

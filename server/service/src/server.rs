@@ -1,0 +1,119 @@
+//! Serves an engine until it is told to stop, and then stops without hurting anybody.
+
+use crate::{edge::Edge, engine::Engine};
+use futures::Stream;
+use leasehold_proto::v1::{FILE_DESCRIPTOR_SET, coordinator_service_server::CoordinatorServiceServer};
+use std::{io, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    server::NamedService as _,
+    transport::{Server, server::Connected},
+};
+use tonic_health::ServingStatus;
+
+/// How the transport behaves.
+#[derive(Clone, Debug)]
+pub struct TransportSettings {
+    /// A connection that is silent for so long is asked whether it lives.
+    pub keepalive_interval: Duration,
+    /// One that does not answer within this is closed: a frozen peer must not hold up a stop.
+    pub keepalive_timeout: Duration,
+    /// Calls in progress on one connection, those that wait included.
+    pub streams_per_connection: u32,
+    /// From the word to stop until the end, whatever is still in progress.
+    pub drain_timeout: Duration,
+}
+
+impl Default for TransportSettings {
+    fn default() -> Self {
+        Self {
+            keepalive_interval: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
+            streams_per_connection: 32_768,
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// How the serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every call was finished.
+    Drained,
+    /// The time was over; calls were cut off.
+    CutOff,
+}
+
+/// Answers calls on `incoming` until `shutdown`. Then: not serving by the health service, waits and streams ended with
+/// word to go elsewhere, calls in progress finished, all within the drain timeout.
+pub async fn run<I, IO>(
+    incoming: I,
+    engine: Engine,
+    transport: TransportSettings,
+    shutdown: CancellationToken,
+) -> Result<Stopped, tonic::transport::Error>
+where
+    I: Stream<Item = io::Result<IO>>,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let message_bytes = engine.settings().limits.message_bytes;
+    // An inline body and its metadata must fit, whatever is accepted.
+    let sent_bytes = message_bytes.max(engine.settings().limits.inline_body_bytes + 64 * 1024);
+    let coordinator = CoordinatorServiceServer::new(Edge::new(engine.clone()))
+        .max_decoding_message_size(message_bytes)
+        .max_encoding_message_size(sent_bytes);
+    let (mut health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<CoordinatorServiceServer<Edge>>().await;
+    let mut server = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(transport.keepalive_interval))
+        .http2_keepalive_timeout(Some(transport.keepalive_timeout))
+        .max_concurrent_streams(Some(transport.streams_per_connection))
+        .initial_stream_window_size(Some(1024 * 1024))
+        .initial_connection_window_size(Some(4 * 1024 * 1024));
+    let mut router = server.add_service(health).add_service(coordinator);
+    for reflection in [
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1(),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        router = router.add_service(reflection);
+    }
+    let drained = CancellationToken::new();
+    let drain = {
+        let (shutdown, drained, engine) = (shutdown.clone(), drained.clone(), engine.clone());
+        async move {
+            shutdown.cancelled().await;
+            tracing::info!("stopping: no longer serving; calls in progress are finished");
+            for service in ["", CoordinatorServiceServer::<Edge>::NAME] {
+                health_reporter.set_service_status(service, ServingStatus::NotServing).await;
+                // Whoever watches has been told, and is told no more: a stream left open would hold up the stop.
+                health_reporter.clear_service_status(service).await;
+                health_reporter.set_service_status(service, ServingStatus::NotServing).await;
+            }
+            engine.drain();
+            drained.cancel();
+        }
+    };
+    let serving = router.serve_with_incoming_shutdown(incoming, drain);
+    let cap = async {
+        drained.cancelled().await;
+        tokio::time::sleep(transport.drain_timeout).await;
+    };
+    let stopped = tokio::select! {
+        result = serving => {
+            result?;
+            Stopped::Drained
+        }
+        () = cap => Stopped::CutOff,
+    };
+    if tokio::time::timeout(transport.drain_timeout, engine.stop()).await.is_err() {
+        tracing::warn!("the engine's tasks did not end in time");
+    }
+    Ok(stopped)
+}

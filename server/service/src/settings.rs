@@ -1,0 +1,156 @@
+//! What an operator can set, with its defaults.
+
+use leasehold_core::{key::TenantBoundary, object::ObjectPrefix, transition::Rules};
+use std::time::Duration;
+
+/// Everything that the engine and its edge can be told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Leases, retention, backoff.
+    pub rules: Rules,
+    /// How leases and waits are bounded.
+    pub leases: LeaseSettings,
+    /// How the invalidation log is followed.
+    pub log: LogSettings,
+    /// What is kept in memory.
+    pub memory: MemorySettings,
+    /// How many may do what at once, and how large.
+    pub limits: Limits,
+    /// How the store is called.
+    pub store: StoreSettings,
+    /// Names of stored bodies begin with this.
+    pub object_prefix: ObjectPrefix,
+    /// Which headers mark a tenant boundary.
+    pub boundary: TenantBoundary,
+    /// Superseded bodies are deleted so long after they were superseded: what a page in a browser, or a slow reader, may
+    /// still ask for.
+    pub deletion_grace: Duration,
+    /// An entry that is not fresh is read again at most this often, because another coordinator may have committed.
+    /// `None` where this coordinator is the only one.
+    pub reread_interval: Option<Duration>,
+    /// A watch says so often that it is alive.
+    pub watch_progress_interval: Duration,
+}
+
+/// How leases and waits are bounded.
+#[derive(Clone, Debug)]
+pub struct LeaseSettings {
+    /// The ttl of a lease whose caller names none.
+    pub default_ttl: Duration,
+    /// The longest ttl.
+    pub max_ttl: Duration,
+    /// The longest wait for another's lease.
+    pub max_wait: Duration,
+}
+
+/// The shortest ttl: below this, network and clock would decide who renders.
+pub const MIN_TTL: Duration = Duration::from_millis(100);
+
+/// How the invalidation log is followed.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// The head is read so often.
+    pub tail_interval: Duration,
+    /// Without having read the head for so long, nothing is called fresh.
+    pub staleness_bound: Duration,
+    /// Events are kept so much longer than entries.
+    pub retention_margin: Duration,
+}
+
+/// What is kept in memory.
+#[derive(Clone, Debug)]
+pub struct MemorySettings {
+    /// Entries whose state is remembered.
+    pub entries: usize,
+    /// Bytes of bodies.
+    pub body_bytes: u64,
+    /// Commits and invalidations that a watch can be resumed from.
+    pub watch_events: usize,
+    /// Superseded bodies that wait for their deletion; what is over is left to a sweep.
+    pub pending_deletions: usize,
+}
+
+/// How many may do what at once, and how large.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Calls in progress, without those that wait.
+    pub concurrent_calls: usize,
+    /// Calls that wait for another's lease.
+    pub waiters: usize,
+    /// Open watches.
+    pub watches: usize,
+    /// Open lookup streams.
+    pub lookup_streams: usize,
+    /// Lookups in flight on one stream.
+    pub lookups_per_stream: usize,
+    /// Bytes of one body.
+    pub body_bytes: usize,
+    /// Bytes of all uploads in progress.
+    pub upload_bytes: usize,
+    /// The largest body that is sent within a message.
+    pub inline_body_bytes: usize,
+    /// The largest message that is accepted.
+    pub message_bytes: usize,
+}
+
+/// How the store is called.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// A single request to the store may take so long; then its outcome counts as unknown.
+    pub request_timeout: Duration,
+    /// The deadline of calls that name none.
+    pub default_deadline: Duration,
+    /// The pause before the first retry; it doubles, with jitter.
+    pub retry_pause: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rules: Rules {
+                expiry_tolerance: Duration::ZERO,
+                max_hold: Duration::from_secs(15 * 60),
+                retention: Duration::from_secs(35 * 24 * 60 * 60),
+                backoff_base: Duration::from_secs(1),
+                backoff_max: Duration::from_secs(60),
+            },
+            leases: LeaseSettings {
+                default_ttl: Duration::from_secs(10),
+                max_ttl: Duration::from_secs(5 * 60),
+                max_wait: Duration::from_secs(60),
+            },
+            log: LogSettings {
+                tail_interval: Duration::from_millis(200),
+                staleness_bound: Duration::from_secs(2),
+                retention_margin: Duration::from_secs(24 * 60 * 60),
+            },
+            memory: MemorySettings {
+                entries: 200_000,
+                body_bytes: 256 * 1024 * 1024,
+                watch_events: 16_384,
+                pending_deletions: 1_000_000,
+            },
+            limits: Limits {
+                concurrent_calls: 4096,
+                waiters: 20_000,
+                watches: 1024,
+                lookup_streams: 4096,
+                lookups_per_stream: 256,
+                body_bytes: 16 * 1024 * 1024,
+                upload_bytes: 256 * 1024 * 1024,
+                inline_body_bytes: 1024 * 1024,
+                message_bytes: 4 * 1024 * 1024,
+            },
+            store: StoreSettings {
+                request_timeout: Duration::from_secs(5),
+                default_deadline: Duration::from_secs(10),
+                retry_pause: Duration::from_millis(20),
+            },
+            object_prefix: ObjectPrefix::default(),
+            boundary: TenantBoundary::default(),
+            deletion_grace: Duration::from_secs(60 * 60),
+            reread_interval: None,
+            watch_progress_interval: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The coordinator as its callers see it: over a real socket, on the embedded store, one file per subject.
+//!
+//! One binary, so that it is linked once.
+
+mod harness;
+
+mod bad_input;
+mod budget;
+mod healing;
+mod invalidation;
+mod outcomes;
+mod stop;
+mod tenants;
+mod unknown_outcomes;
+mod waiters;
+mod watch;
