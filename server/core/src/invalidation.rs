@@ -12,6 +12,9 @@ use std::{
 
 /// The most scopes in one invalidation.
 pub const MAX_SCOPES: usize = 100;
+/// The most bytes of all scopes of one invalidation, tenants included: with what is appended together, an event must fit
+/// the smallest record that a store takes (DynamoDB: 400 KB).
+pub const MAX_SCOPE_BYTES: usize = 128 * 1024;
 
 /// What an invalidation is about. Scopes of a tenant never reach another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,15 +48,17 @@ impl Scope {
 }
 
 impl Scope {
-    /// Bytes of its text, without the tenant's.
+    /// Bytes of its text, its tenant's included.
     pub fn text_bytes(&self) -> usize {
-        match self {
+        let tenant = self.tenant().map_or(0, |tenant| tenant.as_str().len());
+        let name = match self {
             Self::Everything | Self::Tenant(_) => 0,
             Self::Deployment(_, deployment) => deployment.as_str().len(),
             Self::PathPrefix(_, path) => path.as_str().len(),
             Self::Tag(_, tag) => tag.as_str().len(),
             Self::Key(_, key) => key.as_str().len(),
-        }
+        };
+        tenant + name
     }
 }
 
@@ -187,8 +192,7 @@ impl LogView {
 
     /// The retained events after `seq`, oldest first; `None` if some of these are forgotten.
     pub fn events_after(&self, seq: Seq) -> Option<impl Iterator<Item = &LogEvent>> {
-        (seq >= self.forgotten.seq)
-            .then(|| self.retained.iter().skip_while(move |event| event.seq <= seq))
+        (seq >= self.forgotten.seq).then(|| self.retained.iter().skip_while(move |event| event.seq <= seq))
     }
 
     /// Folds one event in. Events that are folded already are ignored, so that a reader may read a stretch again.
@@ -295,7 +299,9 @@ impl LogView {
         match scope {
             Scope::Everything | Scope::Tenant(_) => &mut marks.all,
             Scope::Deployment(_, deployment) => marks.deployments.entry(deployment.clone()).or_default(),
-            Scope::PathPrefix(_, path) => marks.prefixes.entry(PagePathKey(path.as_str().into())).or_default(),
+            Scope::PathPrefix(_, path) => {
+                marks.prefixes.entry(PagePathKey(path.as_str().into())).or_default()
+            }
             Scope::Tag(_, tag) => marks.tags.entry(tag.clone()).or_default(),
             Scope::Key(_, key) => marks.keys.entry(key.clone()).or_default(),
         }
@@ -340,7 +346,9 @@ pub fn concerns(scope: &Scope, id: &EntryId, tags: &[Tag], path: Option<&PagePat
     match scope {
         Scope::Everything | Scope::Tenant(_) => true,
         Scope::Deployment(_, deployment) => id.deployment.as_ref() == Some(deployment),
-        Scope::PathPrefix(_, prefix) => path.is_some_and(|path| path.prefixes().any(|p| p == prefix.as_str())),
+        Scope::PathPrefix(_, prefix) => {
+            path.is_some_and(|path| path.prefixes().any(|p| p == prefix.as_str()))
+        }
         Scope::Tag(_, tag) => tags.contains(tag),
         Scope::Key(_, key) => id.key == *key,
     }

@@ -309,7 +309,7 @@ pub fn commit(
         generation: entry.generation,
         pointer: Some(pointer),
         lease: None,
-        released: None,
+        released: entry.released,
         backoff: None,
     };
     Decision::Swap(Box::new(next), answer)

@@ -59,7 +59,8 @@ fn seqs(events: Option<impl Iterator<Item = impl std::borrow::Borrow<LogEvent>>>
     events.map(|events| events.map(|event| event.borrow().seq.0).collect())
 }
 
-/// All that a view holds, apart from how large the numbers are: two empty views have the same, wherever they stand.
+/// All that a view holds, apart from how large the numbers are: two empty views have the same, wherever they
+/// stand.
 fn shape(view: &LogView) -> String {
     format!("{view:?}").replace(|c: char| c.is_ascii_digit(), "")
 }
@@ -478,7 +479,8 @@ fn what_the_oldest_event_outlives_is_kept_with_it() {
     assert_eq!(seqs(view.events_after(Seq::START)), Some(vec![1, 2]));
 }
 
-/// A coordinator whose clock leapt ahead forgets; put right again, it cannot know what the forgotten event was about.
+/// A coordinator whose clock leapt ahead forgets; put right again, it cannot know what the forgotten event
+/// was about.
 #[test]
 fn a_page_older_than_a_forgotten_event_is_never_valid_again_whatever_the_clock_says() {
     let mut view = LogView::default();

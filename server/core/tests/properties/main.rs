@@ -1,8 +1,9 @@
-//! The promises of the design over random histories: workers that stall, repeat and give up, coordinators that lag and
-//! whose clocks leap, calls and replies that are lost, delayed and duplicated, swaps that land late.
+//! The promises of the design over random histories: workers that stall, repeat and give up, coordinators
+//! that lag and whose clocks leap, calls and replies that are lost, delayed and duplicated, swaps that land
+//! late.
 //!
-//! `world` carries calls out on one register with a compare-and-swap; `truth` keeps its own record of what happened, in
-//! other terms than the entry's, and judges every answer and every swap by it.
+//! `world` carries calls out on one register with a compare-and-swap; `truth` keeps its own record of what
+//! happened, in other terms than the entry's, and judges every answer and every swap by it.
 
 mod scenery;
 mod steps;

@@ -1,4 +1,5 @@
-//! The entry that every history is about, the pages that are rendered for it, and the scopes that are invalidated.
+//! The entry that every history is about, the pages that are rendered for it, and the scopes that are
+//! invalidated.
 
 use leasehold_core::{
     identity::{DeploymentId, EntryId, EntryKey, PagePath, Tag, TenantId},

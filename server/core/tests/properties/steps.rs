@@ -15,8 +15,8 @@ pub(crate) const COORDINATORS: usize = 3;
 /// One thing that happens.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// A worker does what it does next: an idle one asks for the lease, one that waits for an answer asks again, one that
-    /// renders does `act`.
+    /// A worker does what it does next: an idle one asks for the lease, one that waits for an answer asks
+    /// again, one that renders does `act`.
     Work { worker: usize, ask: Ask, act: Act, route: Route },
     /// A worker forgets what it was at. What it sent is still under way.
     Crash { worker: usize },
@@ -26,7 +26,8 @@ pub(crate) enum Step {
     Land { swap: Index, is_heard: bool },
     /// Something changed, and is invalidated.
     Invalidate { coordinator: usize, scope: Index, depth: Depth },
-    /// A coordinator reads so much of what it has not read of the log; the store may have deleted what has expired.
+    /// A coordinator reads so much of what it has not read of the log; the store may have deleted what has
+    /// expired.
     Read { coordinator: usize, share: Index, expired_are_deleted: bool },
     /// The tail of a coordinator is cut off, or works again.
     Verify { coordinator: usize, verified: bool },
@@ -154,7 +155,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(coordinator, end, is_over)| Step::WaitFor { coordinator, end, is_over }),
         2 => (coordinator(), leap).prop_map(|(coordinator, millis)| Step::Leap { coordinator, millis }),
         2 => coordinator().prop_map(|coordinator| Step::Correct { coordinator }),
-        1 => (prop::bool::weighted(0.7), route()).prop_map(|(newest, route)| Step::LoseBody { newest, route }),
+        1 => (prop::bool::weighted(0.7), route())
+            .prop_map(|(newest, route)| Step::LoseBody { newest, route }),
     ]
 }
 

@@ -101,8 +101,8 @@ impl<'a> Truth<'a> {
 
     // --- decisions ---
 
-    /// Judges the order of judgement, on the entry that was asked about. Liveness is in it: what nothing stands in the way
-    /// of is granted.
+    /// Judges the order of judgement, on the entry that was asked about. Liveness is in it: what nothing
+    /// stands in the way of is granted.
     pub(crate) fn check_decision(
         &self,
         observer: Observer,
@@ -343,7 +343,8 @@ impl<'a> Truth<'a> {
 
     // --- freshness ---
 
-    /// P3: what was invalidated after its render began is never fresh to who has read so far, nor served if it was purged.
+    /// P3: what was invalidated after its render began is never fresh to who has read so far, nor served if
+    /// it was purged.
     pub(crate) fn check_freshness(
         &self,
         observer: Observer,

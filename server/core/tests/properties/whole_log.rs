@@ -57,7 +57,8 @@ impl WholeLog {
         }
     }
 
-    /// When the render of a page began, by the head of the log. It is the executor's knowledge, not the entry's.
+    /// When the render of a page began, by the head of the log. It is the executor's knowledge, not the
+    /// entry's.
     pub(crate) fn began(&self, pointer: &Pointer) -> Seq {
         let name = pointer.html.digest.0[..8].try_into().unwrap();
         self.renders[u64::from_be_bytes(name) as usize]

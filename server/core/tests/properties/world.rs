@@ -222,7 +222,8 @@ impl<'a> World<'a> {
         self.settle(call, route.coordinator, now, entry, remembered.is_none(), route.fate)
     }
 
-    /// Asks the core until its answer is settled. `is_strong`: whether `entry` was read after the call arrived.
+    /// Asks the core until its answer is settled. `is_strong`: whether `entry` was read after the call
+    /// arrived.
     fn settle(
         &mut self,
         call: usize,

@@ -144,6 +144,16 @@ fn a_repeated_release_is_told_that_it_is_released_and_has_no_second_effect() {
 }
 
 #[test]
+fn a_release_repeated_after_the_commit_of_the_next_holder_is_still_told_that_it_was_released() {
+    let world = World::new();
+    let (entry, lease) = world.granted(START, token(1));
+    let (entry, _) = swap(world.release(&entry, &lease, &Release::Unused, START));
+    let (entry, next) = grant(world.acquire(&entry, &ask(token(2)), START));
+    let (entry, _) = swap(world.commit(&entry, &next, &page(), START));
+    assert_eq!(answer(world.release(&entry, &lease, &Release::Unused, START)), ReleaseOutcome::Released);
+}
+
+#[test]
 fn a_release_of_another_attempt_has_no_effect() {
     let world = World::new();
     let (entry, lease) = world.granted(START, token(1));

@@ -1,5 +1,5 @@
-//! Every outcome of every transition, one named test for each, in the order of the design's table ("An entry, and what
-//! may happen to it").
+//! Every outcome of every transition, one named test for each, in the order of the design's table ("An entry,
+//! and what may happen to it").
 
 mod acquire;
 mod commit;
