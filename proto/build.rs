@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("leasehold.v1.descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".leasehold.v1")
+        // Seldom asked for, and large: every lookup would move it about.
+        .boxed(".leasehold.v1.LookupResponse.state")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use leasehold_core::{
         DeploymentId, EntryId, EntryKey, Generation, InvalidName, LeaseToken, MAX_OWNER_BYTES, Owner, PagePath,
         RequestId, Seq, Tag, TenantId,
     },
-    invalidation::{Depth, Invalidation, MAX_SCOPES, Scope},
+    invalidation::{Depth, Invalidation, MAX_SCOPE_BYTES, MAX_SCOPES, Scope},
     key::{self, CookieAllowlist, CookieVariant, KeyError, RequestParts, TenantBoundary, VariantPolicy},
     object::BodyKind,
     page::{Digest, MAX_HEADER_BYTES, MAX_HEADERS, MAX_TAGS, MAX_WINDOW, PageMeta, PageStatus},
@@ -194,6 +194,11 @@ pub(crate) fn invalidate(request: v1::InvalidateRequest) -> Parsed<Invalidation>
         .enumerate()
         .map(|(at, item)| scope(item).map_err(|error| within(&format!("scopes[{at}]"), error)))
         .collect::<Parsed<Vec<_>>>()?;
+    let bytes: usize = scopes.iter().map(Scope::text_bytes).sum();
+    if bytes > MAX_SCOPE_BYTES {
+        let rule = format!("are {bytes} bytes in all; the limit is {MAX_SCOPE_BYTES}");
+        return Err(EdgeError::field("scopes", rule));
+    }
     Ok(Invalidation { id, scopes, depth })
 }
 
@@ -413,15 +418,13 @@ fn scope(item: v1::InvalidationScope) -> Parsed<Scope> {
     use v1::invalidation_scope::Scope as Wire;
     let v1::InvalidationScope { tenant, scope } = item;
     let scope = scope.ok_or_else(|| EdgeError::field("scope", "is required"))?;
-    if let Wire::Everything(v1::Everything {}) = scope {
-        if !tenant.is_empty() {
-            return Err(EdgeError::field("tenant", "must be empty with everything"));
-        }
-        return Ok(Scope::Everything);
+    let is_everything = matches!(scope, Wire::Everything(_));
+    if is_everything && !tenant.is_empty() {
+        return Err(EdgeError::field("tenant", "must be empty with everything"));
     }
     let tenant = self::tenant("tenant", &tenant)?;
     Ok(match scope {
-        Wire::Everything(_) => Scope::Everything,
+        Wire::Everything(v1::Everything {}) => Scope::Everything,
         Wire::WholeTenant(v1::WholeTenant {}) => Scope::Tenant(tenant),
         Wire::Deployment(name) => Scope::Deployment(tenant, named("deployment", &name, DeploymentId::parse)?),
         Wire::PathPrefix(path) => Scope::PathPrefix(tenant, named("path_prefix", &path, PagePath::parse)?),

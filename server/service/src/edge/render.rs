@@ -104,10 +104,12 @@ fn lookup_response(looked: &Looked, body: BodyPart) -> v1::LookupResponse {
     v1::LookupResponse { outcome: Some(outcome), regeneration: regeneration(looked), state: None }
 }
 
-/// Puts the answer to an acquire together. The grant is marked as delivered by the caller, who sends it.
+/// Puts the answer to an acquire together. What is left of a grant is counted from when the call arrived, as its caller
+/// counts from when it sent it: a wait in between must not look like time that was used up. The grant is marked as delivered by the caller, who sends it.
 pub(crate) async fn acquire(
     engine: &Engine,
     acquisition: Acquisition,
+    arrived: Timestamp,
     wish: Wish,
 ) -> Result<(v1::AcquireLeaseResponse, Option<crate::engine::Receipt>), EdgeError> {
     use v1::acquire_lease_response::Outcome;
@@ -118,7 +120,7 @@ pub(crate) async fn acquire(
             receipt_of_grant = Some(receipt);
             // A body that cannot be had must not cost the grant: the page is about to be rendered anyway.
             let previous = previous(engine, looked.clone(), wish).await.unwrap_or_default();
-            Outcome::Granted(grant(&lease, &objects, looked.now.wall, previous))
+            Outcome::Granted(grant(&lease, &objects, arrived, previous))
         }
         AcquireOutcome::Ready(_) => {
             let (looked, body) = fetch(engine, looked, wish).await?;
@@ -166,13 +168,13 @@ async fn previous(engine: &Engine, looked: Looked, wish: Wish) -> Result<Option<
 fn grant(
     lease: &Lease,
     objects: &PageObjects,
-    now: Timestamp,
+    arrived: Timestamp,
     previous: Option<v1::StalePage>,
 ) -> v1::LeaseGrant {
     v1::LeaseGrant {
         generation: lease.generation.0,
-        remaining: Some(wire_duration(lease.expires_at.since(now))),
-        renewable_for: Some(wire_duration(lease.hold_until.since(now))),
+        remaining: Some(wire_duration(lease.expires_at.since(arrived))),
+        renewable_for: Some(wire_duration(lease.hold_until.since(arrived))),
         html_object: objects.html.to_string(),
         sidecar_object: objects.sidecar.to_string(),
         sidecar_token: SidecarToken::encode(&objects.sidecar),
@@ -312,12 +314,15 @@ pub(crate) fn state(engine: &Engine, looked: &Looked) -> v1::EntryState {
     let lease = entry.and_then(|entry| entry.lease.as_ref());
     let backoff = entry.and_then(|entry| entry.backoff.as_ref());
     let depth = if marks.hard.seq == marks.newest.seq { Depth::Hard } else { Depth::Soft };
-    let invalidation = (marks.newest.seq.0 > 0).then(|| v1::InvalidationState {
+    let applies = pointer.is_some_and(|pointer| marks.newest.seq > pointer.seen);
+    // Of an event that is forgotten by now, only that there was one is known.
+    let is_told = applies || !scopes.is_empty();
+    let invalidation = is_told.then(|| v1::InvalidationState {
         seq: marks.newest.seq.0,
         at: Some(wire_timestamp(marks.newest.at)),
         scopes: scopes.iter().map(|(scope, _)| self::scope(scope)).collect(),
         depth: self::depth(depth).into(),
-        applies: pointer.is_some_and(|pointer| marks.newest.seq > pointer.seen),
+        applies,
     });
     v1::EntryState {
         tenant: looked.id().tenant.to_string(),

@@ -81,7 +81,7 @@ impl Edge {
         let (looked, mut response) =
             render::lookup(&self.engine, looked, self.wish(delivery, known)).await?;
         if explain {
-            response.state = Some(render::state(&self.engine, &looked));
+            response.state = Some(Box::new(render::state(&self.engine, &looked)));
         }
         Ok(response)
     }
@@ -207,6 +207,7 @@ impl CoordinatorService for Edge {
         request: Request<v1::AcquireLeaseRequest>,
     ) -> Result<Response<v1::AcquireLeaseResponse>, Status> {
         let place = self.calls.take().map_err(EdgeError::from)?;
+        let arrived = self.engine.now().wall;
         let deadline = self.deadline(&request);
         let AcquireAsk { request: mut ask, delivery, known } =
             parse::acquire(request.into_inner(), self.engine.settings())?;
@@ -215,7 +216,7 @@ impl CoordinatorService for Edge {
         let wish = self.wish(delivery, known);
         let call = async {
             let acquisition = self.engine.acquire(ask, Some(place)).await?;
-            render::acquire(&self.engine, acquisition, wish).await
+            render::acquire(&self.engine, acquisition, arrived, wish).await
         };
         let (response, receipt) = deadline.and_wait(wait).change(call).await?;
         if let Some(receipt) = receipt {

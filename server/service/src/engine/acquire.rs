@@ -17,7 +17,7 @@ use leasehold_core::{
     time::Timestamp,
     transition::{self, Acquire, Acquired, Decision, Release, ReleaseOutcome},
 };
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// The shortest sleep of a waiter: clocks that disagree by less than this must not make it spin.
@@ -120,10 +120,12 @@ impl Engine {
             path: request.path,
             after: None,
         };
+        // Those that wait leave it to one of them to read the entry again, until the lease is over or the wait is.
+        let mut may_reread = true;
         loop {
             changed.mark_unchanged();
             log_moved.mark_unchanged();
-            let acquisition = self.attempt(&slot, &ask, now).await?;
+            let acquisition = self.attempt(&slot, &ask, now, may_reread).await?;
             let AcquireOutcome::Held = acquisition.outcome else { return Ok(acquisition) };
             let left = give_up_at.saturating_sub(self.now().elapsed);
             if left.is_zero() {
@@ -146,14 +148,41 @@ impl Engine {
             let free_in = until.since(self.now().wall).max(MIN_SLEEP);
             drop(acquisition);
             debug_assert!(call_place.is_none(), "a call that waits must not keep others out");
+            may_reread = false;
             tokio::select! {
                 biased;
                 () = inner.draining.cancelled() => {}
                 _ = changed.changed() => {}
                 _ = log_moved.changed() => {}
-                () = tokio::time::sleep(left.min(free_in)) => {}
+                () = tokio::time::sleep(left.min(free_in)) => may_reread = true,
+                never = self.poll(&slot) => match never {},
             }
             now = self.now();
+        }
+    }
+
+    /// Looks now and then whether another coordinator has changed the entry, for all who wait for it here: they are woken
+    /// by what is found. Often at first, as most renders are short, and seldom where the holder's calls are likely to come
+    /// here anyway.
+    async fn poll(&self, slot: &Arc<Slot>) -> Infallible {
+        let inner = &self.0;
+        let Some(shortest) = inner.settings.reread_interval else { return std::future::pending().await };
+        let longest = shortest * 4;
+        let _turn = slot.poller.lock().await;
+        loop {
+            let now = self.now();
+            let view = slot.view();
+            let lease = view.as_ref().and_then(|view| view.entry.as_ref()?.lease.as_ref());
+            let interval = match lease {
+                Some(lease) if slot.is_granted_here(lease) => longest,
+                Some(lease) => (now.wall.since(lease.granted_at) / 8).clamp(shortest, longest),
+                None => shortest,
+            };
+            let due = view.map_or(now.elapsed, |view| view.seen_at + interval);
+            tokio::time::sleep(due.saturating_sub(now.elapsed)).await;
+            if inner.views.read(slot, self.now()).await.is_err() {
+                tokio::time::sleep(interval).await;
+            }
         }
     }
 
@@ -163,9 +192,13 @@ impl Engine {
         slot: &Arc<Slot>,
         ask: &Acquire,
         now: Moment,
+        may_reread: bool,
     ) -> Result<Acquisition, EngineError> {
         let inner = &self.0;
-        let view = self.current_view(slot, now).await?;
+        let view = match may_reread {
+            true => self.current_view(slot, now).await?,
+            false => inner.views.view(slot, now).await?,
+        };
         let preview = inner.transitions.ask(slot, &view, now, |entry, context| {
             transition::acquire(entry, ask, context)
         });
@@ -256,6 +289,7 @@ impl Inner {
             let _ = reply.send(Ok((settled, Receipt(None))));
             return;
         };
+        slot.note_grant(&lease);
         let (receipt, heard) = oneshot::channel();
         // Where nobody takes it, it is dropped with its receipt.
         let _ = reply.send(Ok((settled, Receipt(Some(receipt)))));

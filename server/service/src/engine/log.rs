@@ -30,8 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Invalidations in one event at most: keeps an event well within the limits of every store.
 const MAX_BATCH: usize = 64;
-/// Scopes in one event at most, likewise.
-const MAX_BATCH_SCOPES: usize = 400;
+/// Bytes of scopes in one event at most, likewise.
+const MAX_BATCH_BYTES: usize = 256 * 1024;
+/// What a scope takes besides its text, about.
+const SCOPE_OVERHEAD_BYTES: usize = 16;
 /// Events in one read at most.
 const EVENT_PAGE: usize = 500;
 /// How often an append is tried, or its outcome asked for, before its callers are told.
@@ -211,19 +213,24 @@ impl Follower {
             let is_due = first.is_none();
             let mut reads = Vec::new();
             let mut appends = Vec::new();
-            let mut scopes = 0;
+            let mut bytes = 0;
             let mut next = first;
             while let Some(command) = next.take().or_else(|| inbox.try_recv().ok()) {
                 match command {
                     Command::Read(reply) => reads.push(reply),
                     Command::Append(invalidation, reply) => {
+                        let size: usize = invalidation
+                            .scopes
+                            .iter()
+                            .map(|scope| scope.text_bytes() + SCOPE_OVERHEAD_BYTES)
+                            .sum();
                         let full = appends.len() == MAX_BATCH
-                            || (!appends.is_empty() && scopes + invalidation.scopes.len() > MAX_BATCH_SCOPES);
+                            || (!appends.is_empty() && bytes + size > MAX_BATCH_BYTES);
                         if full {
                             postponed = Some(Command::Append(invalidation, reply));
                             break;
                         }
-                        scopes += invalidation.scopes.len();
+                        bytes += size;
                         appends.push((invalidation, reply));
                     }
                 }

@@ -116,14 +116,16 @@ impl Transitions {
                     is_strong = true;
                 }
                 Err(WriteError::Unknown(why)) => {
-                    lost.push((next.version, view.entry.clone()));
+                    let attempted = next.version;
+                    lost.push((attempted, view.entry.clone()));
                     maybe_applied = Some(why);
                     view = self.read_persistently(slot, &mut failures).await.map_err(|_| {
                         EngineError::OutcomeUnknown("the store does not answer".to_owned())
                     })?;
                     is_strong = true;
-                    if let Some(replaced) = replaced_by(&lost, &view) {
-                        return Ok(Settled { answer, entry: view.entry.clone(), replaced: Some(replaced) });
+                    if view.entry.as_ref().is_some_and(|entry| entry.version == attempted) {
+                        let replaced = replaced_by(&lost, &view);
+                        return Ok(Settled { answer, entry: view.entry.clone(), replaced });
                     }
                 }
                 Err(WriteError::NotApplied(why)) => {

@@ -95,6 +95,10 @@ pub(crate) struct Slot {
     /// The grant that a repetition of its call was told of last: it must not be undone because the first call went away.
     /// Looked at and changed only while the gate is held.
     confirmed: Mutex<Option<Confirmed>>,
+    /// The grant that this coordinator made last.
+    granted_here: Mutex<Option<Confirmed>>,
+    /// One waiter at a time looks for all whether another coordinator has changed the entry.
+    pub(crate) poller: tokio::sync::Mutex<()>,
     registry: Weak<Registry>,
 }
 
@@ -140,6 +144,16 @@ impl Slot {
     /// Whether a repetition was told of this grant. To be called while the gate is held.
     pub(crate) fn is_confirmed(&self, lease: &Lease) -> bool {
         *self.confirmed.lock() == Some((lease.token, lease.generation))
+    }
+
+    /// Notes that this coordinator granted a lease.
+    pub(crate) fn note_grant(&self, lease: &Lease) {
+        *self.granted_here.lock() = Some((lease.token, lease.generation));
+    }
+
+    /// Whether it was this coordinator that granted a lease: its holder's calls are likely to come here too.
+    pub(crate) fn is_granted_here(&self, lease: &Lease) -> bool {
+        *self.granted_here.lock() == Some((lease.token, lease.generation))
     }
 
     /// To be called before a request to the store is sent.
@@ -241,6 +255,8 @@ impl Views {
                         changed: watch::Sender::new(()),
                         reads: Mutex::default(),
                         confirmed: Mutex::default(),
+                        granted_here: Mutex::default(),
+                        poller: tokio::sync::Mutex::default(),
                         registry: Arc::downgrade(&self.registry),
                     });
                     slots.insert(id.clone(), Arc::downgrade(&slot));

@@ -135,6 +135,8 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn every_entry_decodes_to_itself(id in identity(), entry in entry()) {
         let record = encode_entry(&id, &entry);

@@ -1,7 +1,10 @@
 //! What operations of one group are told when its transaction fails and they are tried again, each on its own.
 
 use super::*;
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 use tempfile::{TempDir, tempdir};
 
 type Answer = oneshot::Receiver<Result<(), WriteError>>;
@@ -88,21 +91,29 @@ async fn what_wrote_nothing_is_never_in_doubt() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_transaction_that_was_rolled_back_is_called_done() {
+async fn nothing_of_a_transaction_that_was_rolled_back_is_called_done_and_a_lock_is_waited_for_once() {
+    static WAITED: AtomicU32 = AtomicU32::new(0);
     let (dir, connection) = database();
     let other = connect(&dir);
+    connection
+        .busy_handler(Some(|_| {
+            WAITED.fetch_add(1, Ordering::SeqCst);
+            false
+        }))
+        .unwrap();
     let (locks, told) = pending(0, move |connection| {
         connection.execute_batch("ROLLBACK").unwrap();
         // So that there is no second attempt.
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         Err(WriteError::NotApplied("rolled back".into()))
     });
-    let group = [executes([WRITES]), (locks, told), executes([])];
-    assert_eq!(run(&connection, group).await, ["not applied", "not applied", "not applied"]);
+    let group = [executes([WRITES]), executes([WRITES]), (locks, told), executes([])];
+    assert_eq!(run(&connection, group).await, ["not applied"; 4]);
+    assert_eq!(WAITED.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn a_lock_that_somebody_else_holds_is_waited_for_once_and_not_by_each_operation() {
+async fn a_group_that_cannot_begin_is_not_applied() {
     let (dir, connection) = database();
     let other = connect(&dir);
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
