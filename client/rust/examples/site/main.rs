@@ -1,0 +1,98 @@
+//! A web site out of a folder of Markdown files, rendered on demand through the coordinator.
+//!
+//! ```text
+//! cargo run --example site -p leasehold-client -- --coordinator http://127.0.0.1:7420
+//! curl -i http://127.0.0.1:8080/about
+//! ```
+//!
+//! Every response says in `x-isr-state` what happened: `miss` (this request rendered it), `hit`, `wait-hit` (it waited
+//! for another's render), `stale` (the previous page), `bypass` (the coordinator could not be asked: rendered, not kept).
+
+mod content;
+mod isr;
+mod web;
+
+use anyhow::Context as _;
+use clap::Parser;
+use leasehold_client::{Coordinator, RetryPolicy};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(about = "A folder of Markdown files as a web site, rendered on demand through the coordinator.")]
+struct Flags {
+    /// The folder.
+    #[arg(long, env = "SITE_CONTENT", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/site/content"))]
+    content: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, env = "SITE_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The coordinator's URI.
+    #[arg(long, env = "SITE_COORDINATOR", default_value = leasehold_client::DEFAULT_ENDPOINT)]
+    coordinator: String,
+    /// How long a page stays fresh, unless its front matter says otherwise.
+    #[arg(long, env = "SITE_REVALIDATE", default_value = "60s", value_parser = humantime::parse_duration)]
+    revalidate: Duration,
+    /// Makes every render take so much longer.
+    #[arg(long, env = "SITE_RENDER_DELAY", default_value = "0s", value_parser = humantime::parse_duration)]
+    render_delay: Duration,
+    /// How long a lease lasts without renewal.
+    #[arg(long, env = "SITE_LEASE_TTL", default_value = "10s", value_parser = humantime::parse_duration)]
+    lease_ttl: Duration,
+    /// How long a request waits for another's render.
+    #[arg(long, env = "SITE_WAIT", default_value = "30s", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    /// Whose pages these are. Without it, a request with a tenant header is refused.
+    #[arg(long, env = "SITE_TENANT")]
+    tenant: Option<String>,
+    /// This worker's name, for people.
+    #[arg(long, env = "SITE_WORKER", default_value = "site")]
+    worker: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    // A visitor waits: rather render a page that is not kept than try for long.
+    let retry = RetryPolicy { max_attempts: 6, ..RetryPolicy::default() };
+    let coordinator = Coordinator::builder()
+        .endpoint(flags.coordinator)
+        .attempt_timeout(Duration::from_secs(2))
+        .overall_timeout(Duration::from_secs(5))
+        .owner(&flags.worker)
+        .retry(retry)
+        .build()?;
+    let site = Arc::new(isr::Site {
+        coordinator,
+        content: content::Content::open(flags.content)?,
+        renders: isr::Renders::default(),
+        tenant: flags.tenant,
+        worker: flags.worker,
+        revalidate: flags.revalidate,
+        render_delay: flags.render_delay,
+        lease_ttl: flags.lease_ttl,
+        wait: flags.wait,
+    });
+
+    let listener = tokio::net::TcpListener::bind(flags.listen).await.context("listening")?;
+    println!("site listening on http://{}", listener.local_addr()?);
+    let stop = Arc::new(tokio::sync::Notify::new());
+    let stopping = Arc::clone(&stop);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let serve = axum::serve(listener, web::routes(site)).with_graceful_shutdown(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopping.notify_one();
+    });
+    // A visitor who waits for another's render does not hold this process up for all of that time.
+    let patience = async {
+        stop.notified().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    };
+    tokio::select! {
+        served = serve => served.context("serving"),
+        () = patience => Ok(()),
+    }
+}

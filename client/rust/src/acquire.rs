@@ -1,0 +1,144 @@
+//! Asking for the right to render.
+
+use crate::{
+    BodyDelivery, ConsistencyToken, Coordinator, CurrentPage, EntryRef, Error, Lease, Regeneration,
+    RequestId, StalePage,
+    link::Client,
+    lookup::token_text,
+    wire::{self, FromWire, Malformed, Parse},
+};
+use leasehold_proto::v1 as pb;
+use std::time::Duration;
+
+/// How a lease is to be acquired.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AcquireOptions {
+    /// How long the lease is to last without renewal: 100 ms to the coordinator's limit (default 5 min). `None`: its
+    /// default (10 s).
+    pub ttl: Option<Duration>,
+    /// How long to wait, when another holds the lease, for its page or for the lease to fall free. Cut down to the
+    /// coordinator's limit (default 60 s). Default: no wait.
+    pub wait: Duration,
+    /// As in [`LookupOptions`](crate::LookupOptions).
+    pub consistency_token: Option<ConsistencyToken>,
+    /// Whether to send the HTML along with a page that is ready, or of the previous page.
+    pub body: BodyDelivery,
+    /// As in [`LookupOptions`](crate::LookupOptions).
+    pub known_generation: Option<u64>,
+    /// The name to acquire it under. `None`: the builder's.
+    pub owner: Option<String>,
+    /// The identity of this attempt to render. `None`: a new one.
+    pub request_id: Option<RequestId>,
+}
+
+/// What became of the wish to render.
+#[derive(Clone, Debug)]
+pub enum Acquire {
+    /// Render the page.
+    Granted(Lease),
+    /// Nothing to do: here is the page. Fresh; or, after a wait, the one that was regenerated meanwhile.
+    Ready(CurrentPage),
+    /// Another renders, and still did so when the wait was over.
+    Held(Held),
+    /// The last render failed; nobody is granted the lease for a while.
+    BackingOff(BackingOff),
+    /// The lease of this very request id was committed or released before.
+    Ended,
+}
+
+/// Another's lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// Who renders.
+    pub regeneration: Regeneration,
+    /// The page so far. `None`: there is none that may be served.
+    pub previous: Option<StalePage>,
+}
+
+/// A pause after a failed render.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackingOff {
+    /// Ask again after so long.
+    pub remaining: Duration,
+    /// Failures in a row.
+    pub failures: u32,
+    /// What the last worker said.
+    pub reason: String,
+    /// The page so far. `None`: there is none that may be served.
+    pub previous: Option<StalePage>,
+}
+
+impl Coordinator {
+    /// Asks for the right to render the next generation of an entry. Of all callers at a time, one is granted it.
+    ///
+    /// The timeouts of the handle are on top of `options.wait`. Dropping the future ends the wait at the coordinator too.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`, `TENANT_BOUNDARY`, `CONSISTENCY_TOKEN_UNKNOWN`, `LIMIT_REACHED` beyond all retries; or no answer
+    /// in time: what was granted meanwhile, unheard, expires after its ttl.
+    pub async fn acquire(&self, entry: &EntryRef, options: &AcquireOptions) -> Result<Acquire, Error> {
+        let AcquireOptions { ttl, wait, consistency_token, body, known_generation, owner, request_id } =
+            options;
+        let request_id = request_id.unwrap_or_else(|| self.new_request_id());
+        let request = pb::AcquireLeaseRequest {
+            entry: entry.to_wire(),
+            request_id: request_id.to_wire(),
+            owner: owner.as_ref().unwrap_or(&self.shared.owner).clone(),
+            ttl: ttl.map(wire::to_wire),
+            wait: None,
+            consistency_token: token_text(consistency_token.as_ref()),
+            body: body.to_wire(),
+            known_generation: *known_generation,
+        };
+        let place = (!wait.is_zero()).then(|| self.shared.lanes.waiting());
+        let link = place.as_ref().map_or(self.shared.lanes.prompt(), |place| place.link());
+        let limits = self.shared.limits.waiting(*wait);
+        let message = |attempt: &crate::call::Attempt| {
+            let wait = (!attempt.wait.is_zero()).then(|| wire::to_wire(attempt.wait));
+            pb::AcquireLeaseRequest { wait, ..request.clone() }
+        };
+        let send = |mut client: Client, request| async move { client.acquire_lease(request).await };
+        let answered = self.shared.unary(link, limits, message, send).await?;
+        let pb::AcquireLeaseResponse { outcome } = answered.answer;
+
+        use pb::acquire_lease_response::Outcome;
+        Ok(match wire::required(outcome, "the outcome of an acquire")? {
+            Outcome::Granted(grant) => {
+                let granted = (self.clone(), entry.clone(), request_id, answered.started);
+                Acquire::Granted(Lease::granted(granted, grant)?)
+            }
+            Outcome::Ready(pb::PageReady { page }) => Acquire::Ready(ready(page)?),
+            Outcome::Held(held) => Acquire::Held(held.parse()?),
+            Outcome::BackingOff(pause) => Acquire::BackingOff(pause.parse()?),
+            Outcome::Ended(pb::LeaseEnded {}) => Acquire::Ended,
+        })
+    }
+}
+
+fn ready(page: Option<pb::page_ready::Page>) -> Result<CurrentPage, Malformed> {
+    Ok(match wire::required(page, "the page that is ready")? {
+        pb::page_ready::Page::Fresh(fresh) => CurrentPage::Fresh(fresh.parse()?),
+        pb::page_ready::Page::Stale(stale) => CurrentPage::Stale(stale.parse()?),
+    })
+}
+
+impl FromWire<pb::LeaseHeld> for Held {
+    fn from_wire(pb::LeaseHeld { regeneration, previous }: pb::LeaseHeld) -> Result<Self, Malformed> {
+        Ok(Self {
+            regeneration: wire::required(regeneration, "the holder of a lease")?.parse()?,
+            previous: previous.map(StalePage::from_wire).transpose()?,
+        })
+    }
+}
+
+impl FromWire<pb::BackingOff> for BackingOff {
+    fn from_wire(wire: pb::BackingOff) -> Result<Self, Malformed> {
+        let pb::BackingOff { remaining, failures, reason, previous } = wire;
+        Ok(Self {
+            remaining: wire::duration(remaining)?,
+            failures,
+            reason,
+            previous: previous.map(StalePage::from_wire).transpose()?,
+        })
+    }
+}

@@ -1,0 +1,274 @@
+//! Making a rendered page the current one.
+
+use crate::{
+    Error, Lease, PageMetadata, SidecarToken,
+    call::Call,
+    wire::{self},
+};
+use bytes::Bytes;
+use futures::stream;
+use leasehold_proto::v1 as pb;
+use std::{fmt, time::Duration};
+
+/// A rendered page. Cheap to clone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPage {
+    /// The HTML.
+    pub html: NewBody,
+    /// The hydration sidecar that belongs to it.
+    pub sidecar: Option<NewBody>,
+    /// What the renderer says of it.
+    pub metadata: PageMetadata,
+}
+
+impl NewPage {
+    /// A page of status 200, of no tags, that stays fresh until invalidated.
+    pub fn new(html: impl Into<NewBody>) -> Self {
+        Self { html: html.into(), sidecar: None, metadata: PageMetadata::default() }
+    }
+
+    /// With this sidecar.
+    pub fn sidecar(mut self, sidecar: impl Into<NewBody>) -> Self {
+        self.sidecar = Some(sidecar.into());
+        self
+    }
+
+    /// With this metadata.
+    pub fn metadata(mut self, metadata: PageMetadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+}
+
+/// A body that is to be committed.
+#[derive(Clone, PartialEq)]
+pub enum NewBody {
+    /// The bytes. Whether they travel with the commit or ahead of it is decided by their size.
+    Bytes(Bytes),
+    /// Stored before, by [`Lease::upload`] or by the worker itself, as the object that the lease names.
+    Stored(StoredBody),
+}
+
+/// A body that is in the object store already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBody {
+    /// SHA-256 of the bytes: 32 bytes.
+    pub digest: Bytes,
+    /// Their number.
+    pub size_bytes: u64,
+}
+
+/// Which body of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// The HTML.
+    Html,
+    /// The hydration sidecar.
+    Sidecar,
+}
+
+/// What became of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// It is stored.
+    Stored {
+        /// As the commit is to name it.
+        body: StoredBody,
+        /// The object.
+        object: String,
+    },
+    /// The lease is not this caller's any more; nothing was stored.
+    Fenced {
+        /// The generation of the latest grant. Zero: the entry is not known.
+        latest_generation: u64,
+    },
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// The page is current: by this call or an earlier attempt of it.
+    Committed {
+        /// The entity tag that the page is served with.
+        etag: String,
+        /// The token of its sidecar.
+        sidecar_token: Option<SidecarToken>,
+    },
+    /// It is current, but was invalidated after its render began: never served as fresh.
+    CommittedStale {
+        /// The entity tag that the page is served with.
+        etag: String,
+        /// The token of its sidecar.
+        sidecar_token: Option<SidecarToken>,
+        /// The invalidation was hard: the page is not served at all.
+        purged: bool,
+    },
+    /// A page of a newer generation is current.
+    Superseded {
+        /// Its generation.
+        current_generation: u64,
+    },
+    /// Nothing of this commit was ever applied, nor will be.
+    Fenced {
+        /// The generation of the latest grant. Zero: the entry is not known.
+        latest_generation: u64,
+    },
+}
+
+impl Lease {
+    /// Makes `page` the current one and ends the lease. What is acknowledged survives the crash of every coordinator. A
+    /// lease that expired, but that nobody was granted since, still commits.
+    ///
+    /// Bodies of more than the builder's inline limit are uploaded first.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` (also for a status of 500 or more: that is a failed render), `OBJECT_MISSING`, `OBJECT_CONFLICT`;
+    /// or no answer in time: it may have been applied, and committing again tells.
+    pub async fn commit(&self, page: &NewPage) -> Result<Commit, Error> {
+        use pb::commit_pointer_response::Outcome;
+        let NewPage { html, sidecar, metadata } = page;
+        let limit = self.0.coordinator.shared.inline_limit;
+        let sidecar_len = sidecar.as_ref().map_or(0, NewBody::inline_len);
+        let inline = html.inline_len().saturating_add(sidecar_len) <= limit;
+        // In this order: a page must never be there without its sidecar.
+        let mut sources = [None, None];
+        let bodies = [
+            (BodyKind::Sidecar, sidecar.as_ref(), inline),
+            (BodyKind::Html, Some(html), inline || html.inline_len() <= limit),
+        ];
+        for ((kind, body, inline), source) in bodies.into_iter().zip(&mut sources) {
+            let Some(body) = body else { continue };
+            *source = Some(match body {
+                NewBody::Stored(stored) => stored.clone().into_wire(),
+                NewBody::Bytes(bytes) if inline => pb::body_source::Source::Inline(bytes.clone()),
+                NewBody::Bytes(bytes) => {
+                    let content_type = metadata.content_type.as_deref().filter(|_| kind == BodyKind::Html);
+                    match self.upload(kind, content_type, bytes.clone()).await? {
+                        Upload::Stored { body, .. } => body.into_wire(),
+                        Upload::Fenced { latest_generation } => {
+                            return Ok(Commit::Fenced { latest_generation });
+                        }
+                    }
+                }
+            });
+        }
+        let [sidecar, html] =
+            sources.map(|source| source.map(|source| pb::BodySource { source: Some(source) }));
+        let message = pb::CommitPointerRequest {
+            entry: self.0.entry.to_wire(),
+            lease: self.to_wire(),
+            html,
+            sidecar,
+            metadata: Some(metadata.clone().into_wire()),
+        };
+        let send =
+            |mut client: crate::link::Client, request| async move { client.commit_pointer(request).await };
+        let pb::CommitPointerResponse { outcome } =
+            self.0.coordinator.shared.prompt(message, send).await?.answer;
+        Ok(match wire::required(outcome, "the outcome of a commit")? {
+            Outcome::Committed(pb::CommitApplied { etag, sidecar_token }) => {
+                Commit::Committed { etag, sidecar_token: SidecarToken::from_wire(sidecar_token) }
+            }
+            Outcome::CommittedStale(pb::CommitAppliedStale { etag, sidecar_token, purged }) => {
+                let sidecar_token = SidecarToken::from_wire(sidecar_token);
+                Commit::CommittedStale { etag, sidecar_token, purged }
+            }
+            Outcome::Superseded(pb::CommitSuperseded { current_generation }) => {
+                Commit::Superseded { current_generation }
+            }
+            Outcome::Fenced(pb::CommitFenced { latest_generation }) => Commit::Fenced { latest_generation },
+        })
+    }
+
+    /// Stores one body ahead of the commit that names it: at most 16 MiB by default. The sidecar before the HTML. With
+    /// `content_type` `None`, by kind: `text/html; charset=utf-8` or `application/json`.
+    ///
+    /// # Errors
+    /// `OBJECT_CONFLICT` where other bytes were stored under this lease before, `LIMIT_REACHED`; or no answer in time.
+    pub async fn upload(
+        &self,
+        kind: BodyKind,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Upload, Error> {
+        use pb::upload_body_response::Outcome;
+        let head = pb::UploadHead {
+            entry: self.0.entry.to_wire(),
+            lease: self.to_wire(),
+            kind: match kind {
+                BodyKind::Html => pb::BodyKind::Html,
+                BodyKind::Sidecar => pb::BodyKind::Sidecar,
+            }
+            .into(),
+            content_type: content_type.unwrap_or_default().to_owned(),
+        };
+        let shared = &self.0.coordinator.shared;
+        let place = shared.lanes.waiting();
+        let limits = shared.limits.waiting(Duration::from_secs(body.len() as u64 / SLOWEST_BYTES_PER_SECOND));
+        let mut call = Call::begin(shared, limits);
+        let pb::UploadBodyResponse { outcome } = loop {
+            let attempt = call.attempt()?;
+            let (generation, mut client) = place.link().client();
+            let request = attempt.request(stream::iter(upload_parts(head.clone(), body.clone())));
+            match attempt.settle(client.upload_body(request)).await {
+                Ok(answer) => break answer,
+                Err(error) => {
+                    if error.suspects_connection() {
+                        place.link().replace(generation);
+                    }
+                    call.retry_after(error).await?;
+                }
+            }
+        };
+        Ok(match wire::required(outcome, "the outcome of an upload")? {
+            Outcome::Uploaded(pb::UploadedBody { object, digest, size_bytes }) => {
+                Upload::Stored { body: StoredBody { digest, size_bytes }, object }
+            }
+            Outcome::Fenced(pb::CommitFenced { latest_generation }) => Upload::Fenced { latest_generation },
+        })
+    }
+}
+
+/// An upload gets another second for each of these.
+const SLOWEST_BYTES_PER_SECOND: u64 = 1 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The head, then the body in chunks that share its memory.
+fn upload_parts(head: pb::UploadHead, body: Bytes) -> impl Iterator<Item = pb::UploadBodyRequest> {
+    use pb::upload_body_request::Part;
+    let chunks = (0..body.len())
+        .step_by(CHUNK_BYTES)
+        .map(move |start| Part::Chunk(body.slice(start..body.len().min(start + CHUNK_BYTES))));
+    std::iter::once(Part::Head(head)).chain(chunks).map(|part| pb::UploadBodyRequest { part: Some(part) })
+}
+
+impl NewBody {
+    fn inline_len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Stored(_) => 0,
+        }
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for NewBody {
+    fn from(bytes: T) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+impl fmt::Debug for NewBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Stored(stored) => fmt::Debug::fmt(stored, f),
+        }
+    }
+}
+
+impl StoredBody {
+    fn into_wire(self) -> pb::body_source::Source {
+        let Self { digest, size_bytes } = self;
+        pb::body_source::Source::Stored(pb::StoredBody { digest, size_bytes })
+    }
+}

@@ -1,0 +1,235 @@
+//! A lease in its holder's hands: time, renewal, commit, upload, end.
+
+mod mock;
+
+use bytes::Bytes;
+use leasehold_client::{
+    Acquire, AcquireOptions, BodyKind, Commit, Coordinator, EntryRef, Health, Lease, NewBody, NewPage,
+    Release, Renewal, RequestId, StoredBody, Upload,
+};
+use leasehold_proto::v1 as pb;
+use mock::{Message, Mock, Network, Reply, Step, granted, now, unavailable};
+use pb::body_source::Source;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn lease(mock: &Mock) -> (Network, Coordinator, Lease) {
+    let network = Network::new(mock);
+    let client = network.client(Coordinator::builder().owner("worker-1"));
+    let Acquire::Granted(lease) =
+        client.acquire(&EntryRef::key("k"), &AcquireOptions::default()).await.unwrap()
+    else {
+        panic!("not granted")
+    };
+    (network, client, lease)
+}
+
+fn bodies(mock: &Mock) -> Vec<(&'static str, usize)> {
+    let mut bodies = Vec::new();
+    for call in mock.arrived("upload") {
+        let Message::Upload(head, size) = call.message else { unreachable!() };
+        let kind = if head.kind() == pb::BodyKind::Sidecar { "sidecar uploaded" } else { "html uploaded" };
+        bodies.push((kind, size));
+    }
+    for call in mock.arrived("commit") {
+        let Message::Commit(commit) = call.message else { unreachable!() };
+        for (name, body) in [("sidecar inline", commit.sidecar), ("html inline", commit.html)] {
+            if let Some(Source::Inline(bytes)) = body.and_then(|body| body.source) {
+                bodies.push((name, bytes.len()));
+            }
+        }
+    }
+    bodies
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_is_counted_from_before_the_attempt_that_was_granted() {
+    let mock = Mock::default();
+    mock.script(
+        "acquire",
+        [Step::FailAfter(4 * SECOND, unavailable("OUTCOME_UNKNOWN")), Step::Reply(granted(7, 10))],
+    );
+    let begun = now();
+    let (_network, _client, lease) = lease(&mock).await;
+    let second = mock.arrived("acquire")[1].at;
+    assert!(second - begun >= 4 * SECOND);
+    assert_eq!(lease.deadline(), second + 10 * SECOND);
+    assert_eq!(lease.sidecar_token().unwrap().as_str(), "c2lkZWNhcg");
+    let Message::Acquire(request) = &mock.arrived("acquire")[0].message else { unreachable!() };
+    assert_eq!(request.owner, "worker-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_is_renewed_in_thirds_while_its_page_is_rendered() {
+    let mock = Mock::default();
+    let (_network, _client, lease) = lease(&mock).await;
+    let begun = now();
+    let render = async {
+        tokio::time::sleep(10 * SECOND).await;
+        "page"
+    };
+    assert_eq!(lease.renew_while(Some(10 * SECOND), render).await, "page");
+    let at: Vec<_> = mock.arrived("renew").iter().map(|call| (call.at - begun).as_secs()).collect();
+    assert_eq!(at, [3, 6]);
+    assert!(
+        mock.arrived("renew").iter().all(|call| call.request_id == lease.request_id().expose().as_slice())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn render_goes_on_when_its_lease_is_lost() {
+    let mock = Mock::default();
+    let lost = pb::renew_lease_response::Outcome::Lost(pb::LeaseLost {});
+    mock.script("renew", [Step::Reply(Reply::Renew(lost))]);
+    let (_network, _client, lease) = lease(&mock).await;
+    assert_eq!(
+        lease
+            .renew_while(None, async {
+                tokio::time::sleep(60 * SECOND).await;
+                5
+            })
+            .await,
+        5
+    );
+    assert_eq!(mock.count("renew"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewal_is_tried_again_while_the_coordinator_is_away() {
+    let mock = Mock::default();
+    mock.script("renew", (0..3).map(|_| Step::Fail(unavailable("STORE_UNAVAILABLE"))));
+    let (_network, _client, lease) = lease(&mock).await;
+    assert!(matches!(lease.renew(None).await.unwrap(), Renewal::Renewed { .. }));
+    assert_eq!(mock.count("renew"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_bodies_travel_with_the_commit() {
+    let mock = Mock::default();
+    let (_network, _client, lease) = lease(&mock).await;
+    let commit = lease.commit(&NewPage::new("<p>").sidecar("{}")).await.unwrap();
+    assert_eq!(commit, Commit::Committed { etag: "\"e\"".into(), sidecar_token: None });
+    assert_eq!(bodies(&mock), [("sidecar inline", 2), ("html inline", 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_bodies_are_uploaded_first_and_the_sidecar_before_the_html() {
+    const MIB: usize = 1 << 20;
+    let body = |mebibytes: usize| Bytes::from(vec![b'x'; mebibytes * MIB]);
+    let large_html = [("sidecar uploaded", 2), ("html uploaded", 5 * MIB)];
+    let large_sidecar = [("sidecar uploaded", 4 * MIB), ("html inline", 3)];
+    let both = [("sidecar uploaded", 2 * MIB), ("html inline", 2 * MIB)];
+    for (html, sidecar, expected) in [
+        (body(5), Bytes::from("{}"), large_html),
+        (Bytes::from("<p>"), body(4), large_sidecar),
+        (body(2), body(2), both),
+    ] {
+        let mock = Mock::default();
+        let (_network, _client, lease) = lease(&mock).await;
+        lease.commit(&NewPage::new(html).sidecar(sidecar)).await.unwrap();
+        assert_eq!(bodies(&mock), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commit_names_what_was_uploaded() {
+    let mock = Mock::default();
+    let (_network, _client, lease) = lease(&mock).await;
+    let html = Bytes::from(vec![b'x'; 700_000]);
+    let Upload::Stored { body, object } = lease.upload(BodyKind::Html, None, html).await.unwrap() else {
+        panic!("fenced")
+    };
+    assert_eq!((object.as_str(), body.size_bytes), ("o", 700_000));
+    lease.commit(&NewPage::new(NewBody::from("")).metadata(Default::default())).await.unwrap();
+    let page = NewPage { html: NewBody::Stored(body.clone()), sidecar: None, metadata: Default::default() };
+    lease.commit(&page).await.unwrap();
+    let Message::Commit(commit) = mock.arrived("commit")[1].message.clone() else { unreachable!() };
+    let Some(Source::Stored(stored)) = commit.html.unwrap().source else { panic!("inline") };
+    assert_eq!(StoredBody { digest: stored.digest, size_bytes: stored.size_bytes }, body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn upload_is_repeated_whole() {
+    let mock = Mock::default();
+    mock.script("upload", [Step::Fail(unavailable("OUTCOME_UNKNOWN"))]);
+    let (_network, _client, lease) = lease(&mock).await;
+    lease.upload(BodyKind::Sidecar, Some("application/json"), vec![1; 600_000].into()).await.unwrap();
+    assert_eq!(bodies(&mock), [("sidecar uploaded", 600_000); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fenced_upload_fences_the_commit() {
+    let mock = Mock::default();
+    let fenced = pb::upload_body_response::Outcome::Fenced(pb::CommitFenced { latest_generation: 12 });
+    mock.script("upload", [Step::Reply(Reply::Upload(fenced))]);
+    let (_network, _client, lease) = lease(&mock).await;
+    let commit = lease.commit(&NewPage::new(vec![0; 4 << 20])).await.unwrap();
+    assert_eq!(commit, Commit::Fenced { latest_generation: 12 });
+    assert_eq!(mock.count("commit"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_names_its_reason_and_release_names_none() {
+    let mock = Mock::default();
+    let (_network, _client, lease) = lease(&mock).await;
+    assert_eq!(lease.fail("template broke").await.unwrap(), Release::Released);
+    lease.release().await.unwrap();
+    let failures: Vec<_> = mock
+        .arrived("release")
+        .into_iter()
+        .map(|call| match call.message {
+            Message::Release(release) => release.failure,
+            _ => unreachable!(),
+        })
+        .collect();
+    assert_eq!(failures, [Some("template broke".to_owned()), None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn adopted_lease_commits_under_its_own_id() {
+    let mock = Mock::default();
+    let client = Network::new(&mock).client(Coordinator::builder());
+    let lease = client.adopt_lease(EntryRef::key("k"), RequestId::from_bytes([9; 16]), 4);
+    lease.commit(&NewPage::new("<p>")).await.unwrap();
+    let Message::Commit(commit) = mock.arrived("commit")[0].message.clone() else { unreachable!() };
+    let sent = commit.lease.unwrap();
+    assert_eq!((sent.request_id.as_ref(), sent.generation), ([9; 16].as_slice(), 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_does_not_show_its_token() {
+    let mock = Mock::default();
+    let (_network, _client, lease) = lease(&mock).await;
+    let shown = format!("{lease:?} {:?}", Acquire::Granted(lease.clone()));
+    let id = lease.request_id().expose();
+    assert!(!shown.contains(&format!("{id:?}")) && !shown.contains("request_id"), "{shown}");
+    assert!(!shown.contains("c2lkZWNhcg"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_of_a_coordinator_that_offers_none_is_a_refusal() {
+    let mock = Mock::default();
+    let client = Network::new(&mock).client(Coordinator::builder());
+    let error = client.health().await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().code, tonic::Code::Unimplemented);
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_is_asked_by_the_standard_service() {
+    use hyper_util::rt::TokioIo;
+    let (reporter, service) = tonic_health::server::health_reporter();
+    let (near, far) = tokio::io::duplex(4096);
+    let incoming = tokio_stream::once(Ok::<_, std::io::Error>(far));
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let mut near = Some(near);
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let near = near.take().map(TokioIo::new).ok_or(std::io::ErrorKind::ConnectionRefused);
+        async move { near.map_err(std::io::Error::from) }
+    });
+    let endpoint = tonic::transport::Endpoint::from_static("http://health");
+    let client = Coordinator::from_channel(endpoint.connect_with_connector_lazy(connector));
+    assert_eq!(client.health().await.unwrap(), Health::Serving);
+    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    assert_eq!(client.health().await.unwrap(), Health::NotServing);
+}
