@@ -58,7 +58,8 @@ pub fn judge(
     now: Timestamp,
     retention: Duration,
 ) -> Freshness {
-    let verdict = pointer.map_or(Verdict::Valid, |pointer| marks(id, pointer, log.view).verdict(pointer.seen));
+    let verdict =
+        pointer.map_or(Verdict::Valid, |pointer| marks(id, pointer, log.view).verdict(pointer.seen));
     judge_with(pointer, verdict, log.verified, now, retention)
 }
 

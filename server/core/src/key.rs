@@ -129,11 +129,7 @@ pub fn derive_key(tenant: &TenantId, parts: &RequestParts) -> Result<EntryKey, K
     query.sort_by(|(a, _), (b, _)| locale_compare(a, b));
     let pairs = params
         .into_iter()
-        .chain(
-            query
-                .iter()
-                .flat_map(|(name, values)| values.iter().map(move |value| (&**name, *value))),
-        )
+        .chain(query.iter().flat_map(|(name, values)| values.iter().map(move |value| (&**name, *value))))
         .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
         .collect::<Vec<_>>();
 
@@ -147,11 +143,7 @@ pub fn derive_key(tenant: &TenantId, parts: &RequestParts) -> Result<EntryKey, K
 }
 
 fn within(field: &'static str, actual: usize, limit: usize) -> Result<(), KeyError> {
-    if actual > limit {
-        Err(KeyError::TooMany { field, actual, limit })
-    } else {
-        Ok(())
-    }
+    if actual > limit { Err(KeyError::TooMany { field, actual, limit }) } else { Ok(()) }
 }
 
 /// Values under the same name joined in their order, names in the order of their first appearance.
@@ -178,10 +170,7 @@ fn unique_params(params: &[(String, String)]) -> Result<Vec<(&str, &str)>, KeyEr
             return Err(KeyError::RepeatedParam(at));
         }
     }
-    Ok(params
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect())
+    Ok(params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect())
 }
 
 fn normal_header(name: &str) -> Cow<'_, str> {
@@ -198,9 +187,7 @@ mod tests {
     }
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect()
+        list.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
 
     fn named(count: usize) -> impl Iterator<Item = String> {
@@ -262,30 +249,19 @@ mod tests {
         assert_eq!(key(&request(4096 - framing)).map(|key| key.len()), Ok(4096));
         let error = key(&request(4097 - framing)).unwrap_err();
         assert_eq!(error.field(), "request");
-        assert_eq!(
-            error.to_string(),
-            "request derives a key that is 4097 bytes long; the limit is 4096"
-        );
+        assert_eq!(error.to_string(), "request derives a key that is 4097 bytes long; the limit is 4096");
     }
 
     #[test]
     fn a_route_with_a_control_character_is_refused() {
-        let request = RequestParts {
-            route: "/a\u{7}b".into(),
-            ..RequestParts::default()
-        };
-        assert_eq!(
-            key(&request),
-            Err(KeyError::Route(InvalidName::ControlCharacter(7)))
-        );
+        let request = RequestParts { route: "/a\u{7}b".into(), ..RequestParts::default() };
+        assert_eq!(key(&request), Err(KeyError::Route(InvalidName::ControlCharacter(7))));
     }
 
     #[test]
     fn a_repeated_param_is_refused() {
-        let request = RequestParts {
-            params: pairs(&[("a", "1"), ("b", "2"), ("a", "1")]),
-            ..RequestParts::default()
-        };
+        let request =
+            RequestParts { params: pairs(&[("a", "1"), ("b", "2"), ("a", "1")]), ..RequestParts::default() };
         assert_eq!(key(&request), Err(KeyError::RepeatedParam(2)));
     }
 
@@ -294,10 +270,7 @@ mod tests {
         let request = |params, query: &[(&str, &str)]| RequestParts {
             route: "/{proxy*}".into(),
             params,
-            query: pairs(query)
-                .into_iter()
-                .map(|(name, value)| (name, vec![value]))
-                .collect(),
+            query: pairs(query).into_iter().map(|(name, value)| (name, vec![value])).collect(),
             ..RequestParts::default()
         };
         let about = request(pairs(&[("proxy", "about")]), &[]);
@@ -328,9 +301,7 @@ mod tests {
     }
 
     fn first_values(list: &[(String, Vec<String>)]) -> Vec<(String, String)> {
-        list.iter()
-            .map(|(name, values)| (name.clone(), values[0].clone()))
-            .collect()
+        list.iter().map(|(name, values)| (name.clone(), values[0].clone())).collect()
     }
 
     proptest! {

@@ -68,9 +68,7 @@ impl ObjectName {
 
     /// What the object holds, by its name's ending; `None` for an ending that is not ours.
     pub fn kind(&self) -> Option<BodyKind> {
-        [BodyKind::Sidecar, BodyKind::Html]
-            .into_iter()
-            .find(|kind| self.0.ends_with(kind.suffix()))
+        [BodyKind::Sidecar, BodyKind::Html].into_iter().find(|kind| self.0.ends_with(kind.suffix()))
     }
 }
 
@@ -117,9 +115,7 @@ impl ObjectPrefix {
     /// [`InvalidObjectName`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, InvalidObjectName> {
         if !text.is_empty() {
-            check(text, MAX_PREFIX_BYTES, |c| {
-                c.is_ascii_alphanumeric() || "._-/".contains(c)
-            })?;
+            check(text, MAX_PREFIX_BYTES, |c| c.is_ascii_alphanumeric() || "._-/".contains(c))?;
         }
         Ok(Self(text.into()))
     }
@@ -132,11 +128,7 @@ impl ObjectPrefix {
     /// The directory of an entry's objects, with its slash.
     fn directory(&self, entry: &EntryId) -> String {
         let slash = if self.0.is_empty() { "" } else { "/" };
-        format!(
-            "{}{slash}{}/",
-            self.0,
-            hex::encode(&entry.digest()[..DIGEST_BYTES])
-        )
+        format!("{}{slash}{}/", self.0, hex::encode(&entry.digest()[..DIGEST_BYTES]))
     }
 }
 
@@ -177,10 +169,7 @@ pub fn names_for(
     let uuid = uuid::Builder::from_custom_bytes(bits).into_uuid();
     let stem = format!("{}{}-{uuid}", prefix.directory(entry), granted_at.as_millis());
     let name = |kind: BodyKind| ObjectName(format!("{stem}{}", kind.suffix()).into());
-    PageObjects {
-        html: name(BodyKind::Html),
-        sidecar: name(BodyKind::Sidecar),
-    }
+    PageObjects { html: name(BodyKind::Html), sidecar: name(BodyKind::Sidecar) }
 }
 
 /// Whether `name` has exactly the structure that [`names_for`] gives to objects of this entry. A worker may
@@ -193,12 +182,8 @@ pub fn belongs_to(name: &ObjectName, prefix: &ObjectPrefix, entry: &EntryId) -> 
     let Some((millis, uuid)) = stem.and_then(|stem| stem.split_once('-')) else {
         return false;
     };
-    let canonical_millis = millis
-        .parse::<u64>()
-        .is_ok_and(|number| number.to_string() == millis);
-    let canonical_uuid = uuid
-        .parse::<uuid::Uuid>()
-        .is_ok_and(|id| id.hyphenated().to_string() == uuid);
+    let canonical_millis = millis.parse::<u64>().is_ok_and(|number| number.to_string() == millis);
+    let canonical_uuid = uuid.parse::<uuid::Uuid>().is_ok_and(|id| id.hyphenated().to_string() == uuid);
     canonical_millis && canonical_uuid
 }
 
@@ -235,10 +220,7 @@ impl SidecarToken {
 
 fn check(text: &str, limit: usize, allowed: fn(char) -> bool) -> Result<(), InvalidObjectName> {
     if text.len() > limit {
-        return Err(InvalidObjectName::TooLong {
-            actual: text.len(),
-            limit,
-        });
+        return Err(InvalidObjectName::TooLong { actual: text.len(), limit });
     }
     if let Some(c) = text.chars().find(|c| !allowed(*c)) {
         return Err(InvalidObjectName::Character(c as u32));
@@ -304,9 +286,7 @@ mod tests {
         let (prefix, entry) = (ObjectPrefix::default(), entry("a", None, "k"));
         let token = LeaseToken::from_bits(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
         let of = |token, generation| {
-            names_for(&prefix, &entry, Timestamp::EPOCH, token, Generation(generation))
-                .html
-                .to_string()
+            names_for(&prefix, &entry, Timestamp::EPOCH, token, Generation(generation)).html.to_string()
         };
         assert_eq!(of(token, 1), of(token, 1));
         assert_ne!(of(token, 1), of(token, 2));
@@ -336,10 +316,7 @@ mod tests {
             format!("{directory}/99999999999999999999-{uuid}"),
             format!("{directory}/-{uuid}"),
             format!("{directory}/{millis}-{}", uuid.replacen('-', "", 4)),
-            format!(
-                "{directory}/{millis}-{}",
-                uuid.to_uppercase().replace(".HTML", ".html")
-            ),
+            format!("{directory}/{millis}-{}", uuid.to_uppercase().replace(".HTML", ".html")),
             format!("{directory}/{millis}-{{{}}}.html", uuid.trim_end_matches(".html")),
             format!("{directory}/{millis}-urn:uuid:{uuid}"),
         ] {
@@ -347,11 +324,7 @@ mod tests {
             assert!(!belongs_to(&other, &prefix, &owner), "{other}");
         }
         assert!(!belongs_to(&names.html, &ObjectPrefix::default(), &owner));
-        assert!(!belongs_to(
-            &names.html,
-            &ObjectPrefix::parse("").unwrap(),
-            &owner
-        ));
+        assert!(!belongs_to(&names.html, &ObjectPrefix::parse("").unwrap(), &owner));
     }
 
     #[test]
@@ -366,13 +339,7 @@ mod tests {
             ("./a".into(), No::Segment),
             ("a\\b".into(), No::Character(0x5c)),
             ("a\0".into(), No::Character(0)),
-            (
-                "a".repeat(1025),
-                No::TooLong {
-                    actual: 1025,
-                    limit: 1024,
-                },
-            ),
+            ("a".repeat(1025), No::TooLong { actual: 1025, limit: 1024 }),
         ] {
             assert_eq!(ObjectName::parse(&text), Err(why));
         }
@@ -382,13 +349,7 @@ mod tests {
             ("isr/".into(), No::Segment),
             ("..".into(), No::Segment),
             ("a b".into(), No::Character(0x20)),
-            (
-                "a".repeat(201),
-                No::TooLong {
-                    actual: 201,
-                    limit: 200,
-                },
-            ),
+            ("a".repeat(201), No::TooLong { actual: 201, limit: 200 }),
         ] {
             assert_eq!(ObjectPrefix::parse(&text), Err(why));
         }
@@ -408,10 +369,7 @@ mod tests {
         let owner = entry("a", Some("v1"), "k");
         let (prefix, names) = named("isr", &owner);
         let token = SidecarToken::encode(&names.sidecar);
-        assert_eq!(
-            SidecarToken::resolve(&token, &prefix, &owner),
-            Some(names.sidecar.clone())
-        );
+        assert_eq!(SidecarToken::resolve(&token, &prefix, &owner), Some(names.sidecar.clone()));
         for token in [
             String::new(),
             "!".into(),

@@ -33,12 +33,8 @@ impl SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place where time comes in")]
     fn now(&self) -> Moment {
-        let since_epoch = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        Moment {
-            wall: Timestamp::EPOCH.plus(since_epoch),
-            elapsed: self.0.elapsed(),
-        }
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Moment { wall: Timestamp::EPOCH.plus(since_epoch), elapsed: self.0.elapsed() }
     }
 }

@@ -43,7 +43,9 @@ fn held(entry: Option<v1::EntryRef>) -> (Option<v1::EntryRef>, Option<v1::LeaseR
 fn bad_leases() -> Vec<(Option<v1::LeaseRef>, String)> {
     let mut table: Vec<_> = bad_ids()
         .into_iter()
-        .map(|request_id| (Some(v1::LeaseRef { request_id, ..default_lease() }), "lease.request_id".to_owned()))
+        .map(|request_id| {
+            (Some(v1::LeaseRef { request_id, ..default_lease() }), "lease.request_id".to_owned())
+        })
         .collect();
     table.push((Some(v1::LeaseRef { generation: 0, ..default_lease() }), "lease.generation".to_owned()));
     table.push((None, "lease".to_owned()));
@@ -73,8 +75,7 @@ async fn lookup_on_a_stream() {
     let node = world.start().await;
     let good = || crate::harness::lookup(&entry("k"));
     let ask = |lookup, timeout| v1::LookupStreamRequest { id: 7, lookup, timeout };
-    let mut table =
-        with_entries(|entry| ask(Some(v1::LookupRequest { entry, ..good() }), None));
+    let mut table = with_entries(|entry| ask(Some(v1::LookupRequest { entry, ..good() }), None));
     table.push((ask(None, None), "lookup".to_owned()));
     table.extend(bad_durations().map(|timeout| (ask(Some(good()), Some(timeout)), "timeout".to_owned())));
     refused(&node, table, async |request| {
@@ -188,7 +189,8 @@ async fn a_commit_whose_body_is_not_there_is_refused_and_changes_nothing() {
     let render = node.grant(&entry("k")).await;
     let missing = v1::CommitPointerRequest { html: stored(sha256(b"html"), 4), ..render.page("") };
     let before = node.counts();
-    let status = assert_refused(node.commit(missing.clone()).await, Code::FailedPrecondition, "OBJECT_MISSING");
+    let status =
+        assert_refused(node.commit(missing.clone()).await, Code::FailedPrecondition, "OBJECT_MISSING");
     assert_eq!(metadata(&status, "object").as_ref(), Some(&render.grant.html_object));
     assert_eq!(node.counts().since(before).swaps, 0);
     let sidecar = v1::CommitPointerRequest { sidecar: stored(sha256(b"{}"), 2), ..render.page("html") };
@@ -286,7 +288,8 @@ async fn watch() {
     let filter = |tenant: &str, filter| v1::WatchFilter { tenant: tenant.to_owned(), filter };
     let all = || filter("", Some(Filter::WholeTenant(v1::WholeTenant {})));
     let good = || v1::WatchRequest { filters: vec![all()], resume_token: String::new() };
-    let mut table = fields("filters", [vec![], vec![all(); 101]], |filters| v1::WatchRequest { filters, ..good() });
+    let mut table =
+        fields("filters", [vec![], vec![all(); 101]], |filters| v1::WatchRequest { filters, ..good() });
     for (bad, field) in [
         (filter("", None), "filter"),
         (filter("a\u{7f}", all().filter), "tenant"),
@@ -325,9 +328,15 @@ async fn bytes_that_are_no_message_get_an_error_and_harm_nobody() {
     let not_utf8 = [0x0a, 0x04, 0x1a, 0x02, 0xff, 0xfe].as_slice();
     // A length that runs over the end, a wire type that is none, a number that never ends.
     for bytes in [not_utf8, &[0x0a, 0x7f], &[0x0f], &[0xff; 12]] {
-        for method in
-            ["Lookup", "AcquireLease", "RenewLease", "ReleaseLease", "CommitPointer", "ServePage", "ServeSidecar"]
-        {
+        for method in [
+            "Lookup",
+            "AcquireLease",
+            "RenewLease",
+            "ReleaseLease",
+            "CommitPointer",
+            "ServePage",
+            "ServeSidecar",
+        ] {
             let status = raw_unary(node.channel(), method, bytes).await.expect_err(method);
             assert!(matches!(status.code(), Code::Internal | Code::InvalidArgument), "{method}: {status:?}");
             assert!(!status.message().is_empty());

@@ -23,7 +23,10 @@ async fn with_grace(world: &World) -> Coordinator {
 async fn publish_with_sidecar(node: &Coordinator, page: &v1::EntryRef, html: &str) -> Render {
     let render = node.grant(page).await;
     let metadata = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() };
-    let commit = v1::CommitPointerRequest { sidecar: inline(format!("{{{html}}}")), ..render.page_with(html, metadata) };
+    let commit = v1::CommitPointerRequest {
+        sidecar: inline(format!("{{{html}}}")),
+        ..render.page_with(html, metadata)
+    };
     node.commit_fresh(commit).await;
     render
 }

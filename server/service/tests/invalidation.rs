@@ -75,7 +75,12 @@ async fn an_invalidation_in_mid_render_lets_another_render_at_once() {
     let by_key = entry("by-key");
     let by_path = v1::EntryRef { path: "/shop/shoes".to_owned(), ..entry("by-path") };
     let by_tag = entry("by-tag");
-    node.publish_with(&by_tag, "tagged", v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(&["t"]) }).await;
+    node.publish_with(
+        &by_tag,
+        "tagged",
+        v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(&["t"]) },
+    )
+    .await;
     for (page, scope) in [
         (&by_key, scope(Scope::Key("by-key".to_owned()))),
         (&by_path, scope(Scope::PathPrefix("/shop".to_owned()))),
@@ -165,7 +170,8 @@ async fn a_purge_takes_page_and_sidecars_away_also_those_of_older_generations() 
     world.clock.step(secs(1));
     let render = node.grant(&page).await;
     assert_eq!(render.grant.previous, None);
-    let commit = v1::CommitPointerRequest { sidecar: inline("third"), ..render.page_with("third", tagged(&["t"])) };
+    let commit =
+        v1::CommitPointerRequest { sidecar: inline("third"), ..render.page_with("third", tagged(&["t"])) };
     let token = node.commit_fresh(commit).await.sidecar_token;
     assert_eq!(node.sidecar(&page, &token).await.unwrap().1, b"third");
 }
@@ -309,7 +315,7 @@ async fn a_render_granted_by_a_coordinator_that_lags_is_never_fresh() {
 async fn while_the_log_cannot_be_read_nothing_is_fresh_stale_pages_are_served_and_purged_ones_are_not() {
     let world = World::new();
     world.clock.stand_still();
-    let node = world.start().await;
+    let node = world.start_with(|settings, _| settings.log.staleness_bound = secs(2)).await;
     let (page, purged) = (entry("page"), entry("purged"));
     let generation = node.publish(&page, "html").await;
     node.publish_with(&purged, "html", tagged(&["t"])).await;
@@ -337,7 +343,12 @@ async fn while_the_log_cannot_be_read_nothing_is_fresh_stale_pages_are_served_an
 #[tokio::test]
 async fn what_was_invalidated_while_the_log_could_not_be_read_is_never_fresh_afterwards() {
     let world = World::new();
-    let (one, cut_off) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    let bounded = |settings: &mut Settings| {
+        settings.reread_interval = Some(ms(50));
+        settings.log.staleness_bound = secs(2);
+    };
+    let one = world.start_with(|settings, _| bounded(settings)).await;
+    let cut_off = world.start_with(|settings, _| bounded(settings)).await;
     let page = entry("news");
     let generation = one.publish_with(&page, "html", tagged(&["t"])).await;
     assert_eq!(cut_off.seen(&page).await, Seen::Fresh(generation));

@@ -8,6 +8,7 @@ mod bad_input;
 mod budget;
 mod healing;
 mod invalidation;
+mod limits;
 mod outcomes;
 mod stop;
 mod tenants;

@@ -49,7 +49,9 @@ async fn a_lookup_says_how_old_a_page_is_and_how_long_it_lasts() {
     for (step, revalidate_for, if_error_for) in [(50, 20, 290), (100, 0, 190), (300, 0, 0)] {
         world.clock.step(secs(step));
         let response = node.lookup(lookup(&page)).await.unwrap();
-        let Some(v1::lookup_response::Outcome::Stale(stale)) = &response.outcome else { panic!("{response:?}") };
+        let Some(v1::lookup_response::Outcome::Stale(stale)) = &response.outcome else {
+            panic!("{response:?}")
+        };
         assert_eq!(unwire(stale.stale_while_revalidate_for), Some(secs(revalidate_for)));
         assert_eq!(unwire(stale.stale_if_error_for), Some(secs(if_error_for)));
     }
@@ -74,12 +76,13 @@ async fn what_the_renderer_says_of_its_page_comes_back() {
         path: "/news/".to_owned(),
         render_time: Some(wire(ms(12))),
     };
-    let commit = v1::CommitPointerRequest { sidecar: inline("{}"), ..render.page_with("html", metadata.clone()) };
+    let commit =
+        v1::CommitPointerRequest { sidecar: inline("{}"), ..render.page_with("html", metadata.clone()) };
     let applied = node.commit_fresh(commit).await;
-    assert_eq!(applied, v1::CommitApplied {
-        etag: "W/\"v1\"".to_owned(),
-        sidecar_token: render.grant.sidecar_token.clone()
-    });
+    assert_eq!(
+        applied,
+        v1::CommitApplied { etag: "W/\"v1\"".to_owned(), sidecar_token: render.grant.sidecar_token.clone() }
+    );
     let expected = v1::PageMetadata {
         headers: vec![pair("x-one", "1"), pair("link", "</a.css>; rel=preload")],
         tags: tags(&["a", "b"]),
@@ -159,7 +162,8 @@ async fn an_acquire_is_granted_held_ready_or_ended_and_told_the_same_when_repeat
     let page = entry("news");
     let request = acquire(&page);
     let first = node.grant_to(request.clone()).await;
-    let (Some(remaining), Some(renewable)) = (unwire(first.grant.remaining), unwire(first.grant.renewable_for))
+    let (Some(remaining), Some(renewable)) =
+        (unwire(first.grant.remaining), unwire(first.grant.renewable_for))
     else {
         panic!("how long it lasts is not told")
     };
@@ -189,8 +193,7 @@ async fn a_ready_page_comes_with_its_body_if_asked() {
     let node = world.start().await;
     let page = entry("news");
     node.publish_with(&page, "html", revalidated_after(secs(60))).await;
-    let with_body =
-        || v1::AcquireLeaseRequest { body: v1::BodyDelivery::Inline.into(), ..acquire(&page) };
+    let with_body = || v1::AcquireLeaseRequest { body: v1::BodyDelivery::Inline.into(), ..acquire(&page) };
     let Acquired::Ready(ready) = node.acquire(with_body()).await.unwrap() else { panic!("not ready") };
     let Some(v1::page_ready::Page::Fresh(fresh)) = ready.page else { panic!("not fresh") };
     assert_eq!(html_of(&fresh.page.unwrap()), Some("html"));
@@ -232,7 +235,9 @@ async fn failures_in_a_row_double_the_pause_and_a_commit_ends_it() {
     let previous = node.publish_with(&page, "html", revalidated_after(ms(0))).await;
     for (failures, pause) in [(1, 1), (2, 2), (3, 4)] {
         let render = node.grant(&page).await;
-        let Released::Released(_) = node.release(render.failure("upstream 503")).await.unwrap() else { panic!() };
+        let Released::Released(_) = node.release(render.failure("upstream 503")).await.unwrap() else {
+            panic!()
+        };
         let Acquired::BackingOff(backing_off) = node.acquire(acquire(&page)).await.unwrap() else { panic!() };
         assert_eq!((backing_off.failures, &*backing_off.reason), (failures, "upstream 503"));
         assert_eq!(unwire(backing_off.remaining), Some(secs(pause)));
@@ -253,10 +258,14 @@ async fn a_lease_is_renewed_up_to_its_limit_and_lost_to_the_next() {
     let node = world.start_with(|settings, _| settings.rules.max_hold = secs(100)).await;
     let page = entry("news");
     let render = node.grant(&page).await;
-    let Renewed::Renewed(renewed) = node.renew(render.renewal(secs(30))).await.unwrap() else { panic!("lost") };
+    let Renewed::Renewed(renewed) = node.renew(render.renewal(secs(30))).await.unwrap() else {
+        panic!("lost")
+    };
     assert_eq!((unwire(renewed.remaining), unwire(renewed.renewable_for)), (Some(secs(30)), Some(secs(100))));
     world.clock.step(secs(90));
-    let Renewed::Renewed(renewed) = node.renew(render.renewal(secs(30))).await.unwrap() else { panic!("lost") };
+    let Renewed::Renewed(renewed) = node.renew(render.renewal(secs(30))).await.unwrap() else {
+        panic!("lost")
+    };
     assert_eq!(unwire(renewed.remaining), Some(secs(10)), "no longer than it may be held");
     world.clock.step(secs(10));
     assert!(matches!(node.renew(render.renewal(secs(30))).await.unwrap(), Renewed::Lost(_)));
@@ -428,7 +437,8 @@ async fn lookups_on_a_stream_are_answered_by_their_ids_as_single_ones_are() {
     requests.push(ask(5001, Some(lookup(&entry("")))));
     requests.push(ask(5002, None));
     let answers = soon(node.client().lookup_stream(tokio_stream::iter(requests))).await.unwrap().into_inner();
-    let mut answers: Vec<_> = soon(answers.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
+    let mut answers: Vec<_> =
+        soon(answers.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
     answers.sort_by_key(|answer| answer.id);
     assert_eq!(answers.len(), 1003);
     for (id, answer) in answers.iter().enumerate().take(1000) {

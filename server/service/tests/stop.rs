@@ -168,7 +168,11 @@ async fn a_coordinator_that_goes_down_opens_no_watch_and_no_wait() {
     assert_refused(waiting, Code::Unavailable, "DRAINING");
     let lookups = tokio_stream::iter([]);
     let mut answers = soon(node.client().lookup_stream(lookups)).await.unwrap().into_inner();
-    assert_refused(soon(answers.next()).await.unwrap_or(Ok(v1::LookupStreamResponse::default())), Code::Unavailable, "DRAINING");
+    assert_refused(
+        soon(answers.next()).await.unwrap_or(Ok(v1::LookupStreamResponse::default())),
+        Code::Unavailable,
+        "DRAINING",
+    );
     // What needs no wait is still answered.
     assert!(matches!(node.took(acquire(&page)).await, Took::Held { .. }));
     assert!(!node.seen(&page).await.is_fresh());

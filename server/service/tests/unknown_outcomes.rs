@@ -111,8 +111,9 @@ async fn a_lost_answer_to_an_append_is_settled_by_the_log() {
         let world = World::new();
         let node = world.start().await;
         let page = entry("news");
-        let generation =
-            node.publish_with(&page, "html", v1::PageMetadata { tags: tags(&["t"]), ..Default::default() }).await;
+        let generation = node
+            .publish_with(&page, "html", v1::PageMetadata { tags: tags(&["t"]), ..Default::default() })
+            .await;
         node.faults.add(Rule::on(Operation::Append, fault).nth(1));
         let token = node.invalidate(invalidation([tag("t")])).await.unwrap();
         let stale = Seen::Stale(generation, StaleReason::Invalidated);
@@ -196,7 +197,10 @@ async fn a_repeated_commit_that_others_overtook_is_fenced_and_then_superseded() 
     world.clock.step(secs(60));
     let next = there.grant(&page).await;
     let fenced = here.commit(slow.page("late")).await.unwrap();
-    assert!(matches!(&fenced, Committed::Fenced(by) if by.latest_generation == next.generation()), "{fenced:?}");
+    assert!(
+        matches!(&fenced, Committed::Fenced(by) if by.latest_generation == next.generation()),
+        "{fenced:?}"
+    );
     there.commit_fresh(next.page("html")).await;
     let superseded = here.commit(slow.page("late")).await.unwrap();
     assert!(

@@ -2,7 +2,9 @@
 
 use crate::harness::*;
 use tonic::Streaming;
-use v1::{ResyncReason, commit_pointer_response::Outcome as Committed, watch_filter::Filter, watch_response::Event};
+use v1::{
+    ResyncReason, commit_pointer_response::Outcome as Committed, watch_filter::Filter, watch_response::Event,
+};
 
 fn filter_of(tenant: &str, filter: Filter) -> v1::WatchFilter {
     v1::WatchFilter { tenant: tenant.to_owned(), filter: Some(filter) }
@@ -78,19 +80,27 @@ async fn commits_and_invalidations_are_sent_in_order_once_and_only_what_is_watch
     node.invalidate(invalidation([tag("before")])).await.unwrap();
     let by_tag = filter_of(TENANT, Filter::Tag("t".to_owned()));
     let by_key = filter_of(TENANT, Filter::Key("k".to_owned()));
-    let mut everything = Watcher::start(&node, from_now([all_of(TENANT), by_tag.clone(), by_key.clone()])).await;
+    let mut everything =
+        Watcher::start(&node, from_now([all_of(TENANT), by_tag.clone(), by_key.clone()])).await;
     let mut of_tag = Watcher::start(&node, from_now([by_tag])).await;
     let mut of_key = Watcher::start(&node, from_now([by_key])).await;
 
     let first = node.publish_with(&entry("k"), "html", tagged("t")).await;
     node.publish(&entry_of("globex", "", "k"), "html").await;
     let other = node.publish_with(&entry("other"), "html", tagged("u")).await;
-    node.invalidate(invalidation([tag("u"), tag("t"), scope_of("globex", tag("t").scope.unwrap())])).await.unwrap();
+    node.invalidate(invalidation([tag("u"), tag("t"), scope_of("globex", tag("t").scope.unwrap())]))
+        .await
+        .unwrap();
     let green = node.publish(&entry_of(TENANT, "green", "k"), "html").await;
     let key = scope(v1::invalidation_scope::Scope::Key("k".to_owned()));
     node.invalidate(purge([key.clone()])).await.unwrap();
 
-    let green = Sent::Committed { key: "k".to_owned(), deployment: "green".to_owned(), generation: green, stale: false };
+    let green = Sent::Committed {
+        key: "k".to_owned(),
+        deployment: "green".to_owned(),
+        generation: green,
+        stale: false,
+    };
     let purged = Sent::Invalidated { scopes: vec![key], depth: v1::InvalidationDepth::Hard };
     for expected in [
         committed("k", first),
@@ -224,7 +234,8 @@ async fn a_watcher_that_reads_too_slowly_is_told_to_resync() {
     assert_eq!(watcher.next().await.0, Sent::Started);
     // Each is some 25 KB, more than is on its way to a watcher that does not read.
     for at in 0..40 {
-        let scopes: Vec<_> = (0..100).map(|scope| tag(&format!("{at} {scope} {}", "x".repeat(240)))).collect();
+        let scopes: Vec<_> =
+            (0..100).map(|scope| tag(&format!("{at} {scope} {}", "x".repeat(240)))).collect();
         node.invalidate(invalidation(scopes)).await.unwrap();
     }
     let mut read = 0;

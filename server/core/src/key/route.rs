@@ -15,10 +15,7 @@ pub const MAX_ROUTE_BYTES: usize = 2048;
 pub fn path_of(parts: &RequestParts) -> Option<PagePath> {
     let route = normal(&parts.route).ok()?;
     within("request.params", parts.params.len(), MAX_PARAMS).ok()?;
-    let params = unique_params(&parts.params)
-        .ok()?
-        .into_iter()
-        .collect::<HashMap<_, _>>();
+    let params = unique_params(&parts.params).ok()?.into_iter().collect::<HashMap<_, _>>();
     let mut used = 0;
     let mut path = String::from("/");
     let mut segments = segments(&route).peekable();
@@ -28,14 +25,9 @@ pub fn path_of(parts: &RequestParts) -> Option<PagePath> {
             Segment::Literal(text) => text,
             Segment::One(name) => {
                 used += 1;
-                params
-                    .get(name)
-                    .copied()
-                    .filter(|value| !value.is_empty() && !value.contains('/'))?
+                params.get(name).copied().filter(|value| !value.is_empty() && !value.contains('/'))?
             }
-            Segment::Rest {
-                name, may_be_empty, ..
-            } if last => match params.get(name) {
+            Segment::Rest { name, may_be_empty, .. } if last => match params.get(name) {
                 None if may_be_empty => "",
                 given => {
                     used += 1;
@@ -56,10 +48,7 @@ pub fn path_of(parts: &RequestParts) -> Option<PagePath> {
 /// The route as a key writes it: one leading slash, no trailing one, nothing from a `?` on.
 pub(super) fn normal(route: &str) -> Result<String, KeyError> {
     if route.len() > MAX_ROUTE_BYTES {
-        let too_long = InvalidName::TooLong {
-            actual: route.len(),
-            limit: MAX_ROUTE_BYTES,
-        };
+        let too_long = InvalidName::TooLong { actual: route.len(), limit: MAX_ROUTE_BYTES };
         return Err(KeyError::Route(too_long));
     }
     let path = trim(route).split('?').next().unwrap_or_default();
@@ -99,11 +88,7 @@ fn segments(route: &str) -> impl Iterator<Item = &str> {
 enum Segment<'a> {
     Literal(&'a str),
     One(&'a str),
-    Rest {
-        name: &'a str,
-        signed: &'a str,
-        may_be_empty: bool,
-    },
+    Rest { name: &'a str, signed: &'a str, may_be_empty: bool },
     Unclear,
 }
 
@@ -122,11 +107,7 @@ impl<'a> Segment<'a> {
         if name.len() == signed.len() {
             return Self::One(name);
         }
-        Self::Rest {
-            name,
-            signed,
-            may_be_empty: signed.ends_with('*'),
-        }
+        Self::Rest { name, signed, may_be_empty: signed.ends_with('*') }
     }
 }
 
@@ -135,15 +116,8 @@ mod tests {
     use super::*;
 
     fn path(route: &str, params: &[(&str, &str)]) -> Option<String> {
-        let params = params
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect();
-        let parts = RequestParts {
-            route: route.into(),
-            params,
-            ..RequestParts::default()
-        };
+        let params = params.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let parts = RequestParts { route: route.into(), params, ..RequestParts::default() };
         path_of(&parts).map(|path| path.as_str().to_owned())
     }
 

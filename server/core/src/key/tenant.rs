@@ -27,10 +27,7 @@ impl TenantBoundary {
         let mut boundary = Self::default();
         for name in names {
             let name = normal_header(name.as_ref()).into_owned();
-            if !name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-            {
+            if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
                 return Err(InvalidBoundaryHeader(name));
             }
             if !name.is_empty() && !boundary.headers().any(|known| known == name) {
@@ -72,9 +69,7 @@ impl TenantBoundary {
         });
         match crossed {
             None => Ok(TenantId::unnamed()),
-            Some(header) => Err(TenantError::Boundary {
-                header: header.into(),
-            }),
+            Some(header) => Err(TenantError::Boundary { header: header.into() }),
         }
     }
 }
@@ -110,9 +105,7 @@ mod tests {
     }
 
     fn refused(header: &str) -> Result<TenantId, TenantError> {
-        Err(TenantError::Boundary {
-            header: header.into(),
-        })
+        Err(TenantError::Boundary { header: header.into() })
     }
 
     #[test]
@@ -142,64 +135,38 @@ mod tests {
         for (headers, header) in [
             (&[("x-tenant-id", &["acme"][..])][..], "x-tenant-id"),
             (&[(" X-FaceTheory-Tenant ", &["", "acme"])], "x-facetheory-tenant"),
-            (
-                &[("x-tenant-id", &["acme"]), ("X-Tenant-Id", &[""])],
-                "x-tenant-id",
-            ),
+            (&[("x-tenant-id", &["acme"]), ("X-Tenant-Id", &[""])], "x-tenant-id"),
         ] {
             for declared in [None, Some(" ")] {
-                assert_eq!(
-                    boundary.resolve(declared, false, &carrying(headers)),
-                    refused(header)
-                );
+                assert_eq!(boundary.resolve(declared, false, &carrying(headers)), refused(header));
             }
         }
-        let error = boundary
-            .resolve(None, false, &carrying(&[("x-tenant-id", &["acme"])]))
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the request carries x-tenant-id but declares no tenant"
-        );
+        let error = boundary.resolve(None, false, &carrying(&[("x-tenant-id", &["acme"])])).unwrap_err();
+        assert_eq!(error.to_string(), "the request carries x-tenant-id but declares no tenant");
     }
 
     #[test]
     fn a_ready_key_answers_for_the_boundary_itself() {
         let headers = carrying(&[("x-tenant-id", &["acme"])]);
-        assert_eq!(
-            TenantBoundary::default().resolve(None, true, &headers),
-            Ok(TenantId::unnamed())
-        );
+        assert_eq!(TenantBoundary::default().resolve(None, true, &headers), Ok(TenantId::unnamed()));
     }
 
     #[test]
     fn a_declared_tenant_that_is_no_name_is_refused() {
         let tenant = TenantBoundary::default().resolve(Some("a\nb"), true, &[]);
-        assert_eq!(
-            tenant,
-            Err(TenantError::Invalid(InvalidName::ControlCharacter(10)))
-        );
+        assert_eq!(tenant, Err(TenantError::Invalid(InvalidName::ControlCharacter(10))));
     }
 
     #[test]
     fn the_list_is_only_ever_extended() {
         let boundary = TenantBoundary::extended(["X-Org ", "", "x-tenant-id"]).unwrap();
-        assert_eq!(
-            boundary.headers().collect::<Vec<_>>(),
-            ["x-tenant-id", "x-facetheory-tenant", "x-org"]
-        );
-        assert_eq!(
-            boundary.resolve(None, false, &carrying(&[("x-org", &["o"])])),
-            refused("x-org")
-        );
+        assert_eq!(boundary.headers().collect::<Vec<_>>(), ["x-tenant-id", "x-facetheory-tenant", "x-org"]);
+        assert_eq!(boundary.resolve(None, false, &carrying(&[("x-org", &["o"])])), refused("x-org"));
         assert_eq!(
             boundary.resolve(None, false, &carrying(&[("x-tenant-id", &["o"])])),
             refused("x-tenant-id")
         );
-        assert_eq!(
-            TenantBoundary::extended(["x org"]),
-            Err(InvalidBoundaryHeader("x org".into()))
-        );
+        assert_eq!(TenantBoundary::extended(["x org"]), Err(InvalidBoundaryHeader("x org".into())));
         assert!(TenantBoundary::extended(["x-tenant:"]).is_err());
     }
 }

@@ -8,12 +8,8 @@ use sha2::{Digest, Sha256};
 /// The most cookies of a request, and the most names on a cookie allowlist.
 pub const MAX_COOKIES: usize = 256;
 /// The headers that carry credentials, in the order in which a key's `auth` part hashes them.
-pub const AUTH_HEADERS: [&str; 4] = [
-    "authorization",
-    "proxy-authorization",
-    "x-amz-security-token",
-    "x-api-key",
-];
+pub const AUTH_HEADERS: [&str; 4] =
+    ["authorization", "proxy-authorization", "x-amz-security-token", "x-api-key"];
 
 /// Which secrets of a request make a page another one. By default all of them, as in FaceTheory: a page that
 /// shows one visitor's data is never served to another because somebody forgot to say so.
@@ -27,10 +23,7 @@ pub struct VariantPolicy {
 
 impl Default for VariantPolicy {
     fn default() -> Self {
-        Self {
-            auth: true,
-            cookies: CookieVariant::All,
-        }
+        Self { auth: true, cookies: CookieVariant::All }
     }
 }
 
@@ -84,24 +77,18 @@ pub(super) fn key_parts(parts: &RequestParts) -> Vec<String> {
     if parts.variant.auth {
         let headers = by_name(&parts.headers, normal_header);
         let present = AUTH_HEADERS.iter().filter_map(|auth| {
-            let (_, values) = headers
-                .iter()
-                .find(|(name, values)| name == auth && !values.is_empty())?;
+            let (_, values) = headers.iter().find(|(name, values)| name == auth && !values.is_empty())?;
             Some((*auth, values.clone()))
         });
         variants.extend(digest(&present.collect::<Vec<_>>(), &['\n', '\0']).map(|hex| format!("auth={hex}")));
     }
-    let cookies = parts
-        .cookies
-        .iter()
-        .map(|(name, value)| (name.as_str(), vec![value.as_str()]));
+    let cookies = parts.cookies.iter().map(|(name, value)| (name.as_str(), vec![value.as_str()]));
     let mut cookies: Vec<_> = match &parts.variant.cookies {
         CookieVariant::None => Vec::new(),
         CookieVariant::All => cookies.collect(),
-        CookieVariant::Only(list) => list
-            .names()
-            .flat_map(|name| cookies.clone().filter(move |(cookie, _)| *cookie == name))
-            .collect(),
+        CookieVariant::Only(list) => {
+            list.names().flat_map(|name| cookies.clone().filter(move |(cookie, _)| *cookie == name)).collect()
+        }
     };
     cookies.sort_by(|(a, _), (b, _)| locale_compare(a, b));
     variants.extend(digest(&cookies, &['\n']).map(|hex| format!("cookies={hex}")));
@@ -120,17 +107,12 @@ fn digest(lines: &[(&str, Vec<&str>)], separators: &[char]) -> Option<String> {
     let text = if reads_two_ways {
         // No plain text begins with a line feed: each of its lines has an `=`.
         let encoded = lines.iter().map(|(name, values)| {
-            let values = values
-                .iter()
-                .map(|value| encode(value).to_string())
-                .collect::<Vec<_>>();
+            let values = values.iter().map(|value| encode(value).to_string()).collect::<Vec<_>>();
             format!("\n{}={}", encode(name), values.join("&"))
         });
         encoded.collect()
     } else {
-        let plain = lines
-            .iter()
-            .map(|(name, values)| format!("{name}={}", values.join("\0")));
+        let plain = lines.iter().map(|(name, values)| format!("{name}={}", values.join("\0")));
         plain.collect::<Vec<_>>().join("\n")
     };
     let mut hex = hex::encode(Sha256::digest(text));
@@ -145,10 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn key(parts: &RequestParts) -> String {
-        derive_key(&TenantId::unnamed(), parts)
-            .unwrap()
-            .as_str()
-            .to_owned()
+        derive_key(&TenantId::unnamed(), parts).unwrap().as_str().to_owned()
     }
 
     #[test]

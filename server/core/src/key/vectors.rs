@@ -42,9 +42,7 @@ impl Vector {
         let single =
             |list: &[(&str, &str)]| list.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         let multi = |list: &[(&str, &[&str])]| {
-            list.iter()
-                .map(|(n, vs)| (n.to_string(), vs.iter().map(|v| v.to_string()).collect()))
-                .collect()
+            list.iter().map(|(n, vs)| (n.to_string(), vs.iter().map(|v| v.to_string()).collect())).collect()
         };
         let cookies = match self.vary {
             Vary::None => CookieVariant::None,
@@ -57,10 +55,7 @@ impl Vector {
             query: multi(self.query),
             headers: multi(self.headers),
             cookies: single(self.cookies),
-            variant: VariantPolicy {
-                auth: self.auth,
-                cookies,
-            },
+            variant: VariantPolicy { auth: self.auth, cookies },
         }
     }
 }
@@ -74,60 +69,25 @@ fn keys_are_those_that_javascript_derives() {
 }
 
 const VECTORS: [Vector; 67] = [
-    Vector {
-        name: "an empty route is the root",
-        route: "",
-        key: "default::/?",
-        ..PLAIN
-    },
+    Vector { name: "an empty route is the root", route: "", key: "default::/?", ..PLAIN },
     Vector {
         name: "a blank route is the root",
         route: " \u{9}\n\u{feff}\u{a0} ",
         key: "default::/?",
         ..PLAIN
     },
-    Vector {
-        name: "the root",
-        route: "/",
-        key: "default::/?",
-        ..PLAIN
-    },
-    Vector {
-        name: "slashes alone are the root",
-        route: "///",
-        key: "default::/?",
-        ..PLAIN
-    },
-    Vector {
-        name: "a plain route",
-        route: "/about",
-        key: "default::/about?",
-        ..PLAIN
-    },
-    Vector {
-        name: "a leading slash is added",
-        route: "about",
-        key: "default::/about?",
-        ..PLAIN
-    },
+    Vector { name: "the root", route: "/", key: "default::/?", ..PLAIN },
+    Vector { name: "slashes alone are the root", route: "///", key: "default::/?", ..PLAIN },
+    Vector { name: "a plain route", route: "/about", key: "default::/about?", ..PLAIN },
+    Vector { name: "a leading slash is added", route: "about", key: "default::/about?", ..PLAIN },
     Vector {
         name: "one leading slash is kept and none trailing",
         route: "//about//",
         key: "default::/about?",
         ..PLAIN
     },
-    Vector {
-        name: "slashes within are kept",
-        route: "/a//b",
-        key: "default::/a//b?",
-        ..PLAIN
-    },
-    Vector {
-        name: "a query of the route is cut",
-        route: "/about?x=1",
-        key: "default::/about?",
-        ..PLAIN
-    },
+    Vector { name: "slashes within are kept", route: "/a//b", key: "default::/a//b?", ..PLAIN },
+    Vector { name: "a query of the route is cut", route: "/about?x=1", key: "default::/about?", ..PLAIN },
     Vector {
         name: "a route is not encoded",
         route: "/caf\u{e9} {x}#y",
@@ -140,13 +100,7 @@ const VECTORS: [Vector; 67] = [
         key: "default::/a ?",
         ..PLAIN
     },
-    Vector {
-        name: "a tenant",
-        tenant: "acme",
-        route: "/",
-        key: "acme::/?",
-        ..PLAIN
-    },
+    Vector { name: "a tenant", tenant: "acme", route: "/", key: "acme::/?", ..PLAIN },
     Vector {
         name: "a tenant is not encoded",
         tenant: "a::/b?c d",
@@ -175,13 +129,7 @@ const VECTORS: [Vector; 67] = [
         key: "default::/{proxy+}?proxy=a%2Fb%20c%2Fd",
         ..PLAIN
     },
-    Vector {
-        name: "an empty param",
-        route: "/{a}",
-        params: &[("a", "")],
-        key: "default::/{a}?a=",
-        ..PLAIN
-    },
+    Vector { name: "an empty param", route: "/{a}", params: &[("a", "")], key: "default::/{a}?a=", ..PLAIN },
     Vector {
         name: "params before query",
         route: "/{z}",
@@ -246,12 +194,7 @@ const VECTORS: [Vector; 67] = [
         key: "default::/?b=",
         ..PLAIN
     },
-    Vector {
-        name: "an empty name",
-        query: &[("", &[""]), ("a", &["1"])],
-        key: "default::/?=&a=1",
-        ..PLAIN
-    },
+    Vector { name: "an empty name", query: &[("", &[""]), ("a", &["1"])], key: "default::/?=&a=1", ..PLAIN },
     Vector {
         name: "the sidecar token is not part of a key",
         query: &[("__facetheory_isr_hydration", &["abc"]), ("a", &["1"])],
@@ -278,23 +221,13 @@ const VECTORS: [Vector; 67] = [
     },
     Vector {
         name: "unicode is encoded as utf-8",
-        query: &[
-            ("\u{fc}", &["\u{df}\u{20ac}\u{1f600}"]),
-            ("\u{65e5}", &["\u{672c}"]),
-        ],
+        query: &[("\u{fc}", &["\u{df}\u{20ac}\u{1f600}"]), ("\u{65e5}", &["\u{672c}"])],
         key: "default::/?%C3%BC=%C3%9F%E2%82%AC%F0%9F%98%80&%E6%97%A5=%E6%9C%AC",
         ..PLAIN
     },
     Vector {
         name: "order: case after letters",
-        query: &[
-            ("B", &[""]),
-            ("a", &[""]),
-            ("A", &[""]),
-            ("b", &[""]),
-            ("Z", &[""]),
-            ("z", &[""]),
-        ],
+        query: &[("B", &[""]), ("a", &[""]), ("A", &[""]), ("b", &[""]), ("Z", &[""]), ("z", &[""])],
         key: "default::/?a=&A=&b=&B=&z=&Z=",
         ..PLAIN
     },
@@ -476,11 +409,7 @@ const VECTORS: [Vector; 67] = [
     },
     Vector {
         name: "other headers do not vary",
-        headers: &[
-            ("accept-language", &["de"]),
-            ("x-tenant-id", &["acme"]),
-            ("cookie", &["a=1"]),
-        ],
+        headers: &[("accept-language", &["de"]), ("x-tenant-id", &["acme"]), ("cookie", &["a=1"])],
         key: "default::/?",
         ..PLAIN
     },
@@ -532,13 +461,7 @@ const VECTORS: [Vector; 67] = [
         key: "default::/?#cookies=dd1f18fcc84c3b442eb7f7b5",
         ..PLAIN
     },
-    Vector {
-        name: "cookies: none",
-        cookies: &[("a", "1")],
-        vary: Vary::None,
-        key: "default::/?",
-        ..PLAIN
-    },
+    Vector { name: "cookies: none", cookies: &[("a", "1")], vary: Vary::None, key: "default::/?", ..PLAIN },
     Vector {
         name: "cookies: allowlist",
         cookies: &[("a", "1"), ("b", "2")],

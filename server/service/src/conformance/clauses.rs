@@ -53,7 +53,11 @@ pub async fn every_field_of_a_page_is_returned_as_it_was_committed(fixture: &dyn
     let metadata = v1::PageMetadata {
         status: 404,
         content_type: "text/html; charset=iso-8859-1".into(),
-        headers: vec![pair("content-security-policy", "default-src 'self'"), pair("x-a", "ä"), pair("x-a", "")],
+        headers: vec![
+            pair("content-security-policy", "default-src 'self'"),
+            pair("x-a", "ä"),
+            pair("x-a", ""),
+        ],
         etag: "W/\"abc\"".into(),
         revalidate: seconds(3600),
         stale_while_revalidate: seconds(60),
@@ -63,10 +67,13 @@ pub async fn every_field_of_a_page_is_returned_as_it_was_committed(fixture: &dyn
         render_time: seconds(1),
     };
     let (lease, _) = node.grant(entry("full")).await;
-    let outcome = node.commit(entry("full"), lease.clone(), "<p>ü</p>", metadata.clone()).await.expect("commit");
+    let outcome =
+        node.commit(entry("full"), lease.clone(), "<p>ü</p>", metadata.clone()).await.expect("commit");
     assert!(matches!(outcome, Committed::Committed(_)));
     let other = coordinator(fixture).await;
-    let Ok(Looked::Fresh(fresh)) = other.look(entry("full"), "").await else { panic!("expected a fresh page") };
+    let Ok(Looked::Fresh(fresh)) = other.look(entry("full"), "").await else {
+        panic!("expected a fresh page")
+    };
     let page = fresh.page.expect("a page");
     assert_eq!(page.metadata, Some(metadata));
     assert_eq!(page.generation, lease.generation);
@@ -120,7 +127,9 @@ pub async fn a_fenced_commit_changes_nothing(fixture: &dyn Fixture) {
 pub async fn a_repeated_acquire_is_told_of_its_grant_by_any_coordinator(fixture: &dyn Fixture) {
     let (one, other) = (coordinator(fixture).await, coordinator(fixture).await);
     let id = request_id();
-    let Ok(Acquired::Granted(first)) = one.acquire(entry("again"), &id).await else { panic!("expected a grant") };
+    let Ok(Acquired::Granted(first)) = one.acquire(entry("again"), &id).await else {
+        panic!("expected a grant")
+    };
     let Ok(Acquired::Granted(second)) = other.acquire(entry("again"), &id).await else {
         panic!("expected the same grant")
     };
@@ -197,11 +206,8 @@ pub async fn an_invalidation_is_seen_at_once_with_its_token_through_any_coordina
         one.render(entry(&key), "<p>1</p>", &["news"]).await;
         other.fresh(entry(&key)).await;
         let token = one.invalidate_tag("news", request_id()).await.expect("invalidate");
-        let request = v1::LookupRequest {
-            entry: Some(entry(&key)),
-            consistency_token: token,
-            ..Default::default()
-        };
+        let request =
+            v1::LookupRequest { entry: Some(entry(&key)), consistency_token: token, ..Default::default() };
         let response = other.client().lookup(request).await.expect("look up").into_inner();
         assert!(matches!(response.outcome, Some(Looked::Stale(_))), "{response:?}");
     }
@@ -324,7 +330,8 @@ pub async fn a_commit_of_a_body_that_is_not_there_is_refused(fixture: &dyn Fixtu
     let node = coordinator(fixture).await;
     let (lease, _) = node.grant(entry("hollow")).await;
     let digest = Bytes::copy_from_slice(&[7; 32]);
-    let status = commit_stored(&node, "hollow", lease.clone(), digest, 10).await.expect_err("must be refused");
+    let status =
+        commit_stored(&node, "hollow", lease.clone(), digest, 10).await.expect_err("must be refused");
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(matches!(node.look(entry("hollow"), "").await, Ok(Looked::Missing(_))));
     let request = v1::CommitPointerRequest {

@@ -19,7 +19,8 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// Reads `grpc-timeout`, as the gRPC protocol writes it: up to eight digits and a unit.
     pub(crate) fn of(metadata: &MetadataMap, default: Duration) -> Self {
-        let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+        let asked =
+            metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
         Self { asked: asked.map(less_margin), default }
     }
 

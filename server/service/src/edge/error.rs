@@ -210,8 +210,18 @@ mod tests {
                 "LIMIT_REACHED",
                 true,
             ),
-            (EngineError::TokenBeyondHead.into(), Code::FailedPrecondition, "CONSISTENCY_TOKEN_UNKNOWN", false),
-            (EngineError::ObjectMissing(object.clone()).into(), Code::FailedPrecondition, "OBJECT_MISSING", false),
+            (
+                EngineError::TokenBeyondHead.into(),
+                Code::FailedPrecondition,
+                "CONSISTENCY_TOKEN_UNKNOWN",
+                false,
+            ),
+            (
+                EngineError::ObjectMissing(object.clone()).into(),
+                Code::FailedPrecondition,
+                "OBJECT_MISSING",
+                false,
+            ),
             (EngineError::ObjectConflict(object).into(), Code::FailedPrecondition, "OBJECT_CONFLICT", false),
             (EngineError::UrlUnsupported.into(), Code::Unimplemented, "BODY_URL_UNSUPPORTED", false),
             (EngineError::SidecarNotFound.into(), Code::NotFound, "SIDECAR_NOT_FOUND", false),
@@ -225,7 +235,11 @@ mod tests {
             let info = details.error_info().unwrap();
             assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "leasehold"));
             assert_eq!(details.retry_info().is_some(), has_advice, "{reason}");
-            assert_eq!(details.bad_request().is_some(), code == Code::InvalidArgument && !status.message().contains("store"), "{reason}");
+            assert_eq!(
+                details.bad_request().is_some(),
+                code == Code::InvalidArgument && !status.message().contains("store"),
+                "{reason}"
+            );
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::{
 use bytes::Bytes;
 use leasehold_core::{
     identity::{
-        DeploymentId, EntryId, EntryKey, Generation, InvalidName, LeaseToken, MAX_OWNER_BYTES, Owner, PagePath,
-        RequestId, Seq, Tag, TenantId,
+        DeploymentId, EntryId, EntryKey, Generation, InvalidName, LeaseToken, MAX_OWNER_BYTES, Owner,
+        PagePath, RequestId, Seq, Tag, TenantId,
     },
     invalidation::{Depth, Invalidation, MAX_SCOPE_BYTES, MAX_SCOPES, Scope},
     key::{self, CookieAllowlist, CookieVariant, KeyError, RequestParts, TenantBoundary, VariantPolicy},
@@ -69,7 +69,8 @@ pub(crate) struct LookupAsk {
 }
 
 pub(crate) fn lookup(request: v1::LookupRequest, boundary: &TenantBoundary) -> Parsed<LookupAsk> {
-    let v1::LookupRequest { entry, consistency, consistency_token, body, known_generation, explain } = request;
+    let v1::LookupRequest { entry, consistency, consistency_token, body, known_generation, explain } =
+        request;
     Ok(LookupAsk {
         target: target(entry, boundary)?,
         consistency: self::consistency(consistency)?,
@@ -122,7 +123,10 @@ pub(crate) fn renew(request: v1::RenewLeaseRequest, settings: &Settings) -> Pars
     Ok((lease, self::ttl("ttl", ttl, &settings.leases)?))
 }
 
-pub(crate) fn release(request: v1::ReleaseLeaseRequest, boundary: &TenantBoundary) -> Parsed<(LeaseAsk, Release)> {
+pub(crate) fn release(
+    request: v1::ReleaseLeaseRequest,
+    boundary: &TenantBoundary,
+) -> Parsed<(LeaseAsk, Release)> {
     let v1::ReleaseLeaseRequest { entry, lease, failure } = request;
     let lease = held(entry, lease, boundary)?;
     let release = match failure {
@@ -299,11 +303,7 @@ fn lease_ref(lease: Option<v1::LeaseRef>) -> Parsed<(LeaseToken, Generation)> {
     Ok((token, Generation(generation)))
 }
 
-fn body_source(
-    field: &str,
-    source: Option<v1::BodySource>,
-    limits: &Limits,
-) -> Parsed<Option<BodyInput>> {
+fn body_source(field: &str, source: Option<v1::BodySource>, limits: &Limits) -> Parsed<Option<BodyInput>> {
     use v1::body_source::Source;
     let Some(v1::BodySource { source }) = source else { return Ok(None) };
     let source = source.ok_or_else(|| EdgeError::field(field, "must have inline or stored"))?;
@@ -356,7 +356,10 @@ fn page_meta(metadata: v1::PageMetadata, entry_path: Option<PagePath>) -> Parsed
     };
     let etag = header_value("metadata.etag", &etag, "")?;
     if !etag.is_empty() && !is_entity_tag(&etag) {
-        return Err(EdgeError::field("metadata.etag", "must be an entity tag with its quotes, such as \"abc\""));
+        return Err(EdgeError::field(
+            "metadata.etag",
+            "must be an entity tag with its quotes, such as \"abc\"",
+        ));
     }
     Ok(PageMeta {
         status,
@@ -462,9 +465,10 @@ fn optional<T>(field: &str, text: &str, parse: fn(&str) -> Result<T, InvalidName
 
 fn owner(text: &str) -> Parsed<Owner> {
     Owner::parse(text).map_err(|rule| match rule {
-        InvalidName::Empty => {
-            EdgeError::field("owner", format!("is required: 1 to {MAX_OWNER_BYTES} bytes, such as a worker's name"))
-        }
+        InvalidName::Empty => EdgeError::field(
+            "owner",
+            format!("is required: 1 to {MAX_OWNER_BYTES} bytes, such as a worker's name"),
+        ),
         rule => EdgeError::field("owner", rule),
     })
 }

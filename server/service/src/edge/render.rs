@@ -68,7 +68,11 @@ pub(crate) fn lookup_remembered(engine: &Engine, looked: &Looked, wish: Wish) ->
 }
 
 /// Puts the answer to a lookup together, with its body.
-pub(crate) async fn lookup(engine: &Engine, looked: Looked, wish: Wish) -> Result<(Looked, v1::LookupResponse), EdgeError> {
+pub(crate) async fn lookup(
+    engine: &Engine,
+    looked: Looked,
+    wish: Wish,
+) -> Result<(Looked, v1::LookupResponse), EdgeError> {
     let (looked, body) = fetch(engine, looked, wish).await?;
     let response = lookup_response(&looked, body);
     Ok((looked, response))
@@ -148,7 +152,8 @@ pub(crate) async fn acquire(
         AcquireOutcome::BackingOff { until } => {
             let remaining = Some(wire_duration(until.since(looked.now.wall)));
             let backoff = looked.entry().and_then(|entry| entry.backoff.clone());
-            let (failures, reason) = backoff.map_or((0, String::new()), |Backoff { failures, reason, .. }| (failures, reason));
+            let (failures, reason) =
+                backoff.map_or((0, String::new()), |Backoff { failures, reason, .. }| (failures, reason));
             let previous = previous(engine, looked, wish).await?;
             Outcome::BackingOff(v1::BackingOff { remaining, failures, reason, previous })
         }

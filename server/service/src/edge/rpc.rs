@@ -78,8 +78,7 @@ impl Edge {
     ) -> Result<v1::LookupResponse, EdgeError> {
         let LookupAsk { target, consistency, at_least, delivery, known, explain } = ask;
         let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
-        let (looked, mut response) =
-            render::lookup(&self.engine, looked, self.wish(delivery, known)).await?;
+        let (looked, mut response) = render::lookup(&self.engine, looked, self.wish(delivery, known)).await?;
         if explain {
             response.state = Some(Box::new(render::state(&self.engine, &looked)));
         }
@@ -327,10 +326,8 @@ impl CoordinatorService for Edge {
         let target = parse::target(entry, &self.engine.settings().boundary)?;
         let reading = self.engine.sidecar(&target.id, &sidecar_token);
         let object = deadline.read(reading.map(|result| Ok(result?))).await?;
-        let head = v1::SidecarHead {
-            content_type: object.meta.content_type,
-            size_bytes: object.body.len() as u64,
-        };
+        let head =
+            v1::SidecarHead { content_type: object.meta.content_type, size_bytes: object.body.len() as u64 };
         let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeSidecarResponse { part: Some(Part::Chunk(chunk)) };
         Ok(Response::new(streams::chunks(head, object.body, chunk)))
@@ -377,10 +374,7 @@ impl CoordinatorService for Edge {
         Ok(Response::new(v1::InvalidateResponse { consistency_token: parse::write_token(seq) }))
     }
 
-    async fn watch(
-        &self,
-        request: Request<v1::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let place = self.watches.take().map_err(EdgeError::from)?;
         if self.engine.draining().is_cancelled() {
             return Err(EdgeError::from(EngineError::Draining).into());

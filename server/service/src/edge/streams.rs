@@ -108,9 +108,8 @@ impl Stream for LookupAnswers {
 /// A body in messages, after its head.
 pub(crate) fn chunks<T: Send + 'static>(head: T, body: Bytes, chunk: fn(Bytes) -> T) -> Answers<T> {
     let mut rest = body;
-    let pieces = std::iter::from_fn(move || {
-        (!rest.is_empty()).then(|| rest.split_to(rest.len().min(CHUNK_BYTES)))
-    });
+    let pieces =
+        std::iter::from_fn(move || (!rest.is_empty()).then(|| rest.split_to(rest.len().min(CHUNK_BYTES))));
     futures::stream::iter(std::iter::once(head).chain(pieces.map(chunk)).map(Ok)).boxed()
 }
 
@@ -245,7 +244,14 @@ mod tests {
     fn resume_tokens_are_read_back_and_nothing_else_is() {
         let token = write_resume_token(7, Cursor(42));
         assert_eq!(read_resume_token(&token), Some((7, Cursor(42))));
-        for text in ["", "w1", "w1-7-42", "w2-00000000000000000000000000000007-1", &format!("{token}-"), &format!("{token}x")] {
+        for text in [
+            "",
+            "w1",
+            "w1-7-42",
+            "w2-00000000000000000000000000000007-1",
+            &format!("{token}-"),
+            &format!("{token}x"),
+        ] {
             assert_eq!(read_resume_token(text), None, "{text}");
         }
     }

@@ -199,9 +199,9 @@ impl Engine {
             true => self.current_view(slot, now).await?,
             false => inner.views.view(slot, now).await?,
         };
-        let preview = inner.transitions.ask(slot, &view, now, |entry, context| {
-            transition::acquire(entry, ask, context)
-        });
+        let preview = inner
+            .transitions
+            .ask(slot, &view, now, |entry, context| transition::acquire(entry, ask, context));
         // Whoever only waits, or finds the page, needs no turn: thousands may.
         let outcome = match preview {
             Decision::Answer(Acquired::Ready(freshness)) => AcquireOutcome::Ready(freshness),

@@ -50,7 +50,10 @@ impl Cleaner {
         }
         drop(pending);
         if left > 0 {
-            tracing::warn!(objects = left, "too many superseded bodies wait for deletion; these are left to a sweep");
+            tracing::warn!(
+                objects = left,
+                "too many superseded bodies wait for deletion; these are left to a sweep"
+            );
         }
         self.added.notify_one();
     }

@@ -69,10 +69,7 @@ pub enum Uploaded {
 
 impl Engine {
     /// Stores the bodies and moves the pointer. Repeatable. Answers with the pointer where it is this call's.
-    pub async fn commit(
-        &self,
-        request: CommitRequest,
-    ) -> Result<(Committed, Option<Pointer>), EngineError> {
+    pub async fn commit(&self, request: CommitRequest) -> Result<(Committed, Option<Pointer>), EngineError> {
         let CommitRequest { id, token, generation, html, sidecar, mut meta } = request;
         let (lease, previous) = match self.standing(&id, token, generation).await? {
             Attempt::MayCommit { lease, previous } => (lease, previous),
@@ -111,8 +108,7 @@ impl Engine {
             task_inner.after_commit(&slot.id, generation, &page, &settled);
             Ok(settled)
         });
-        let settled =
-            task.await.unwrap_or(Err(EngineError::Internal("a commit ended without an answer")))?;
+        let settled = task.await.unwrap_or(Err(EngineError::Internal("a commit ended without an answer")))?;
         let pointer = own_pointer(&settled, token, generation);
         Ok((settled.answer, pointer))
     }
@@ -225,13 +221,7 @@ impl Inner {
         }
     }
 
-    fn after_commit(
-        &self,
-        id: &EntryId,
-        generation: Generation,
-        page: &Page,
-        settled: &Settled<Committed>,
-    ) {
+    fn after_commit(&self, id: &EntryId, generation: Generation, page: &Page, settled: &Settled<Committed>) {
         self.retire_replaced(id, settled);
         match &settled.answer {
             Committed::Committed | Committed::CommittedStale(_) if settled.replaced.is_some() => {
@@ -247,8 +237,10 @@ impl Inner {
             Committed::Superseded { .. } | Committed::Fenced { .. } => {
                 tracing::info!(entry.generation = generation.0, outcome = ?settled.answer, "a commit came too late");
                 let current = settled.entry.as_ref().and_then(|entry| entry.pointer.as_ref());
-                let names = [Some(&page.html), page.sidecar.as_ref()].into_iter().flatten().map(|body| &body.object);
-                let is_current = |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
+                let names =
+                    [Some(&page.html), page.sidecar.as_ref()].into_iter().flatten().map(|body| &body.object);
+                let is_current =
+                    |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
                 self.cleaner.retire(names.filter(|name| !is_current(name)).cloned());
             }
         }
@@ -262,11 +254,7 @@ fn trust(answer: &Committed) -> Trust {
     }
 }
 
-fn own_pointer(
-    settled: &Settled<Committed>,
-    token: LeaseToken,
-    generation: Generation,
-) -> Option<Pointer> {
+fn own_pointer(settled: &Settled<Committed>, token: LeaseToken, generation: Generation) -> Option<Pointer> {
     let pointer = settled.entry.as_ref()?.pointer.as_ref()?;
     (pointer.token == token && pointer.generation == generation).then(|| pointer.clone())
 }

@@ -138,9 +138,7 @@ impl LogHandle {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Append(invalidation, reply)).await?;
         // The task took it and died: nobody knows how far it came.
-        answer
-            .await
-            .unwrap_or_else(|_| Err(EngineError::OutcomeUnknown("the log's task ended".to_owned())))
+        answer.await.unwrap_or_else(|_| Err(EngineError::OutcomeUnknown("the log's task ended".to_owned())))
     }
 
     /// Reads the log to the head as it is after this call began.

@@ -213,8 +213,7 @@ impl Engine {
     }
 
     pub(super) fn judge(&self, slot: Arc<Slot>, view: Arc<View>, now: Moment) -> Looked {
-        let freshness =
-            view.judge(&slot.id, self.0.log.state(), now, self.0.settings.rules.retention);
+        let freshness = view.judge(&slot.id, self.0.log.state(), now, self.0.settings.rules.retention);
         Looked { slot, view, freshness, now }
     }
 

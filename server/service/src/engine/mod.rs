@@ -272,7 +272,9 @@ impl Inner {
         let after = settled.entry.as_ref();
         let current = after.and_then(|entry| entry.pointer.as_ref());
         if let Some(lease) = &before.lease {
-            let lives_on = after.and_then(|entry| entry.lease.as_ref()).is_some_and(|now| now.generation == lease.generation);
+            let lives_on = after
+                .and_then(|entry| entry.lease.as_ref())
+                .is_some_and(|now| now.generation == lease.generation);
             let is_committed = current.is_some_and(|pointer| pointer.generation == lease.generation);
             if !lives_on && !is_committed {
                 let PageObjects { html, sidecar } = self.objects_of(id, lease);
@@ -280,7 +282,8 @@ impl Inner {
             }
         }
         if let Some(pointer) = &before.pointer {
-            let is_current = |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
+            let is_current =
+                |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
             self.cleaner.retire(pointer.objects().filter(|name| !is_current(name)).cloned());
         }
     }

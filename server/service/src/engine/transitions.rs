@@ -119,9 +119,10 @@ impl Transitions {
                     let attempted = next.version;
                     lost.push((attempted, view.entry.clone()));
                     maybe_applied = Some(why);
-                    view = self.read_persistently(slot, &mut failures).await.map_err(|_| {
-                        EngineError::OutcomeUnknown("the store does not answer".to_owned())
-                    })?;
+                    view = self
+                        .read_persistently(slot, &mut failures)
+                        .await
+                        .map_err(|_| EngineError::OutcomeUnknown("the store does not answer".to_owned()))?;
                     is_strong = true;
                     if view.entry.as_ref().is_some_and(|entry| entry.version == attempted) {
                         let replaced = replaced_by(&lost, &view);

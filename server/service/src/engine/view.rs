@@ -183,8 +183,8 @@ impl Slot {
     pub(crate) fn install_swapped(&self, before: Option<Version>, entry: Entry, sent: Sent) -> Arc<View> {
         let view = Arc::new(View::new(Some(Arc::new(entry)), sent.at));
         let mut state = self.state.write();
-        let follows = state.epoch == sent.epoch
-            || state.view.as_ref().is_some_and(|known| version(known) == before);
+        let follows =
+            state.epoch == sent.epoch || state.view.as_ref().is_some_and(|known| version(known) == before);
         // Otherwise others were installed meanwhile, older or newer ones: the next request reads again.
         state.view = follows.then(|| Arc::clone(&view));
         state.epoch += 1;

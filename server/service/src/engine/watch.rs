@@ -84,7 +84,12 @@ impl WatchFilter {
                     .filter(|scope| filters.iter().any(|filter| filter.is_reached_by(scope)))
                     .cloned()
                     .collect();
-                (!scopes.is_empty()).then_some(WatchEvent::Invalidated { seq: *seq, at: *at, scopes, depth: *depth })
+                (!scopes.is_empty()).then_some(WatchEvent::Invalidated {
+                    seq: *seq,
+                    at: *at,
+                    scopes,
+                    depth: *depth,
+                })
             }
         }
     }

@@ -35,7 +35,14 @@ pub(super) fn bad_entries() -> Vec<(Option<v1::EntryRef>, String)> {
         (Some(v1::EntryRef { name: None, ..good() }), "entry.key".to_owned()),
     ];
     let bad_names = |limit: usize| {
-        [" ".to_owned(), "a\nb".to_owned(), "a\u{0}".to_owned(), "\u{85}b".to_owned(), " a".to_owned(), "x".repeat(limit + 1)]
+        [
+            " ".to_owned(),
+            "a\nb".to_owned(),
+            "a\u{0}".to_owned(),
+            "\u{85}b".to_owned(),
+            " a".to_owned(),
+            "x".repeat(limit + 1),
+        ]
     };
     for name in bad_names(128) {
         table.push((Some(v1::EntryRef { tenant: name.clone(), ..good() }), "entry.tenant".to_owned()));
@@ -57,7 +64,9 @@ pub(super) fn bad_entries() -> Vec<(Option<v1::EntryRef>, String)> {
 fn bad_page_requests() -> Vec<(v1::PageRequest, &'static str)> {
     let good = || v1::PageRequest { route: "/r".to_owned(), ..Default::default() };
     let pairs = |count: usize| {
-        (0..count).map(|at| v1::NameValue { name: format!("n{at}"), value: String::new() }).collect::<Vec<_>>()
+        (0..count)
+            .map(|at| v1::NameValue { name: format!("n{at}"), value: String::new() })
+            .collect::<Vec<_>>()
     };
     let lists = |count: usize| {
         (0..count).map(|at| v1::NameValues { name: format!("n{at}"), values: vec![] }).collect::<Vec<_>>()
@@ -116,14 +125,26 @@ pub(super) fn bad_pages() -> Vec<(v1::PageMetadata, String)> {
     let good = Page::default;
     let header = |name: &str, value: &str| v1::NameValue { name: name.to_owned(), value: value.to_owned() };
     let mut table = Vec::new();
-    table.extend(fields("status", [1, 100, 199, 500, 503, 600, 65_736, u32::MAX], |status| Page { status, ..good() }));
+    table.extend(fields("status", [1, 100, 199, 500, 503, 600, 65_736, u32::MAX], |status| Page {
+        status,
+        ..good()
+    }));
     table.extend(fields("content_type", ["a\r\nb".to_owned(), "t".repeat(257)], |content_type| Page {
         content_type,
         ..good()
     }));
-    let etags = ["abc".to_owned(), "\"a\"b\"".to_owned(), "\"".to_owned(), "w/\"a\"".to_owned(), "\"a b\"".to_owned(), "\"\n\"".to_owned(), format!("\"{}\"", "e".repeat(255))];
+    let etags = [
+        "abc".to_owned(),
+        "\"a\"b\"".to_owned(),
+        "\"".to_owned(),
+        "w/\"a\"".to_owned(),
+        "\"a b\"".to_owned(),
+        "\"\n\"".to_owned(),
+        format!("\"{}\"", "e".repeat(255)),
+    ];
     table.extend(fields("etag", etags, |etag| Page { etag, ..good() }));
-    let names = ["", "bad name", "a:b", "\u{e9}", "Set-Cookie", "content-length", "Transfer-Encoding", "etag"];
+    let names =
+        ["", "bad name", "a:b", "\u{e9}", "Set-Cookie", "content-length", "Transfer-Encoding", "etag"];
     table.extend(fields("headers[1].name", names, |name| Page {
         headers: vec![header("x-good", "1"), header(name, "v")],
         ..good()

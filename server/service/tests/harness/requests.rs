@@ -80,7 +80,11 @@ pub(crate) fn tag(tag: &str) -> v1::InvalidationScope {
 }
 
 pub(crate) fn invalidation(scopes: impl Into<Vec<v1::InvalidationScope>>) -> v1::InvalidateRequest {
-    v1::InvalidateRequest { request_id: request_id(), scopes: scopes.into(), depth: v1::InvalidationDepth::Soft.into() }
+    v1::InvalidateRequest {
+        request_id: request_id(),
+        scopes: scopes.into(),
+        depth: v1::InvalidationDepth::Soft.into(),
+    }
 }
 
 pub(crate) fn purge(scopes: impl Into<Vec<v1::InvalidationScope>>) -> v1::InvalidateRequest {
@@ -138,11 +142,19 @@ impl Render {
     }
 
     pub(crate) fn renewal(&self, ttl: Duration) -> v1::RenewLeaseRequest {
-        v1::RenewLeaseRequest { entry: Some(self.entry.clone()), lease: Some(self.lease.clone()), ttl: Some(wire(ttl)) }
+        v1::RenewLeaseRequest {
+            entry: Some(self.entry.clone()),
+            lease: Some(self.lease.clone()),
+            ttl: Some(wire(ttl)),
+        }
     }
 
     pub(crate) fn release(&self) -> v1::ReleaseLeaseRequest {
-        v1::ReleaseLeaseRequest { entry: Some(self.entry.clone()), lease: Some(self.lease.clone()), failure: None }
+        v1::ReleaseLeaseRequest {
+            entry: Some(self.entry.clone()),
+            lease: Some(self.lease.clone()),
+            failure: None,
+        }
     }
 
     pub(crate) fn failure(&self, why: &str) -> v1::ReleaseLeaseRequest {
@@ -204,7 +216,12 @@ impl Coordinator {
         self.publish_with(entry, html, v1::PageMetadata::default()).await
     }
 
-    pub(crate) async fn publish_with(&self, entry: &v1::EntryRef, html: &str, metadata: v1::PageMetadata) -> u64 {
+    pub(crate) async fn publish_with(
+        &self,
+        entry: &v1::EntryRef,
+        html: &str,
+        metadata: v1::PageMetadata,
+    ) -> u64 {
         let render = self.grant(entry).await;
         self.commit_fresh(render.page_with(html, metadata)).await;
         render.generation()

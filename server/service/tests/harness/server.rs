@@ -77,6 +77,8 @@ impl World {
     ) -> Coordinator {
         let mut settings = Settings::default();
         settings.log.tail_interval = ms(20);
+        // So that a clock that is put forward makes nothing unverified, except where that is the subject.
+        settings.log.staleness_bound = secs(3600);
         settings.store.retry_pause = ms(1);
         let mut transport = TransportSettings { drain_timeout: secs(10), ..TransportSettings::default() };
         change(&mut settings, &mut transport);
@@ -116,7 +118,8 @@ impl Coordinator {
     /// On a connection of its own that takes little before it is read.
     pub(crate) async fn narrow_client(&self) -> CoordinatorServiceClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address");
-        let endpoint = endpoint.initial_stream_window_size(16 * 1024).initial_connection_window_size(64 * 1024);
+        let endpoint =
+            endpoint.initial_stream_window_size(16 * 1024).initial_connection_window_size(64 * 1024);
         client(soon(endpoint.connect()).await.expect("a connection"))
     }
 
@@ -145,5 +148,7 @@ async fn connect(address: SocketAddr) -> Channel {
 }
 
 fn client(channel: Channel) -> CoordinatorServiceClient<Channel> {
-    CoordinatorServiceClient::new(channel).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20)
+    CoordinatorServiceClient::new(channel)
+        .max_decoding_message_size(64 << 20)
+        .max_encoding_message_size(64 << 20)
 }

@@ -70,7 +70,9 @@ impl Took {
                 Self::Granted { generation: grant.generation, previous: previous(&grant.previous) }
             }
             Acquired::Ready(ready) => match ready.page.as_ref().expect("a page") {
-                page_ready::Page::Fresh(fresh) => Self::Fresh(fresh.page.as_ref().expect("a page").generation),
+                page_ready::Page::Fresh(fresh) => {
+                    Self::Fresh(fresh.page.as_ref().expect("a page").generation)
+                }
                 page_ready::Page::Stale(stale) => Self::Stale(stale_generation(stale), stale.reason()),
             },
             Acquired::Held(held) => Self::Held {
@@ -120,7 +122,11 @@ pub(crate) fn metadata(status: &Status, name: &str) -> Option<String> {
 
 /// That a call failed with this code and reason.
 #[track_caller]
-pub(crate) fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, reason: &str) -> Status {
+pub(crate) fn assert_refused<T: std::fmt::Debug>(
+    result: Result<T, Status>,
+    code: Code,
+    reason: &str,
+) -> Status {
     let status = result.expect_err("a refusal");
     let refusal = refusal(&status);
     assert_eq!((refusal.code, refusal.reason.as_str()), (code, reason), "{status:?}");

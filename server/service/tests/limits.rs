@@ -1,0 +1,116 @@
+//! How many may do what at once: who is over a limit is told so at once, and places come back.
+
+use crate::harness::*;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+fn assert_limited<T: std::fmt::Debug>(result: Result<T, Status>, limit: &str) {
+    let status = assert_refused(result, Code::ResourceExhausted, "LIMIT_REACHED");
+    assert!(refusal(&status).has_retry_info);
+    assert_eq!(metadata(&status, "limit").as_deref(), Some(limit));
+}
+
+#[tokio::test]
+async fn calls_over_the_limit_are_refused_and_those_that_wait_keep_nobody_out() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.limits.concurrent_calls = 2).await;
+    let page = entry("news");
+    let render = node.grant(&page).await;
+    let waiters: Vec<_> = (0..5)
+        .map(|_| {
+            let (mut client, request) = (node.client(), acquire_waiting(&page, secs(60)));
+            tokio::spawn(async move { client.acquire_lease(request).await })
+        })
+        .collect();
+    until(async || node.engine.stats().waiters > 0).await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let calls: Vec<_> = (0..2)
+        .map(|at| {
+            let (mut client, request) = (node.client(), lookup(&entry(&format!("cold {at}"))));
+            tokio::spawn(async move { client.lookup(request).await })
+        })
+        .collect();
+    reads.arrived(2).await;
+    assert_limited(node.lookup(lookup(&page)).await, "2 concurrent calls");
+    assert_limited(node.commit(render.page("html")).await, "2 concurrent calls");
+    reads.open();
+    for call in calls {
+        soon(call).await.unwrap().unwrap();
+    }
+    node.commit_fresh(render.page("html")).await;
+    for waiter in waiters {
+        // Of those that came all at once, some may have been over the limit before they waited.
+        if let Err(status) = soon(waiter).await.unwrap() {
+            assert_limited(Err::<(), _>(status), "2 concurrent calls");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_stream_has_no_more_lookups_in_flight_than_its_limit() {
+    let world = World::new();
+    let node = world
+        .start_with(|settings, _| {
+            settings.limits.lookups_per_stream = 3;
+            settings.limits.lookup_streams = 1;
+        })
+        .await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let (questions, stream) = mpsc::channel(16);
+    let mut answers =
+        soon(node.client().lookup_stream(ReceiverStream::new(stream))).await.unwrap().into_inner();
+    for id in 0..10 {
+        let lookup = Some(lookup(&entry(&format!("cold {id}"))));
+        questions.send(v1::LookupStreamRequest { id, lookup, timeout: None }).await.unwrap();
+    }
+    reads.arrived(3).await;
+    let second = soon(node.client().lookup_stream(tokio_stream::iter([]))).await;
+    assert_limited(second.map(drop), "1 lookup streams");
+    assert_eq!(node.counts().entry_reads, 3);
+    reads.open();
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(soon(answers.message()).await.unwrap().unwrap().id);
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..10).collect::<Vec<_>>());
+    drop((questions, answers));
+    until(async || node.client().lookup_stream(tokio_stream::iter([])).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_lookup_on_a_stream_has_a_deadline_of_its_own() {
+    let world = World::new();
+    let node = world.start().await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let ask = |id, timeout: Duration| v1::LookupStreamRequest {
+        id,
+        lookup: Some(lookup(&entry(&format!("cold {id}")))),
+        timeout: Some(wire(timeout)),
+    };
+    let requests = tokio_stream::iter([ask(1, ms(50)), ask(2, secs(50))]);
+    let mut answers = soon(node.client().lookup_stream(requests)).await.unwrap().into_inner();
+    let late = soon(answers.message()).await.unwrap().unwrap();
+    let Some(v1::lookup_stream_response::Result::Error(error)) = late.result else { panic!("{late:?}") };
+    assert_eq!((late.id, error.code), (1, Code::DeadlineExceeded as i32));
+    reads.open();
+    assert_eq!(soon(answers.message()).await.unwrap().unwrap().id, 2);
+    assert!(soon(answers.message()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn uploads_in_progress_share_a_bounded_number_of_bytes() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.limits.upload_bytes = 3 << 20).await;
+    let (one, other) = (node.grant(&entry("one")).await, node.grant(&entry("other")).await);
+    let body = vec![b'x'; 2 << 20];
+    let puts = node.faults.hold(Operation::Put);
+    let (mut client, parts) = (node.client(), upload_parts(&one, v1::BodyKind::Html, &body));
+    let first = tokio::spawn(async move { client.upload_body(tokio_stream::iter(parts)).await });
+    puts.arrived(1).await;
+    let second = node.upload(upload_parts(&other, v1::BodyKind::Html, &body)).await;
+    assert_limited(second, &format!("{} bytes of uploads in progress", 3 << 20));
+    puts.open();
+    soon(first).await.unwrap().unwrap();
+    node.upload(upload_parts(&other, v1::BodyKind::Html, &body)).await.unwrap();
+}
