@@ -82,6 +82,11 @@ pub enum Upload {
         /// The generation of the latest grant. Zero: the entry is not known.
         latest_generation: u64,
     },
+    /// A page of a newer generation is current; nothing was stored.
+    Superseded {
+        /// Its generation.
+        current_generation: u64,
+    },
 }
 
 /// What became of a commit.
@@ -147,6 +152,9 @@ impl Lease {
                         Upload::Stored { body, .. } => body.into_wire(),
                         Upload::Fenced { latest_generation } => {
                             return Ok(Commit::Fenced { latest_generation });
+                        }
+                        Upload::Superseded { current_generation } => {
+                            return Ok(Commit::Superseded { current_generation });
                         }
                     }
                 }
@@ -225,6 +233,9 @@ impl Lease {
                 Upload::Stored { body: StoredBody { digest, size_bytes }, object }
             }
             Outcome::Fenced(pb::CommitFenced { latest_generation }) => Upload::Fenced { latest_generation },
+            Outcome::Superseded(pb::CommitSuperseded { current_generation }) => {
+                Upload::Superseded { current_generation }
+            }
         })
     }
 }

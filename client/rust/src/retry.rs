@@ -11,7 +11,8 @@ use tokio::time::Instant;
 /// How calls are repeated. Every call can be: those that change something carry a request id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// At most so many attempts of one call, the first included. Default: 10.
+    /// At most so many attempts of one call, the first included. Default: 100, which leaves it to the overall timeout and
+    /// to the budget.
     pub max_attempts: u32,
     /// The pause before the second attempt, of which a random half to whole is taken; each one after is twice as long.
     /// Default: 25 ms.
@@ -25,7 +26,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            max_attempts: 10,
+            max_attempts: 100,
             initial_backoff: Duration::from_millis(25),
             max_backoff: Duration::from_secs(1),
             budget: RetryBudget::default(),

@@ -294,7 +294,7 @@ pub async fn bodies_of_any_size_are_served_as_they_were_uploaded(fixture: &dyn F
         let (lease, _) = one.grant(entry(&key)).await;
         let uploaded = match upload(&one, &key, &lease, &html).await {
             Uploaded::Uploaded(uploaded) => uploaded,
-            Uploaded::Fenced(fenced) => panic!("fenced: {fenced:?}"),
+            refused => panic!("refused: {refused:?}"),
         };
         assert_eq!(uploaded.size_bytes, size as u64);
         commit_stored(&one, &key, lease, uploaded.digest, uploaded.size_bytes).await.expect("commit");

@@ -311,6 +311,9 @@ impl CoordinatorService for Edge {
             Uploaded::Fenced { latest } => Outcome::Fenced(v1::CommitFenced {
                 latest_generation: latest.map_or(0, |generation| generation.0),
             }),
+            Uploaded::Superseded { current } => {
+                Outcome::Superseded(v1::CommitSuperseded { current_generation: current.0 })
+            }
         };
         Ok(Response::new(v1::UploadBodyResponse { outcome: Some(outcome) }))
     }

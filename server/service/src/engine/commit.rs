@@ -65,6 +65,12 @@ pub enum Uploaded {
         /// The latest generation.
         latest: Option<Generation>,
     },
+    /// A newer page is current. Whether a commit of this attempt ever was applied is not known: to call it fenced could
+    /// be a lie.
+    Superseded {
+        /// The generation that is current.
+        current: Generation,
+    },
 }
 
 impl Engine {
@@ -193,7 +199,7 @@ fn uploaded_before(answer: &Committed, current: Option<Box<Pointer>>, kind: Body
             });
             body.map_or(Uploaded::Fenced { latest }, Uploaded::Stored)
         }
-        Committed::Superseded { current } => Uploaded::Fenced { latest: Some(*current) },
+        Committed::Superseded { current } => Uploaded::Superseded { current: *current },
         Committed::Fenced { latest } => Uploaded::Fenced { latest: *latest },
     }
 }
