@@ -103,15 +103,13 @@ where
         drained.cancelled().await;
         tokio::time::sleep(transport.drain_timeout).await;
     };
-    let stopped = tokio::select! {
-        result = serving => {
-            result?;
-            Stopped::Drained
-        }
-        () = cap => Stopped::CutOff,
+    let finishing = async {
+        serving.await?;
+        engine.stop().await;
+        Ok(Stopped::Drained)
     };
-    if tokio::time::timeout(transport.drain_timeout, engine.stop()).await.is_err() {
-        tracing::warn!("the engine's tasks did not end in time");
+    tokio::select! {
+        result = finishing => result,
+        () = cap => Ok(Stopped::CutOff),
     }
-    Ok(stopped)
 }

@@ -1,0 +1,275 @@
+//! The coordinator's settings as flags and environment variables: what a person may write, and how far each
+//! may go.
+//!
+//! Every flag `--some-name` has the variable `LEASEHOLD_SOME_NAME`. What they come to is [`crate::settings`].
+
+use crate::{
+    logs::{Filter, LogFormat},
+    quantity::{count, duration, size},
+};
+use clap::Args;
+use leasehold_core::{
+    key::{InvalidBoundaryHeader, TenantBoundary},
+    object::{InvalidObjectName, ObjectPrefix},
+};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+const fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours * 3600)
+}
+const fn days(days: u64) -> Duration {
+    hours(days * 24)
+}
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeFlags {
+    #[command(flatten)]
+    pub(crate) place: PlaceFlags,
+    #[command(flatten)]
+    pub(crate) names: NameFlags,
+    #[command(flatten)]
+    pub(crate) leases: LeaseFlags,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+    #[command(flatten)]
+    pub(crate) keeping: KeepingFlags,
+    #[command(flatten)]
+    pub(crate) memory: MemoryFlags,
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
+    #[command(flatten)]
+    pub(crate) transport: TransportFlags,
+    #[command(flatten)]
+    pub(crate) logging: LoggingFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Where")]
+pub(crate) struct PlaceFlags {
+    /// Answer gRPC calls here. Port 0 takes a free one, and says which
+    #[arg(long, env = "LEASEHOLD_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:7420",
+        value_parser = address)]
+    pub(crate) listen: SocketAddr,
+    /// Allow --listen on an address that other machines reach. There is no authentication yet: whoever
+    /// reaches it can read, replace and purge every page
+    #[arg(long, env = "LEASEHOLD_ALLOW_REMOTE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) allow_remote: bool,
+    /// Keep everything in this directory, which is made where it is missing. One process at a time
+    #[arg(long, env = "LEASEHOLD_DATA_DIR", value_name = "DIR", default_value = "data")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Names")]
+pub(crate) struct NameFlags {
+    /// Refuse requests with this header that declare no tenant, as with x-tenant-id and x-facetheory-tenant,
+    /// which always count. May be repeated, or hold several with commas
+    #[arg(long, env = "LEASEHOLD_TENANT_HEADER", value_name = "NAME", value_delimiter = ',',
+        value_parser = boundary_header)]
+    pub(crate) tenant_header: Vec<String>,
+    /// Begin the names of stored bodies with this
+    #[arg(long, env = "LEASEHOLD_OBJECT_PREFIX", value_name = "PREFIX", default_value = "isr",
+        value_parser = object_prefix)]
+    pub(crate) object_prefix: ObjectPrefix,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Leases")]
+pub(crate) struct LeaseFlags {
+    /// How long a lease lasts whose caller names no ttl: a dead one delays others by no more. 100ms to 1h
+    #[arg(long, env = "LEASEHOLD_LEASE_DEFAULT_TTL", value_name = "DURATION", default_value = "10s",
+        value_parser = duration(ms(100), hours(1)))]
+    pub(crate) lease_default_ttl: Duration,
+    /// The longest that a caller may ask for at a time. 100ms to 1h
+    #[arg(long, env = "LEASEHOLD_LEASE_MAX_TTL", value_name = "DURATION", default_value = "5m",
+        value_parser = duration(ms(100), hours(1)))]
+    pub(crate) lease_max_ttl: Duration,
+    /// The longest that a lease can be held by renewing it. 100ms to 1d
+    #[arg(long, env = "LEASEHOLD_LEASE_MAX_HOLD", value_name = "DURATION", default_value = "15m",
+        value_parser = duration(ms(100), days(1)))]
+    pub(crate) lease_max_hold: Duration,
+    /// The longest that a call waits for the page that another renders. 1ms to 1h
+    #[arg(long, env = "LEASEHOLD_MAX_WAIT", value_name = "DURATION", default_value = "60s",
+        value_parser = duration(ms(1), hours(1)))]
+    pub(crate) max_wait: Duration,
+    /// Nobody renders for so long after a failed render; twice as long after each further one. 1ms to 1h
+    #[arg(long, env = "LEASEHOLD_BACKOFF_BASE", value_name = "DURATION", default_value = "1s",
+        value_parser = duration(ms(1), hours(1)))]
+    pub(crate) backoff_base: Duration,
+    /// The longest such pause. 1ms to 1d
+    #[arg(long, env = "LEASEHOLD_BACKOFF_MAX", value_name = "DURATION", default_value = "60s",
+        value_parser = duration(ms(1), days(1)))]
+    pub(crate) backoff_max: Duration,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Invalidation")]
+pub(crate) struct LogFlags {
+    /// How often the invalidation log is read: how late an invalidation can be seen by callers without its
+    /// token. 10ms to 1m
+    #[arg(long, env = "LEASEHOLD_TAIL_INTERVAL", value_name = "DURATION", default_value = "200ms",
+        value_parser = duration(ms(10), secs(60)))]
+    pub(crate) tail_interval: Duration,
+    /// Call nothing fresh without having read the log for so long. Longer than --tail-interval. 20ms to 10m
+    #[arg(long, env = "LEASEHOLD_STALENESS_BOUND", value_name = "DURATION", default_value = "2s",
+        value_parser = duration(ms(20), secs(600)))]
+    pub(crate) staleness_bound: Duration,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Keeping")]
+pub(crate) struct KeepingFlags {
+    /// Forget a page that was not regenerated for so long. 1h to 3650d
+    #[arg(long, env = "LEASEHOLD_RETENTION", value_name = "DURATION", default_value = "35d",
+        value_parser = duration(hours(1), days(3650)))]
+    pub(crate) retention: Duration,
+    /// Keep a superseded body for so long, for those who still read it. 1s to 30d
+    #[arg(long, env = "LEASEHOLD_DELETION_GRACE", value_name = "DURATION", default_value = "1h",
+        value_parser = duration(secs(1), days(30)))]
+    pub(crate) deletion_grace: Duration,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Memory")]
+pub(crate) struct MemoryFlags {
+    /// Keep so many bytes of bodies in memory. 1 MiB to 1 TiB
+    #[arg(long, env = "LEASEHOLD_CACHE_BYTES", value_name = "SIZE", default_value = "256MiB",
+        value_parser = size(MIB, TIB))]
+    pub(crate) cache_bytes: u64,
+    /// Keep the state of so many entries in memory. 16 to 100000000
+    #[arg(long, env = "LEASEHOLD_CACHED_ENTRIES", value_name = "NUMBER", default_value = "200000",
+        value_parser = count(16, 100_000_000))]
+    pub(crate) cached_entries: usize,
+    /// Keep so many commits and invalidations for watches to resume from. 16 to 10000000
+    #[arg(long, env = "LEASEHOLD_WATCH_EVENTS", value_name = "NUMBER", default_value = "16384",
+        value_parser = count(16, 10_000_000))]
+    pub(crate) watch_events: usize,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitFlags {
+    /// Calls in progress, without those that wait for another's page. 1 to 1000000
+    #[arg(long, env = "LEASEHOLD_MAX_CALLS", value_name = "NUMBER", default_value = "4096",
+        value_parser = count(1, 1_000_000))]
+    pub(crate) max_calls: usize,
+    /// Calls that wait for another's page. 1 to 1000000
+    #[arg(long, env = "LEASEHOLD_MAX_WAITERS", value_name = "NUMBER", default_value = "20000",
+        value_parser = count(1, 1_000_000))]
+    pub(crate) max_waiters: usize,
+    /// Open watches. 1 to 1000000
+    #[arg(long, env = "LEASEHOLD_MAX_WATCHES", value_name = "NUMBER", default_value = "1024",
+        value_parser = count(1, 1_000_000))]
+    pub(crate) max_watches: usize,
+    /// Open lookup streams. 1 to 1000000
+    #[arg(long, env = "LEASEHOLD_MAX_LOOKUP_STREAMS", value_name = "NUMBER", default_value = "4096",
+        value_parser = count(1, 1_000_000))]
+    pub(crate) max_lookup_streams: usize,
+    /// Lookups in progress on one stream. 1 to 100000
+    #[arg(long, env = "LEASEHOLD_MAX_LOOKUPS_PER_STREAM", value_name = "NUMBER", default_value = "256",
+        value_parser = count(1, 100_000))]
+    pub(crate) max_lookups_per_stream: usize,
+    /// One body, uploaded ahead of its commit. 1 KiB to 64 MiB
+    #[arg(long, env = "LEASEHOLD_MAX_BODY_BYTES", value_name = "SIZE", default_value = "16MiB",
+        value_parser = size(KIB, leasehold_store::embedded::MAX_OBJECT_BYTES as u64))]
+    pub(crate) max_body_bytes: u64,
+    /// All uploads in progress together. At least --max-body-bytes. 1 KiB to 1 TiB
+    #[arg(long, env = "LEASEHOLD_MAX_UPLOAD_BYTES", value_name = "SIZE", default_value = "256MiB",
+        value_parser = size(KIB, TIB))]
+    pub(crate) max_upload_bytes: u64,
+    /// A body that is sent within a message, and no more than --max-message-bytes; larger ones are streamed.
+    /// 1 KiB to 64 MiB
+    #[arg(long, env = "LEASEHOLD_MAX_INLINE_BYTES", value_name = "SIZE", default_value = "1MiB",
+        value_parser = size(KIB, 64 * MIB))]
+    pub(crate) max_inline_bytes: u64,
+    /// One message. Clients that accept less fail on larger ones; most accept 4MiB. 64 KiB to 128 MiB
+    #[arg(long, env = "LEASEHOLD_MAX_MESSAGE_BYTES", value_name = "SIZE", default_value = "4MiB",
+        value_parser = size(64 * KIB, 128 * MIB))]
+    pub(crate) max_message_bytes: u64,
+    /// Calls in progress on one connection, with those that wait. 1 to 1000000
+    #[arg(long, env = "LEASEHOLD_MAX_STREAMS_PER_CONNECTION", value_name = "NUMBER", default_value = "32768",
+        value_parser = count(1, 1_000_000))]
+    pub(crate) max_streams_per_connection: usize,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Time limits")]
+pub(crate) struct TransportFlags {
+    /// On SIGTERM or SIGINT, finish the calls in progress within this, then exit. A second signal exits at
+    /// once. 100ms to 1h
+    #[arg(long, env = "LEASEHOLD_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s",
+        value_parser = duration(ms(100), hours(1)))]
+    pub(crate) drain_timeout: Duration,
+    /// Ask a connection that is silent for so long whether it lives. 100ms to 1h
+    #[arg(long, env = "LEASEHOLD_KEEPALIVE_INTERVAL", value_name = "DURATION", default_value = "20s",
+        value_parser = duration(ms(100), hours(1)))]
+    pub(crate) keepalive_interval: Duration,
+    /// Close it when it does not answer within this. 100ms to 1h
+    #[arg(long, env = "LEASEHOLD_KEEPALIVE_TIMEOUT", value_name = "DURATION", default_value = "10s",
+        value_parser = duration(ms(100), hours(1)))]
+    pub(crate) keepalive_timeout: Duration,
+    /// The deadline of calls that name none. 100ms to 10m
+    #[arg(long, env = "LEASEHOLD_DEFAULT_DEADLINE", value_name = "DURATION", default_value = "10s",
+        value_parser = duration(ms(100), secs(600)))]
+    pub(crate) default_deadline: Duration,
+    /// Take the outcome of a request to the store as unknown after this. 100ms to 10m
+    #[arg(long, env = "LEASEHOLD_STORE_TIMEOUT", value_name = "DURATION", default_value = "5s",
+        value_parser = duration(ms(100), secs(600)))]
+    pub(crate) store_timeout: Duration,
+    /// Tell a watch so often that it is alive. Watchers give up after a minute of silence. 100ms to 30s
+    #[arg(long, env = "LEASEHOLD_WATCH_PROGRESS", value_name = "DURATION", default_value = "15s",
+        value_parser = duration(ms(100), secs(30)))]
+    pub(crate) watch_progress: Duration,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logs, on stderr")]
+pub(crate) struct LoggingFlags {
+    /// error, warn, info, debug, trace or off; or a filter such as info,leasehold_service=debug
+    #[arg(long, env = "LEASEHOLD_LOG", value_name = "FILTER", default_value = "info",
+        value_parser = Filter::parse)]
+    pub(crate) log: Filter,
+    /// `text` for people, or `json`: one object per line
+    #[arg(
+        long,
+        env = "LEASEHOLD_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric.parse().map_err(|_| {
+        "is not an address; allowed: IP:PORT, such as 127.0.0.1:7420, 0.0.0.0:7420 or [::1]:7420".to_owned()
+    })
+}
+
+fn boundary_header(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("is empty; allowed: a header name, such as x-workspace-id".to_owned());
+    }
+    TenantBoundary::extended([text]).map(|_| text.to_owned()).map_err(|InvalidBoundaryHeader(_)| {
+        "is not a header name; allowed: such as x-workspace-id".to_owned()
+    })
+}
+
+fn object_prefix(text: &str) -> Result<ObjectPrefix, String> {
+    ObjectPrefix::parse(text).map_err(|why: InvalidObjectName| {
+        format!("{why}; allowed: letters, digits, `.`, `_`, `-`, in segments joined by single slashes")
+    })
+}

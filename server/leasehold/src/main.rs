@@ -1,0 +1,15 @@
+//! The coordinator and its operator's commands: the command line goes in, an exit code comes out.
+
+use leasehold::cli::{self, Invocation};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(refused) => return refused.report(),
+    };
+    match invocation {
+        Invocation::Serve(config) => leasehold::serve::to_the_end(*config),
+        Invocation::Operate(command) => leasehold::command::run_to_the_end(*command),
+    }
+}

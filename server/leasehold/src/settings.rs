@@ -1,0 +1,255 @@
+//! What the flags come to: the engine's settings and the transport's, where no two contradict each other.
+
+use crate::{
+    cli::Refused,
+    flags::{
+        KeepingFlags, LeaseFlags, LimitFlags, LogFlags, MemoryFlags, NameFlags, PlaceFlags, ServeFlags,
+        TransportFlags,
+    },
+    logs::Logging,
+    quantity::{bytes, exact},
+    serve::Config,
+};
+use leasehold_core::key::TenantBoundary;
+use leasehold_service::{server::TransportSettings, settings::Settings};
+use std::{net::SocketAddr, time::Duration};
+
+impl ServeFlags {
+    /// The configuration, where it makes sense as a whole.
+    pub(crate) fn into_config(self) -> Result<Config, Refused> {
+        let Self { place, names, leases, log, keeping, memory, limits, transport, logging } = self;
+        at_most("lease-default-ttl", leases.lease_default_ttl, "lease-max-ttl", leases.lease_max_ttl)?;
+        at_most("lease-max-ttl", leases.lease_max_ttl, "lease-max-hold", leases.lease_max_hold)?;
+        at_most("backoff-base", leases.backoff_base, "backoff-max", leases.backoff_max)?;
+        if log.tail_interval >= log.staleness_bound {
+            let (tail, bound) = (exact(log.tail_interval), exact(log.staleness_bound));
+            return Err(contradiction(
+                "tail-interval",
+                &tail,
+                "must be less than",
+                "staleness-bound",
+                &bound,
+            ));
+        }
+        fits("max-inline-bytes", limits.max_inline_bytes, "max-message-bytes", limits.max_message_bytes)?;
+        fits("max-body-bytes", limits.max_body_bytes, "max-upload-bytes", limits.max_upload_bytes)?;
+
+        let PlaceFlags { listen, allow_remote, data_dir } = place;
+        if !listen.ip().to_canonical().is_loopback() && !allow_remote {
+            return Err(reachable(listen));
+        }
+        let mut settings = Settings::default();
+        let mut transport_settings = TransportSettings::default();
+        set_names(&mut settings, names)?;
+        set_leases(&mut settings, &leases);
+        set_log(&mut settings, &log);
+        set_keeping(&mut settings, &keeping);
+        set_memory(&mut settings, &memory);
+        set_limits(&mut settings, &mut transport_settings, &limits);
+        set_transport(&mut settings, &mut transport_settings, &transport);
+        Ok(Config {
+            listen,
+            data_dir,
+            settings,
+            transport: transport_settings,
+            logging: Logging { filter: logging.log, format: logging.log_format },
+            program: Default::default(),
+        })
+    }
+}
+
+fn reachable(listen: SocketAddr) -> Refused {
+    let danger = "whoever reaches it can read, replace and purge every page";
+    let local = format!("a loopback address such as 127.0.0.1:{}", listen.port());
+    let remote = "any with --allow-remote (LEASEHOLD_ALLOW_REMOTE=true) in a network that you trust";
+    Refused::usage(format!(
+        "--listen {listen} (LEASEHOLD_LISTEN) can be reached from other machines, and there is no \
+         authentication yet: {danger}; allowed: {local}, or {remote}"
+    ))
+}
+
+fn set_names(settings: &mut Settings, flags: NameFlags) -> Result<(), Refused> {
+    let NameFlags { tenant_header, object_prefix } = flags;
+    settings.boundary = TenantBoundary::extended(tenant_header)
+        .map_err(|invalid| Refused::usage(format!("--tenant-header: {invalid}")))?;
+    settings.object_prefix = object_prefix;
+    Ok(())
+}
+
+fn set_leases(settings: &mut Settings, flags: &LeaseFlags) {
+    let LeaseFlags { lease_default_ttl, lease_max_ttl, lease_max_hold, max_wait, backoff_base, backoff_max } =
+        *flags;
+    settings.leases.default_ttl = lease_default_ttl;
+    settings.leases.max_ttl = lease_max_ttl;
+    settings.leases.max_wait = max_wait;
+    settings.rules.max_hold = lease_max_hold;
+    settings.rules.backoff_base = backoff_base;
+    settings.rules.backoff_max = backoff_max;
+}
+
+fn set_log(settings: &mut Settings, flags: &LogFlags) {
+    let LogFlags { tail_interval, staleness_bound } = *flags;
+    settings.log.tail_interval = tail_interval;
+    settings.log.staleness_bound = staleness_bound;
+}
+
+fn set_keeping(settings: &mut Settings, flags: &KeepingFlags) {
+    let KeepingFlags { retention, deletion_grace } = *flags;
+    settings.rules.retention = retention;
+    settings.deletion_grace = deletion_grace;
+}
+
+fn set_memory(settings: &mut Settings, flags: &MemoryFlags) {
+    let MemoryFlags { cache_bytes, cached_entries, watch_events } = *flags;
+    settings.memory.body_bytes = cache_bytes;
+    settings.memory.entries = cached_entries;
+    settings.memory.watch_events = watch_events;
+}
+
+fn set_limits(settings: &mut Settings, transport: &mut TransportSettings, flags: &LimitFlags) {
+    let LimitFlags {
+        max_calls,
+        max_waiters,
+        max_watches,
+        max_lookup_streams,
+        max_lookups_per_stream,
+        max_body_bytes,
+        max_upload_bytes,
+        max_inline_bytes,
+        max_message_bytes,
+        max_streams_per_connection,
+    } = *flags;
+    let limits = &mut settings.limits;
+    limits.concurrent_calls = max_calls;
+    limits.waiters = max_waiters;
+    limits.watches = max_watches;
+    limits.lookup_streams = max_lookup_streams;
+    limits.lookups_per_stream = max_lookups_per_stream;
+    limits.body_bytes = in_memory(max_body_bytes);
+    limits.upload_bytes = in_memory(max_upload_bytes);
+    limits.inline_body_bytes = in_memory(max_inline_bytes);
+    limits.message_bytes = in_memory(max_message_bytes);
+    transport.streams_per_connection = u32::try_from(max_streams_per_connection).unwrap_or(u32::MAX);
+}
+
+fn set_transport(settings: &mut Settings, transport: &mut TransportSettings, flags: &TransportFlags) {
+    let TransportFlags {
+        drain_timeout,
+        keepalive_interval,
+        keepalive_timeout,
+        default_deadline,
+        store_timeout,
+        watch_progress,
+    } = *flags;
+    transport.drain_timeout = drain_timeout;
+    transport.keepalive_interval = keepalive_interval;
+    transport.keepalive_timeout = keepalive_timeout;
+    settings.store.default_deadline = default_deadline;
+    settings.store.request_timeout = store_timeout;
+    settings.watch_progress_interval = watch_progress;
+}
+
+/// On a machine of 32 bits no more can be in memory anyway.
+fn in_memory(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+fn at_most(flag: &str, value: Duration, bound_flag: &str, bound: Duration) -> Result<(), Refused> {
+    if value <= bound {
+        return Ok(());
+    }
+    Err(contradiction(flag, &exact(value), "must be at most", bound_flag, &exact(bound)))
+}
+
+fn fits(flag: &str, value: u64, bound_flag: &str, bound: u64) -> Result<(), Refused> {
+    if value <= bound {
+        return Ok(());
+    }
+    Err(contradiction(flag, &bytes(value), "must be at most", bound_flag, &bytes(bound)))
+}
+
+fn contradiction(flag: &str, value: &str, rule: &str, bound_flag: &str, bound: &str) -> Refused {
+    let (variable, bound_variable) = (crate::cli::variable(flag), crate::cli::variable(bound_flag));
+    Refused::usage(format!(
+        "--{flag} ({value}) {rule} --{bound_flag} ({bound}); change either, or {variable} or {bound_variable}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        flags: ServeFlags,
+    }
+
+    fn config(args: &[&str]) -> Result<Config, Refused> {
+        let args = std::iter::once("leasehold").chain(args.iter().copied());
+        Only::try_parse_from(args)
+            .map_err(|error| panic!("{error}"))
+            .and_then(|only: Only| only.flags.into_config())
+    }
+
+    #[test]
+    fn flags_left_alone_are_the_defaults_of_the_service() {
+        let config = config(&[]).unwrap();
+        assert_eq!(format!("{:?}", config.settings), format!("{:?}", Settings::default()));
+        assert_eq!(format!("{:?}", config.transport), format!("{:?}", TransportSettings::default()));
+        assert!(config.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn values_that_contradict_each_other_name_both_flags() {
+        let table: [(&[&str], [&str; 4]); 6] = [
+            (
+                &["--lease-default-ttl=6m"],
+                ["--lease-default-ttl (6m)", "--lease-max-ttl (5m)", "_DEFAULT_TTL", "_MAX_TTL"],
+            ),
+            (
+                &["--lease-max-ttl=20m"],
+                ["--lease-max-ttl (20m)", "--lease-max-hold (15m)", "_MAX_TTL", "_MAX_HOLD"],
+            ),
+            (
+                &["--backoff-max=500ms"],
+                ["--backoff-base (1s)", "--backoff-max (500ms)", "_BASE", "_BACKOFF_MAX"],
+            ),
+            (&["--tail-interval=2s"], ["--tail-interval (2s)", "--staleness-bound (2s)", "_TAIL", "_BOUND"]),
+            (
+                &["--max-inline-bytes=5MiB"],
+                ["--max-inline-bytes (5 MiB)", "--max-message-bytes (4 MiB)", "_INLINE", "_MESSAGE"],
+            ),
+            (
+                &["--max-upload-bytes=1MiB"],
+                ["--max-body-bytes (16 MiB)", "--max-upload-bytes (1 MiB)", "_BODY", "_UPLOAD"],
+            ),
+        ];
+        for (args, expected) in table {
+            let refused = config(args).expect_err(args[0]).to_string();
+            for part in expected {
+                assert!(refused.contains(part), "{args:?}: {part} is missing from: {refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn boundary_headers_are_only_ever_added_to() {
+        let config = config(&["--tenant-header", "X-Workspace,x-org", "--tenant-header=x-team"]).unwrap();
+        let headers: Vec<_> = config.settings.boundary.headers().collect();
+        assert_eq!(headers, ["x-tenant-id", "x-facetheory-tenant", "x-workspace", "x-org", "x-team"]);
+    }
+
+    #[test]
+    fn an_address_that_others_reach_takes_a_second_word() {
+        for listen in ["0.0.0.0:7420", "[::]:0", "192.0.2.1:80"] {
+            let refused = config(&["--listen", listen]).unwrap_err().to_string();
+            assert!(refused.contains("--allow-remote") && refused.contains("--listen"), "{refused}");
+            assert!(config(&["--listen", listen, "--allow-remote"]).is_ok());
+        }
+        for listen in ["127.0.0.1:0", "[::1]:7420", "localhost:7420", "127.8.8.8:1"] {
+            assert!(config(&["--listen", listen]).is_ok(), "{listen}");
+        }
+    }
+}

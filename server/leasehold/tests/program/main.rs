@@ -1,0 +1,10 @@
+//! The program as its users meet it: the real binary, on a directory and a port of its own.
+
+#![cfg(unix)]
+#![allow(missing_docs, reason = "tests are named by what they show")]
+
+mod commands;
+mod explain;
+mod process;
+mod start;
+mod stop;
