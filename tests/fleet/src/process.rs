@@ -1,0 +1,156 @@
+//! One process of a fleet: started, listened to, signalled, and ended with its test.
+
+use crate::until;
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// A process that this test started. Dropping it ends it; when the test fails, what it printed is shown.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    output: Arc<Mutex<Vec<Line>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    stream: Stream,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Process {
+    /// Starts `command` without the settings that somebody's environment may hold for processes of their own.
+    pub(crate) fn start(name: impl Into<String>, command: &mut Command) -> Self {
+        let name = name.into();
+        for (variable, _) in std::env::vars_os() {
+            let text = variable.to_string_lossy();
+            if ["LEASEHOLD_", "SITE_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
+                command.env_remove(&variable);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {command:?}: {error}"));
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let readers = [
+            child.stdout.take().map(|pipe| read_lines(pipe, Stream::Stdout, output.clone())),
+            child.stderr.take().map(|pipe| read_lines(pipe, Stream::Stderr, output.clone())),
+        ];
+        let readers = readers.into_iter().flatten().collect();
+        Self { name, child, output, readers }
+    }
+
+    /// Waits for a line on stdout that `pick` takes something from.
+    ///
+    /// # Panics
+    /// When the process ends first, or none comes within half a minute.
+    pub(crate) async fn announced<T>(&mut self, pick: impl Fn(&str) -> Option<T>) -> T {
+        let name = self.name.clone();
+        until(&format!("{name} says where it listens"), Duration::from_secs(30), async || {
+            let status = self.child.try_wait().ok().flatten();
+            let found = self
+                .lines()
+                .iter()
+                .filter(|line| line.stream == Stream::Stdout)
+                .find_map(|line| pick(&line.text));
+            assert!(found.is_some() || status.is_none(), "{name} ended before it listened: {status:?}");
+            found
+        })
+        .await
+    }
+
+    /// Waits until it has printed, on either stream, a line that holds `text`; gives that line.
+    ///
+    /// # Panics
+    /// When none comes within `limit`.
+    pub async fn printed(&self, text: &str, limit: Duration) -> String {
+        until(&format!("{} prints {text:?}", self.name), limit, async || {
+            self.lines().into_iter().find(|line| line.text.contains(text)).map(|line| line.text)
+        })
+        .await
+    }
+
+    /// Ends it at once, as `kill -9` does: nothing of it runs any more when this returns.
+    pub fn kill(&mut self) {
+        // Of a process that has ended already, neither has an effect.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+
+    /// Freezes it, as a Lambda is between invocations.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it run on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Asks it to stop, as an orchestrator does.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it goes on for longer than `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let what = format!("{} ends", self.name);
+        until(&what, limit, async || self.child.try_wait().ok().flatten()).await
+    }
+
+    /// Not reaped before [`kill`](Self::kill) or [`ended`](Self::ended), the id is this child's and nobody
+    /// else's.
+    fn signal(&self, signal: Signal) {
+        let sent = kill_process(Pid::from_child(&self.child), signal);
+        assert!(sent.is_ok(), "{}: {signal:?}: {sent:?}", self.name);
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGKILL reaches a frozen process too.
+        self.kill();
+        if std::thread::panicking() {
+            let lines = self.lines();
+            eprintln!("--- {} printed {} lines", self.name, lines.len());
+            for line in lines.iter().skip(lines.len().saturating_sub(200)) {
+                eprintln!("{}: {}", self.name, line.text);
+            }
+        }
+    }
+}
+
+/// Reads to the end, so that the process never blocks on a full pipe.
+fn read_lines(
+    pipe: impl Read + Send + 'static,
+    stream: Stream,
+    output: Arc<Mutex<Vec<Line>>>,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for text in BufReader::new(pipe).lines().map_while(Result::ok) {
+            output.lock().unwrap_or_else(PoisonError::into_inner).push(Line { stream, text });
+        }
+    })
+}
