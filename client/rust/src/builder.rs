@@ -134,6 +134,13 @@ impl Builder {
     /// # Errors
     /// [`Error::Configuration`] for a malformed URI.
     pub fn build(self) -> Result<Coordinator, Error> {
+        // Without TLS compiled in, the transport would speak plain text to it, and nobody would notice.
+        if self.endpoint.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
+            return Err(Error::Configuration(format!(
+                "endpoint {:?}: TLS is not supported yet; use http://, or hand in a channel by connect_by",
+                self.endpoint
+            )));
+        }
         self.connect_by(Endpoint::connect_lazy)
     }
 
@@ -152,7 +159,7 @@ impl Builder {
         let endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(malformed)?;
         if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
             return Err(Error::Configuration(format!(
-                "endpoint {:?}: not http:// or https://",
+                "endpoint {:?}: must begin with http://",
                 self.endpoint
             )));
         }

@@ -313,18 +313,18 @@ fn regeneration(looked: &Looked) -> Option<v1::Regeneration> {
 
 /// How things stand with an entry.
 pub(crate) fn state(engine: &Engine, looked: &Looked) -> v1::EntryState {
-    let LogStanding { position, age, verified, marks, scopes } = engine.log_standing(looked);
+    let LogStanding { position, age, verified, marks, decisive, scopes } = engine.log_standing(looked);
     let entry = looked.entry();
     let pointer = looked.pointer();
     let lease = entry.and_then(|entry| entry.lease.as_ref());
     let backoff = entry.and_then(|entry| entry.backoff.as_ref());
-    let depth = if marks.hard.seq == marks.newest.seq { Depth::Hard } else { Depth::Soft };
-    let applies = pointer.is_some_and(|pointer| marks.newest.seq > pointer.seen);
+    let depth = if decisive.seq == marks.hard.seq { Depth::Hard } else { Depth::Soft };
+    let applies = pointer.is_some_and(|pointer| decisive.seq > pointer.seen);
     // Of an event that is forgotten by now, only that there was one is known.
     let is_told = applies || !scopes.is_empty();
     let invalidation = is_told.then(|| v1::InvalidationState {
-        seq: marks.newest.seq.0,
-        at: Some(wire_timestamp(marks.newest.at)),
+        seq: decisive.seq.0,
+        at: Some(wire_timestamp(decisive.at)),
         scopes: scopes.iter().map(|(scope, _)| self::scope(scope)).collect(),
         depth: self::depth(depth).into(),
         applies,

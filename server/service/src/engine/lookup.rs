@@ -11,7 +11,7 @@ use leasehold_core::{
     entry::{Entry, Lease},
     freshness::Freshness,
     identity::{EntryId, Seq},
-    invalidation::{Depth, Marks, Scope, Verdict},
+    invalidation::{Depth, Mark, Marks, Scope, Verdict},
     object::{self, ObjectName, SidecarToken},
     page::Pointer,
     transition,
@@ -54,7 +54,9 @@ pub struct LogStanding {
     pub verified: bool,
     /// The newest events that concern the entry.
     pub marks: Marks,
-    /// The scopes of the newest of them.
+    /// The one that decides: the newest hard one where it purged the page, else the newest.
+    pub decisive: Mark,
+    /// Its scopes that concern the entry.
     pub scopes: Vec<(Scope, Depth)>,
 }
 
@@ -194,12 +196,16 @@ impl Engine {
             let tags = looked.pointer().map_or(&[][..], |pointer| &pointer.meta.tags);
             let path = looked.pointer().and_then(|pointer| pointer.meta.path.as_ref());
             let marks = log.view.marks_for(looked.id(), tags, path);
+            let is_purged =
+                looked.pointer().is_some_and(|pointer| marks.verdict(pointer.seen) == Verdict::Purged);
+            let decisive = if is_purged { marks.hard } else { marks.newest };
             LogStanding {
                 position: log.view.position(),
                 age,
                 verified: log.verified,
                 marks,
-                scopes: log.view.scopes_at(marks.newest.seq, looked.id(), tags, path),
+                decisive,
+                scopes: log.view.scopes_at(decisive.seq, looked.id(), tags, path),
             }
         })
     }
