@@ -2,6 +2,7 @@
 
 use crate::harness::*;
 use futures::future::join_all;
+use leasehold_service::time::{Clock as _, SystemClock};
 use v1::{StaleReason, upload_body_response::Outcome as Uploaded};
 
 /// A coordinator that reads the log once, so that its tail is not counted.
@@ -179,14 +180,17 @@ async fn waiters_elsewhere_cost_four_reads_a_second_at_most_however_many() {
     let other = world.start_with(|settings, _| settings.reread_interval = Some(ms(250))).await;
     let page = entry("news");
     one.grant(&page).await;
+    let real_time = SystemClock::start();
     let waiting = cost(&other, async {
         let calls = join_all((0..200).map(|_| other.acquire(acquire_waiting(&page, secs(2)))));
         for outcome in calls.await {
             assert!(matches!(Took::of(&outcome.unwrap()), Took::Held { .. }));
         }
     });
-    let reads = waiting.await.entry_reads;
-    assert!((4..=10).contains(&reads), "{reads} reads in two seconds");
+    let reads = u128::from(waiting.await.entry_reads);
+    // By the time it really took: on a busy machine the calls do not all come, and go, at once. Two more at the ends.
+    let allowed = real_time.now().elapsed.as_millis() / 250 + 2;
+    assert!((2..=allowed).contains(&reads), "{reads} reads, {allowed} allowed");
 }
 
 #[tokio::test]
