@@ -1,5 +1,5 @@
-//! Generates the Rust of the bare echo, with a protobuf compiler that is a crate: nothing to install. Notes the compiler
-//! for the report.
+//! Generates the Rust of the bare echo, with a protobuf compiler that is a crate: nothing to install. Notes
+//! the Rust compiler for the report.
 
 use std::{env, process::Command};
 

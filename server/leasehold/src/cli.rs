@@ -7,8 +7,8 @@ use crate::{
     serve::Config,
 };
 use clap::{
-    Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ContextKind,
-    error::ContextValue,
+    ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ContextKind,
+    error::ContextValue, parser::ValueSource,
 };
 use std::{ffi::OsString, fmt, process::ExitCode};
 
@@ -62,6 +62,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Ref
     let program = args.first().cloned().unwrap_or_default();
     let by_clap = |error| Refused(Why::ByClap(Box::new(error)));
     let matches = command().try_get_matches_from(args).map_err(by_clap)?;
+    refuse_without_effect(&matches)?;
     let cli = Cli::from_arg_matches(&matches).map_err(by_clap)?;
     Ok(match cli.action {
         Action::Serve(flags) => {
@@ -71,6 +72,28 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Ref
         }
         Action::Operate(command) => Invocation::Operate(Box::new(Operation::new(*command))),
     })
+}
+
+/// Refuses a flag that would seem to narrow down what a command reaches, and does not. Variables are set for
+/// other commands too, so they do not count.
+fn refuse_without_effect(matches: &ArgMatches) -> Result<(), Refused> {
+    let Some((command, matches)) = matches.subcommand() else { return Ok(()) };
+    let (what, matches) = matches.subcommand().unwrap_or(("", matches));
+    let given = |flag| {
+        matches!(command, "invalidate" | "watch")
+            && matches.value_source(flag) == Some(ValueSource::CommandLine)
+    };
+    if what == "all" && given("tenant") {
+        let message = "`invalidate all` reaches every tenant, so --tenant is not for it";
+        return Err(Refused::usage(format!("{message}; did you mean `invalidate tenant`?")));
+    }
+    if what != "deployment" && given("deployment") {
+        let name = if what.is_empty() { command.to_owned() } else { format!("{command} {what}") };
+        let instead = if command == "invalidate" { "; did you mean `invalidate deployment`?" } else { "" };
+        let message = format!("`{name}` reaches every release, so --deployment is not for it");
+        return Err(Refused::usage(message + instead));
+    }
+    Ok(())
 }
 
 fn command() -> clap::Command {

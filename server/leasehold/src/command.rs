@@ -66,7 +66,7 @@ pub(crate) struct ClientFlags {
     /// Whose pages. Without it, the tenant `default`
     #[arg(long, env = "LEASEHOLD_TENANT", value_name = "NAME", global = true)]
     tenant: Option<String>,
-    /// The release whose pages are kept apart. An invalidation reaches every release, whatever is named here
+    /// The release whose pages are kept apart. Not for `invalidate` and `watch`, which reach every release
     #[arg(long, env = "LEASEHOLD_DEPLOYMENT", value_name = "NAME", global = true)]
     deployment: Option<String>,
     /// Give up after this, not counting what is waited for on purpose
@@ -145,9 +145,34 @@ impl Session {
         self.tenant.as_deref().unwrap_or("default")
     }
 
+    /// The flags that make a further command ask the same coordinator for the same tenant and release, each
+    /// after a space.
+    pub(crate) fn same_place(&self) -> String {
+        let endpoint = Some(&self.endpoint).filter(|named| *named != leasehold_client::DEFAULT_ENDPOINT);
+        let named = [
+            ("endpoint", endpoint),
+            ("tenant", self.tenant.as_ref()),
+            ("deployment", self.deployment.as_ref()),
+        ];
+        let flags = named
+            .iter()
+            .filter_map(|(flag, value)| value.map(|value| format!(" --{flag} {}", shell_word(value))));
+        flags.collect()
+    }
+
     /// A call that got no outcome.
     pub(crate) fn failed(&self, error: &Error) -> Failure {
         Failure::of_call(error, &self.endpoint)
+    }
+}
+
+/// As one word of a shell's command line.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

@@ -25,7 +25,8 @@ impl From<Exit> for ExitCode {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failure: no coordinator, no answer in time, a file or a directory that cannot be used
+  1  failure: no coordinator, no answer in time, a file or a directory that cannot be used,
+     or the coordinator refused it
   2  usage: a flag, a variable or a field with a wrong value
   3  the coordinator answered, but not what was wished for: no page, no such sidecar, the lease
      is not granted or not held any more, the commit is superseded or fenced";
@@ -92,6 +93,8 @@ impl Failure {
         let exit = match reason {
             Some(Reason::InvalidField) => Exit::Usage,
             Some(Reason::SidecarNotFound | Reason::PageNotFound) => Exit::NotReached,
+            // Of what it is built from, only the endpoint is the operator's.
+            _ if matches!(error, Error::Configuration(_)) => Exit::Usage,
             _ => Exit::Failure,
         };
         Self {

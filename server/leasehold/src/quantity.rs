@@ -74,9 +74,13 @@ pub(crate) fn exact(span: Duration) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
-/// An age or what is left of a span: to a tenth of a second, from ten seconds on to the second.
+/// An age or what is left of a span: to a tenth of a second, from ten seconds on to the nearest second.
 pub(crate) fn rough(span: Duration) -> String {
-    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let mut millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    if millis >= 10_000 {
+        // A minute that has just begun is a minute.
+        millis = millis.saturating_add(500) / 1_000 * 1_000;
+    }
     let step = match millis {
         0..1_000 => 1,
         1_000..10_000 if millis % 1_000 >= 100 => {
@@ -131,7 +135,10 @@ mod tests {
             (1_234, "1.2s"),
             (4_050, "4s"),
             (12_345, "12s"),
+            (12_500, "13s"),
+            (59_998, "1m"),
             (61_000, "1m 1s"),
+            (7_199_998, "2h"),
             (7_261_000, "2h 1m"),
             (90_100_000, "1d 1h"),
         ];

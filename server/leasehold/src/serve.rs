@@ -59,6 +59,9 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// What is to be the data directory is something else.
+    #[error("{} is a file, not a directory; {}", _0.display(), another_directory())]
+    NotADirectory(PathBuf),
     /// The data directory cannot be used.
     #[error("{source}; {}", open_advice(source))]
     Open {
@@ -92,8 +95,12 @@ fn listen_advice(error: &io::Error) -> String {
     }
 }
 
+fn another_directory() -> String {
+    format!("choose another directory with --data-dir DIR or {}", variable("data-dir"))
+}
+
 fn open_advice(error: &OpenError) -> String {
-    let another = format!("choose another directory with --data-dir DIR or {}", variable("data-dir"));
+    let another = another_directory();
     match error {
         OpenError::InUse { .. } => format!("stop the process that has it open, or {another}"),
         OpenError::Directory { .. } => format!("make it writable for this user, or {another}"),
@@ -174,11 +181,13 @@ pub async fn run(
 
 /// Off the threads of the runtime: it reads back what the last process left.
 async fn open(dir: PathBuf) -> Result<Arc<EmbeddedStore>, ServeError> {
-    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir));
-    match opening.await {
-        Ok(opened) => opened.map(Arc::new).map_err(|source| ServeError::Open { source }),
-        Err(_) => Err(ServeError::Died("opening the store")),
-    }
+    let opening = tokio::task::spawn_blocking(move || {
+        if dir.is_file() {
+            return Err(ServeError::NotADirectory(dir));
+        }
+        EmbeddedStore::open(&dir).map(Arc::new).map_err(|source| ServeError::Open { source })
+    });
+    opening.await.unwrap_or(Err(ServeError::Died("opening the store")))
 }
 
 /// Connections as they come, each once its peer has said something. One that stays silent is closed after a

@@ -5,10 +5,13 @@
 //! cargo run --release -p leasehold-bench -- --quick   some 10 seconds, to see that it works
 //! ```
 //!
-//! Three processes on one machine: this one, which drives; the coordinator on its embedded store; and a tonic server that
-//! does nothing but answer with as many bytes, of as many different pages. Runs drift by a third on a shared machine, so the two servers are driven in
-//! turns within one run, figures are compared round by round, and the steadiest of them is the server's CPU time for each
-//! call. Every answer is decoded and verified: a page that is not fresh, or not whole, ends the run.
+//! Three processes on one machine: this one, which drives; the coordinator on its embedded store; and a tonic
+//! server that does nothing but answer with as many bytes, of as many different pages. Runs drift by a third
+//! on a shared machine, so the two servers are driven in turns within one run, figures are compared round by
+//! round, and the steadiest of them is the server's CPU time for each call. Every answer is decoded and
+//! verified: a page that is not fresh, or not whole, ends the run. No figure does.
+//!
+//! `--help` lists the flags: the length of a run, which cells, another binary, where the store is, JSON.
 
 mod cells;
 mod clock;
@@ -53,8 +56,8 @@ struct Args {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 
-    /// The coordinator's binary. By default it is built from this workspace, with its release profile. Its own settings
-    /// are taken from LEASEHOLD_* variables, except for where it listens and where its data is.
+    /// The coordinator's binary. By default it is built from this workspace, with its release profile. Its
+    /// settings come from LEASEHOLD_* variables, except for where it listens and where its data is.
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
 

@@ -1,4 +1,5 @@
-//! The servers under test: processes of their own, so that what they cost can be told from what the driver costs.
+//! The servers under test: processes of their own, so that what they cost can be told from what the driver
+//! costs.
 
 use anyhow::{Context as _, bail};
 use std::{
@@ -82,7 +83,8 @@ impl Drop for ServerProcess {
     }
 }
 
-/// CPU times of a process, by thread. `/proc/<pid>/stat` has them in ticks of 10 ms, too coarse for short rounds.
+/// CPU times of a process, by thread. `/proc/<pid>/stat` has them in ticks of 10 ms, too coarse for short
+/// rounds.
 pub(crate) struct CpuTimes(HashMap<OsString, u64>);
 
 impl CpuTimes {

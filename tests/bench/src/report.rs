@@ -37,7 +37,8 @@ pub(crate) struct RegenerationFigures {
     pub(crate) coordinator: Vec<Measured>,
 }
 
-/// What is aimed at, and what came out. Nothing fails when it is missed: figures of one machine are not those of another.
+/// What is aimed at, and what came out. Nothing fails when it is missed: figures of one machine are not those
+/// of another.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct Aim {
     pub(crate) what: String,
@@ -152,8 +153,8 @@ impl Report {
         if !self.regenerations.is_empty() {
             writeln!(
                 out,
-                "\nRegenerations (`AcquireLease` and `CommitPointer` of a new page of 2 KB), durable, on {file_system} \
-                 with syncs of {sync_micros:.0} µs:\n"
+                "\nRegenerations (`AcquireLease` and `CommitPointer` of a new page of 2 KB), durable, on \
+                 {file_system} with syncs of {sync_micros:.0} µs:\n"
             )?;
             writeln!(out, "| in flight | regenerations/s | p50 | p99 | server CPU |")?;
             writeln!(out, "|---|--:|--:|--:|--:|")?;
@@ -181,8 +182,8 @@ impl Report {
     fn write_lookups(&self, out: &mut String) -> fmt::Result {
         writeln!(
             out,
-            "\n| warm, fresh | bytes in / out | calls/s | p50 | p99 | server CPU | echo: calls/s | server CPU | calls/s \
-             ratio | CPU ratio |"
+            "\n| warm, fresh | bytes in / out | calls/s | p50 | p99 | server CPU | echo: calls/s | \
+             server CPU | calls/s ratio | CPU ratio |"
         )?;
         writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         for LookupFigures { name, cell, sizes, coordinator, echo } in &self.lookups {

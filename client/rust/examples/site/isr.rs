@@ -205,7 +205,16 @@ impl Site {
             Ok(Commit::Committed { etag, .. } | Commit::CommittedStale { etag, .. }) => {
                 mine(State::Miss, Some(lease.generation()), Some(etag))
             }
-            Ok(Commit::Superseded { .. } | Commit::Fenced { .. }) => Turn::Overtaken(lease.generation()),
+            Ok(
+                Commit::Superseded { current_generation: newer }
+                | Commit::Fenced { latest_generation: newer },
+            ) => {
+                let (path, mine) = (path.as_str(), lease.generation());
+                eprintln!(
+                    "{path}: committed too late: generation {mine} was rendered, {newer} is the latest"
+                );
+                Turn::Overtaken(mine)
+            }
             Err(error) => {
                 eprintln!("{}: rendered, not committed: {error}", path.as_str());
                 mine(State::Bypass, None, None)

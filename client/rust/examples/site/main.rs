@@ -13,7 +13,7 @@ mod isr;
 mod web;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use leasehold_client::{Coordinator, RetryPolicy};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,44 +22,48 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(about = "A folder of Markdown files as a web site, rendered on demand through the coordinator.")]
 struct Flags {
     /// The folder.
-    #[arg(long, env = "SITE_CONTENT", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/site/content"))]
+    #[arg(long, env = "SITE_CONTENT", value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/site/content"))]
     content: PathBuf,
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, env = "SITE_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "SITE_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// The coordinator's URI.
-    #[arg(long, env = "SITE_COORDINATOR", default_value = leasehold_client::DEFAULT_ENDPOINT)]
+    #[arg(long, env = "SITE_COORDINATOR", value_name = "URL", default_value = leasehold_client::DEFAULT_ENDPOINT)]
     coordinator: String,
     /// How long a page stays fresh, unless its front matter says otherwise.
-    #[arg(long, env = "SITE_REVALIDATE", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SITE_REVALIDATE", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     revalidate: Duration,
     /// Makes every render take so much longer.
-    #[arg(long, env = "SITE_RENDER_DELAY", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SITE_RENDER_DELAY", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     render_delay: Duration,
     /// How long a lease lasts without renewal.
-    #[arg(long, env = "SITE_LEASE_TTL", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SITE_LEASE_TTL", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     lease_ttl: Duration,
     /// How long a request waits for another's render.
-    #[arg(long, env = "SITE_WAIT", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SITE_WAIT", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     wait: Duration,
     /// Whose pages these are. Without it, a request with a tenant header is refused.
-    #[arg(long, env = "SITE_TENANT")]
+    #[arg(long, env = "SITE_TENANT", value_name = "NAME")]
     tenant: Option<String>,
-    /// This worker's name, for people.
-    #[arg(long, env = "SITE_WORKER", default_value = "site")]
-    worker: String,
+    /// This worker's name, for people. Without it, `site@` and where it listens.
+    #[arg(long, env = "SITE_WORKER", value_name = "NAME")]
+    worker: Option<String>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let flags = Flags::parse();
+    let command = Flags::command().mut_args(|arg| arg.hide_env_values(true));
+    let flags = Flags::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let listener = tokio::net::TcpListener::bind(flags.listen).await.context("listening")?;
+    let address = listener.local_addr()?;
+    let worker = flags.worker.unwrap_or_else(|| format!("site@{address}"));
     // A visitor waits: rather render a page that is not kept than try for long.
     let retry = RetryPolicy { max_attempts: 6, ..RetryPolicy::default() };
     let coordinator = Coordinator::builder()
         .endpoint(flags.coordinator)
         .attempt_timeout(Duration::from_secs(2))
         .overall_timeout(Duration::from_secs(5))
-        .owner(&flags.worker)
+        .owner(&worker)
         .retry(retry)
         .build()?;
     let site = Arc::new(isr::Site {
@@ -67,15 +71,14 @@ async fn main() -> anyhow::Result<()> {
         content: content::Content::open(flags.content)?,
         renders: isr::Renders::default(),
         tenant: flags.tenant,
-        worker: flags.worker,
+        worker,
         revalidate: flags.revalidate,
         render_delay: flags.render_delay,
         lease_ttl: flags.lease_ttl,
         wait: flags.wait,
     });
 
-    let listener = tokio::net::TcpListener::bind(flags.listen).await.context("listening")?;
-    println!("site listening on http://{}", listener.local_addr()?);
+    println!("site listening on http://{address}");
     let stop = Arc::new(tokio::sync::Notify::new());
     let stopping = Arc::clone(&stop);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -4,11 +4,14 @@ use super::{
     ClientFlags, Ending, Session,
     lease::{self, AcquireShape, WaitFlag, any_duration, request_id},
 };
-use crate::{exit::Failure, quantity::bytes};
+use crate::{
+    exit::{Exit, Failure},
+    quantity::bytes,
+};
 use bytes::Bytes;
 use clap::Args;
 use leasehold_client::{
-    Acquire, AcquireOptions, Commit, Lease, NewPage, PageMetadata, RequestId, SidecarToken,
+    Acquire, AcquireOptions, Commit, Error, Lease, NewPage, PageMetadata, RequestId, SidecarToken,
 };
 use serde::Serialize;
 use std::{
@@ -54,7 +57,7 @@ struct MetadataFlags {
     content_type: String,
     /// The status. 500 or more is a failed render, which is never committed
     #[arg(long, value_name = "STATUS", default_value = "200",
-        value_parser = clap::value_parser!(u16).range(200..500))]
+        value_parser = status)]
     status: u16,
     /// Fresh for so long. Without it, until invalidated; 0s: never
     #[arg(long, value_name = "DURATION", value_parser = any_duration())]
@@ -89,6 +92,11 @@ struct HeldFlags {
     generation: Option<u64>,
 }
 
+fn status(text: &str) -> Result<u16, String> {
+    let status = text.parse().ok().filter(|status| (200..500).contains(status));
+    status.ok_or_else(|| "is no status that is committed; allowed: 200 to 499".to_owned())
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => {
@@ -115,10 +123,16 @@ struct CommitShape {
 impl CommitFlags {
     pub(super) async fn run(self, session: &Session) -> Result<Ending, Failure> {
         let Self { key, html, sidecar, metadata, wait, held, client: _ } = self;
+        let stdin = Path::new("-");
+        if html == stdin && sidecar.as_deref() == Some(stdin) {
+            let message = "only one of --html and --sidecar can be stdin";
+            return Err(Failure::new(Exit::Usage, message, "name a file for the other"));
+        }
+        let files = (html.clone(), sidecar.clone());
         // Before anything is acquired: a file that cannot be read must not keep others waiting.
         let html = read(&html)?;
         let sidecar = sidecar.as_deref().map(read).transpose()?;
-        let size_bytes = html.len();
+        let (size_bytes, sidecar_bytes) = (html.len(), sidecar.as_ref().map_or(0, Bytes::len));
         let entry = session.entry(&key).path(metadata.path.clone().unwrap_or_default());
         let lease = match (held.request_id, held.generation) {
             (Some(request_id), Some(generation)) => {
@@ -142,7 +156,19 @@ impl CommitFlags {
         let committed = match lease.renew_while(None, lease.commit(&page)).await {
             Ok(committed) => committed,
             Err(error) => {
-                let failure = session.failed(&error);
+                let mut failure = session.failed(&error);
+                if let Some(limit) = body_limit(&error) {
+                    let (flag, file, size) = match files {
+                        (_, Some(sidecar)) if size_bytes <= limit => ("--sidecar", sidecar, sidecar_bytes),
+                        (html, _) => ("--html", html, size_bytes),
+                    };
+                    failure.message = format!(
+                        "{flag} {} is too large: it has {size} bytes, and the coordinator takes up to {limit}",
+                        file.display()
+                    );
+                    failure.advice =
+                        Some("shrink it, or raise --max-body-bytes of the coordinator".to_owned());
+                }
                 // Else it would be held until it expires, for nothing. When this fails too, that is what
                 // happens.
                 if !error.may_have_been_applied() {
@@ -153,6 +179,13 @@ impl CommitFlags {
         };
         report(session, &lease, committed, size_bytes)
     }
+}
+
+/// The most that the coordinator takes, where it refused a body for its size.
+fn body_limit(error: &Error) -> Option<usize> {
+    error.refusal()?.fields.iter().find_map(|wrong| {
+        wrong.description.strip_prefix("is over the limit of ")?.strip_suffix(" bytes")?.parse().ok()
+    })
 }
 
 fn read(path: &Path) -> Result<Bytes, Failure> {
@@ -235,9 +268,14 @@ fn report(session: &Session, lease: &Lease, committed: Commit, size_bytes: usize
         }
         Commit::Fenced { latest_generation } => {
             (shape.outcome, shape.newer_generation) = ("fenced", Some(latest_generation));
-            let text =
-                format!("fenced: the lease is not held any more (latest generation {latest_generation})");
-            (text, Ending::NotReached)
+            let why = if latest_generation == 0 {
+                "the entry is not known: another key, tenant or deployment?".to_owned()
+            } else if latest_generation == generation {
+                "it was given back or failed before".to_owned()
+            } else {
+                format!("latest generation {latest_generation}")
+            };
+            (format!("fenced: the lease is not held any more ({why})"), Ending::NotReached)
         }
     };
     session.output.result(&shape, || match &shape.sidecar_token {

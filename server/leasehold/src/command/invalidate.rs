@@ -10,11 +10,15 @@ use leasehold_client::{Depth, Scope};
 use serde::Serialize;
 
 pub(crate) const JSON: &str = "\
-Change the data first, then invalidate. The consistency token, which is printed, goes with
+It is not checked that there are such pages. Change the data first, then invalidate. The consistency token, which is printed, goes with
 `lookup --token`, `explain --token`, `page --token` and `lease acquire --token`.
 JSON:
   {consistency_token, depth: soft|hard,
    scopes: [{tenant, scope: everything|tenant|deployment|prefix|tag|key, value}]}";
+
+const SEE: &str = "\
+It is not checked that there are such pages. JSON: leasehold invalidate --help. Exit codes:
+leasehold --help";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct InvalidateFlags {
@@ -30,36 +34,42 @@ pub(crate) struct InvalidateFlags {
 #[derive(Clone, Debug, Subcommand)]
 enum What {
     /// The entries of these keys, in every release
+    #[command(after_help = SEE)]
     Key {
         /// Keys, 1 to 100
         #[arg(required = true, num_args = 1..=100, value_name = "KEY")]
         keys: Vec<String>,
     },
     /// The pages with one of these tags
+    #[command(after_help = SEE)]
     Tag {
         /// Tags, 1 to 100
         #[arg(required = true, num_args = 1..=100, value_name = "TAG")]
         tags: Vec<String>,
     },
     /// The pages at these paths or below them, by whole segments
+    #[command(after_help = SEE)]
     Prefix {
         /// Paths, 1 to 100
         #[arg(required = true, num_args = 1..=100, value_name = "PATH")]
         paths: Vec<String>,
     },
     /// The pages of these releases
+    #[command(after_help = SEE)]
     Deployment {
         /// Releases, 1 to 100
         #[arg(required = true, num_args = 1..=100, value_name = "RELEASE")]
         releases: Vec<String>,
     },
     /// Every page of the tenant
+    #[command(after_help = SEE)]
     Tenant {
         /// Yes, all of them
         #[arg(long)]
         yes: bool,
     },
     /// Every page of every tenant
+    #[command(after_help = SEE)]
     All {
         /// Yes, all of them
         #[arg(long)]

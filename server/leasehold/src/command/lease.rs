@@ -1,6 +1,6 @@
 //! `leasehold lease`: the right to render, by hand.
 
-use super::{ClientFlags, Ending, Session};
+use super::{ClientFlags, Ending, Session, shell_word};
 use crate::{
     exit::Failure,
     output::Rows,
@@ -26,6 +26,8 @@ JSON of renew: {outcome: renewed|lost, remaining_ms, renewable_for_ms}
 JSON of release and fail: {outcome: released|not_held}
 Exits with 3 when the lease is not granted, or not held any more.";
 
+const SEE: &str = "JSON: leasehold lease --help. Exit codes: leasehold --help";
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LeaseFlags {
     #[command(subcommand)]
@@ -38,12 +40,16 @@ pub(crate) struct LeaseFlags {
 enum What {
     /// Ask for the lease; prints the request id, which the other commands take. It is a secret: who has it
     /// can commit
+    #[command(after_help = SEE)]
     Acquire(AcquireFlags),
     /// Ask for more time
+    #[command(after_help = SEE)]
     Renew(RenewFlags),
     /// Give it back: it was not needed
+    #[command(after_help = SEE)]
     Release(ReleaseFlags),
     /// Give it back after a failed render: nobody is granted it for a while
+    #[command(after_help = SEE)]
     Fail(FailFlags),
 }
 
@@ -216,7 +222,7 @@ async fn acquire(session: &Session, flags: AcquireFlags) -> Result<Ending, Failu
         session.coordinator.acquire(&entry, &options).await.map_err(|error| session.failed(&error))?;
     let shape = AcquireShape::from(&acquired);
     session.output.result(&shape, || match &shape.lease {
-        Some(lease) => lease.text(&key),
+        Some(lease) => lease.text(session, &key),
         None => why_not_text(&acquired),
     })?;
     Ok(if shape.lease.is_some() { Ending::Done } else { Ending::NotReached })
@@ -303,7 +309,7 @@ impl From<&Lease> for LeaseShape {
 }
 
 impl LeaseShape {
-    fn text(&self, key: &str) -> String {
+    fn text(&self, session: &Session, key: &str) -> String {
         let Self { request_id, generation, .. } = self;
         let span = |millis| rough(Duration::from_millis(millis));
         let mut rows = Rows::default();
@@ -317,7 +323,8 @@ impl LeaseShape {
         let mut text = rows.text();
         // Its lease is what the other commands are about, so they are worth having at hand.
         let held = format!("--request-id {request_id} --generation {generation}");
-        let _ = write!(text, "next        leasehold commit {key} --html FILE {held}");
+        let (key, same) = (shell_word(key), session.same_place());
+        let _ = write!(text, "next        leasehold commit {key} --html FILE {held}{same}");
         text
     }
 }

@@ -185,6 +185,8 @@ fn lease_goes_through_its_life_by_hand() {
     assert_eq!(coordinator.json(&format!("lease release home {spare}"), 0)["outcome"], "released");
     let fenced = coordinator.run_with(&format!("commit home --html - --json {spare}"), "<p>late</p>");
     assert_eq!((fenced.code, &fenced.json()["outcome"]), (Some(3), &json!("fenced")));
+    let fenced = coordinator.run_with(&format!("commit home --html - {spare}"), "<p>late</p>");
+    assert!(fenced.stdout.contains("it was given back or failed before"), "{fenced:?}");
 }
 
 #[test]
@@ -216,6 +218,43 @@ fn body_that_fits_no_message_is_uploaded_and_streamed() {
     let served = coordinator.json(&format!("page large -o {}", file.display()), 0);
     assert_eq!((&served["file"], &served["body"]), (&json!(file), &Value::Null));
     assert_eq!(std::fs::read_to_string(file).unwrap(), large);
+}
+
+#[test]
+fn body_that_the_coordinator_does_not_take_is_named_with_the_limit() {
+    let coordinator = Coordinator::start(&["--max-body-bytes=64KiB", "--max-inline-bytes=64KiB"]);
+    let file = coordinator.dir.path().join("large.json");
+    for size in [100 << 10, 5 << 20] {
+        std::fs::write(&file, "x".repeat(size)).unwrap();
+        let refused = coordinator.run_with(&format!("commit k --html - --sidecar {}", file.display()), "x");
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        for part in ["--sidecar", "large.json", "up to 65536", "--max-body-bytes"] {
+            assert!(refused.stderr.contains(part), "{part} is missing from {refused:?}");
+        }
+    }
+}
+
+#[test]
+fn next_command_is_for_the_same_entry() {
+    let coordinator = Coordinator::start(&[]);
+    let line = format!("lease acquire k --tenant acme --deployment v1 --endpoint {}", coordinator.endpoint);
+    let granted = Ended::of(program(line.split_whitespace()), "");
+    let next = granted.stdout.lines().find_map(|line| line.strip_prefix("next        leasehold "));
+    let next = next.expect("a next command").replace("FILE", "-");
+    let committed = Ended::of(program(next.split_whitespace()), "<p>x</p>");
+    assert_eq!(committed.code, Some(0), "{next}: {committed:?}");
+    let elsewhere = next.replace("acme", "other");
+    let unknown = Ended::of(program(elsewhere.split_whitespace()), "<p>x</p>");
+    assert!(unknown.stdout.contains("the entry is not known"), "{unknown:?}");
+}
+
+#[test]
+fn variables_that_have_no_effect_are_no_mistake() {
+    let coordinator = Coordinator::start(&[]);
+    let mut command = coordinator.command("invalidate all --yes");
+    command.env("LEASEHOLD_TENANT", "acme").env("LEASEHOLD_DEPLOYMENT", "v1");
+    let done = Ended::of(command, "");
+    assert_eq!(done.code, Some(0), "{done:?}");
 }
 
 #[test]
@@ -310,7 +349,14 @@ fn wrong_use_of_a_command_exits_with_two_and_names_what_is_wrong() {
         ("lookup k --endpoint localhost:7420", "--endpoint"),
         ("lookup k --timeout 0s", "--timeout"),
         ("lease renew k --request-id abc --generation 1", "--request-id"),
-        ("commit k --html - --status 500", "--status"),
+        ("commit k --html - --status 500", "allowed: 200 to 499"),
+        ("commit k --html - --sidecar -", "only one of --html and --sidecar can be stdin"),
+        ("invalidate all --yes --tenant acme", "did you mean `invalidate tenant`?"),
+        ("--tenant acme invalidate all --yes", "did you mean `invalidate tenant`?"),
+        ("invalidate tag a --deployment v1", "`invalidate tag` reaches every release"),
+        ("--deployment v1 invalidate key a", "`invalidate key` reaches every release"),
+        ("invalidate --deployment v1 tenant --yes", "`invalidate tenant` reaches every release"),
+        ("watch --tag a --deployment v1", "`watch` reaches every release"),
         ("commit k --html - --header nonsense", "--header"),
         ("commit k --html - --request-id 00000000000000000000000000000000", "--generation"),
         ("commit k", "--html"),

@@ -94,6 +94,7 @@ fn directory_that_is_a_file_is_refused_and_told_what_to_do() {
     let refused = Ended::of(serving(dir.path(), &[]), "");
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("--data-dir"), "{refused:?}");
+    assert!(refused.stderr.contains("is a file, not a directory"), "{refused:?}");
 }
 
 #[test]
