@@ -4,7 +4,8 @@
 //! anything.
 
 use crate::{
-    identity::{EntryId, Generation, LeaseToken},
+    entry::Lease,
+    identity::{EntryId, Seq},
     time::Timestamp,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -147,27 +148,28 @@ pub struct PageObjects {
     pub sidecar: ObjectName,
 }
 
-/// The names for what is rendered under a grant: `{prefix}/{24 hex}/{granted_at ms}-{uuid}` and an ending, as
+/// How much of a position in the invalidation log an object's name tells, in bits.
+const SEEN_BITS: u32 = 48;
+
+/// The names for what is rendered under a lease: `{prefix}/{24 hex}/{granted_at ms}-{uuid}` and an ending, as
 /// the design's "Bodies and sidecars" has it.
 ///
-/// Of the same arguments always the same, so that a repeated acquire is told the same names; of another grant
-/// of the entry always others, so that no object is ever written twice with different bytes. The UUID is a
-/// digest of token and generation: who reads it in a page cannot commit with it.
-pub fn names_for(
-    prefix: &ObjectPrefix,
-    entry: &EntryId,
-    granted_at: Timestamp,
-    token: LeaseToken,
-    generation: Generation,
-) -> PageObjects {
+/// Of the same lease always the same, so that a repeated acquire is told the same names; of another grant of
+/// the entry always others, so that no object is ever written twice with different bytes. The first 48 bits of
+/// the UUID are the lease's `seen`, so that of an object alone it can be told what it cannot have heard of; the
+/// others are a digest of token and generation: who reads it in a page cannot commit with it.
+pub fn names_for(prefix: &ObjectPrefix, entry: &EntryId, lease: &Lease) -> PageObjects {
     let mut hash = Sha256::new();
     hash.update(b"leasehold object name v1\0");
-    hash.update(token.bits().to_be_bytes());
-    hash.update(generation.0.to_be_bytes());
+    hash.update(lease.token.bits().to_be_bytes());
+    hash.update(lease.generation.0.to_be_bytes());
     let mut bits = [0; 16];
     bits.copy_from_slice(&hash.finalize()[..16]);
+    // Where it does not fit, the object looks older than it is, which is the safe side.
+    let seen = lease.seen.0.min((1 << SEEN_BITS) - 1).to_be_bytes();
+    bits[..6].copy_from_slice(&seen[2..]);
     let uuid = uuid::Builder::from_custom_bytes(bits).into_uuid();
-    let stem = format!("{}{}-{uuid}", prefix.directory(entry), granted_at.as_millis());
+    let stem = format!("{}{}-{uuid}", prefix.directory(entry), lease.granted_at.as_millis());
     let name = |kind: BodyKind| ObjectName(format!("{stem}{}", kind.suffix()).into());
     PageObjects { html: name(BodyKind::Html), sidecar: name(BodyKind::Sidecar) }
 }
@@ -189,9 +191,24 @@ pub fn belongs_to(name: &ObjectName, prefix: &ObjectPrefix, entry: &EntryId) -> 
 
 /// When the lease of an object was granted, by its name; `None` for a name that [`names_for`] does not give.
 pub fn granted_at_of(name: &ObjectName) -> Option<Timestamp> {
-    let (_, file) = name.as_str().rsplit_once('/')?;
-    let (millis, _) = file.split_once('-')?;
+    let (millis, _) = grant_of(name)?;
     millis.parse().ok().map(Timestamp::from_millis)
+}
+
+/// The position in the invalidation log that the lease of an object had seen, by its name; [`Seq::START`] for a
+/// name that [`names_for`] does not give.
+pub fn seen_of(name: &ObjectName) -> Seq {
+    let uuid = grant_of(name).and_then(|(_, uuid)| uuid::Uuid::parse_str(uuid).ok());
+    // Other writers' UUIDs are not of this version: nothing is known of what they had seen.
+    let uuid = uuid.filter(|uuid| uuid.get_version() == Some(uuid::Version::Custom));
+    uuid.map_or(Seq::START, |uuid| Seq(uuid.as_u64_pair().0 >> (u64::BITS - SEEN_BITS)))
+}
+
+/// What the name of an object says of its grant: the milliseconds and the UUID.
+fn grant_of(name: &ObjectName) -> Option<(&str, &str)> {
+    let (_, file) = name.as_str().rsplit_once('/')?;
+    let (stem, _) = file.split_once('.')?;
+    stem.split_once('-')
 }
 
 /// The token under which a page asks for its sidecar: the base64url of the sidecar's name, without padding.
@@ -234,7 +251,7 @@ fn check(text: &str, limit: usize, allowed: fn(char) -> bool) -> Result<(), Inva
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{DeploymentId, EntryKey, TenantId};
+    use crate::identity::{DeploymentId, EntryKey, Generation, LeaseToken, Owner, TenantId};
     use proptest::prelude::*;
 
     fn entry(tenant: &str, deployment: Option<&str>, key: &str) -> EntryId {
@@ -247,15 +264,21 @@ mod tests {
 
     fn named(prefix: &str, entry: &EntryId) -> (ObjectPrefix, PageObjects) {
         let prefix = ObjectPrefix::parse(prefix).unwrap();
-        let granted_at = Timestamp::from_millis(1_767_225_600_123);
-        let names = names_for(
-            &prefix,
-            entry,
-            granted_at,
-            LeaseToken::from_bits(0x0123_4567_89ab_cdef),
-            Generation(7),
-        );
+        let names = names_for(&prefix, entry, &lease(0x0123_4567_89ab_cdef, 7, 0x63_dcc9));
         (prefix, names)
+    }
+
+    fn lease(token: u128, generation: u64, seen: u64) -> Lease {
+        let granted_at = Timestamp::from_millis(1_767_225_600_123);
+        Lease {
+            generation: Generation(generation),
+            token: LeaseToken::from_bits(token),
+            owner: Owner::parse("worker").unwrap(),
+            granted_at,
+            expires_at: granted_at,
+            hold_until: granted_at,
+            seen: Seq(seen),
+        }
     }
 
     #[test]
@@ -264,35 +287,55 @@ mod tests {
         let (_, names) = named("isr", &entry("acme", Some("v1"), "acme::/about?"));
         assert_eq!(
             names.html.as_str(),
-            "isr/02abc42a4cbd3f0029338c76/1767225600123-9d0f63dc-c9b0-8d20-9264-91df3e6db293.html"
+            "isr/02abc42a4cbd3f0029338c76/1767225600123-00000063-dcc9-8d20-9264-91df3e6db293.html"
         );
         assert_eq!(
             names.sidecar.as_str(),
-            "isr/02abc42a4cbd3f0029338c76/1767225600123-9d0f63dc-c9b0-8d20-9264-91df3e6db293.hydration.json"
+            "isr/02abc42a4cbd3f0029338c76/1767225600123-00000063-dcc9-8d20-9264-91df3e6db293.hydration.json"
         );
         let (_, names) = named("", &entry("acme", None, "acme::/about?"));
         assert_eq!(
             names.html.as_str(),
-            "f9495dcf3a6832e8b6b963d7/1767225600123-9d0f63dc-c9b0-8d20-9264-91df3e6db293.html"
+            "f9495dcf3a6832e8b6b963d7/1767225600123-00000063-dcc9-8d20-9264-91df3e6db293.html"
         );
         assert_eq!(
             SidecarToken::encode(&names.sidecar),
-            "Zjk0OTVkY2YzYTY4MzJlOGI2Yjk2M2Q3LzE3NjcyMjU2MDAxMjMtOWQwZjYzZGMtYzliMC04ZDIwLTkyNjQtOTFkZjNlNmRiMjkzLmh5ZHJhdGlvbi5qc29u"
+            "Zjk0OTVkY2YzYTY4MzJlOGI2Yjk2M2Q3LzE3NjcyMjU2MDAxMjMtMDAwMDAwNjMtZGNjOS04ZDIwLTkyNjQtOTFkZjNlNmRiMjkzLmh5ZHJhdGlvbi5qc29u"
         );
     }
 
     #[test]
     fn names_differ_by_token_and_by_generation_and_hide_the_token() {
         let (prefix, entry) = (ObjectPrefix::default(), entry("a", None, "k"));
-        let token = LeaseToken::from_bits(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
-        let of = |token, generation| {
-            names_for(&prefix, &entry, Timestamp::EPOCH, token, Generation(generation)).html.to_string()
-        };
+        let token = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+        let of =
+            |token, generation| names_for(&prefix, &entry, &lease(token, generation, 0)).html.to_string();
         assert_eq!(of(token, 1), of(token, 1));
         assert_ne!(of(token, 1), of(token, 2));
-        assert_ne!(of(token, 1), of(LeaseToken::from_bits(1), 1));
+        assert_ne!(of(token, 1), of(1, 1));
         let digits = of(token, 1).replace('-', "");
         assert!(!digits.contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn a_name_tells_when_its_lease_was_granted_and_what_it_had_seen() {
+        let (prefix, entry) = (ObjectPrefix::default(), entry("a", None, "k"));
+        for (seen, told) in
+            [(0, 0), (1, 1), (0xffff_ffff_fffe, 0xffff_ffff_fffe), (u64::MAX, 0xffff_ffff_ffff)]
+        {
+            let lease = lease(u128::MAX, 7, seen);
+            let PageObjects { html, sidecar } = names_for(&prefix, &entry, &lease);
+            for name in [html, sidecar] {
+                assert_eq!((granted_at_of(&name), seen_of(&name)), (Some(lease.granted_at), Seq(told)));
+            }
+        }
+        for other in [
+            "isr/02abc42a4cbd3f0029338c76/1767225600123-9d0f63dc-c9b0-4d20-9264-91df3e6db293.html",
+            "isr/02abc42a4cbd3f0029338c76/x.html",
+            "x",
+        ] {
+            assert_eq!(seen_of(&ObjectName::parse(other).unwrap()), Seq::START, "{other}");
+        }
     }
 
     #[test]
@@ -399,12 +442,11 @@ mod tests {
         fn tokens_and_names_survive_the_round_trip(
             prefix in "([A-Za-z0-9_-]{1,8}(/[A-Za-z0-9_-]{1,8}){0,2})?",
             key in "[!-~]{1,40}",
-            (millis, bits, generation) in any::<(u64, u128, u64)>(),
+            (millis, bits, generation, seen) in any::<(u64, u128, u64, u64)>(),
         ) {
             let (prefix, owner) = (ObjectPrefix::parse(&prefix).unwrap(), entry("a", None, &key));
-            let token = LeaseToken::from_bits(bits);
-            let granted_at = Timestamp::from_millis(millis);
-            let names = names_for(&prefix, &owner, granted_at, token, Generation(generation));
+            let lease = Lease { granted_at: Timestamp::from_millis(millis), ..lease(bits, generation, seen) };
+            let names = names_for(&prefix, &owner, &lease);
             for (name, kind) in [(&names.html, BodyKind::Html), (&names.sidecar, BodyKind::Sidecar)] {
                 prop_assert_eq!(&ObjectName::parse(name.as_str()).unwrap(), name);
                 prop_assert_eq!(name.kind(), Some(kind));

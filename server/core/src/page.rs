@@ -90,6 +90,9 @@ pub struct Pointer {
     pub meta: PageMeta,
     /// When its lease was granted, which is before its render began.
     pub generated_at: Timestamp,
+    /// When its commit was applied: from then on, what it replaced is superseded. For housekeeping; no rule of the
+    /// service depends on it.
+    pub committed_at: Timestamp,
     /// The position in the invalidation log when its lease was granted.
     pub seen: Seq,
     /// Its object was found missing: nothing to serve, but its generation and token still answer retries.

@@ -300,6 +300,7 @@ pub fn commit(
         sidecar: page.sidecar.clone(),
         meta: page.meta.clone(),
         generated_at: lease.granted_at,
+        committed_at: context.now,
         seen: lease.seen,
         gone: false,
     };

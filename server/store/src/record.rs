@@ -199,7 +199,7 @@ fn decode<M: Message + Default>(record: &[u8], format: impl Fn(&M) -> u32) -> Re
 }
 
 fn pointer_out(pointer: &Pointer) -> wire::Pointer {
-    let Pointer { generation, token, html, sidecar, meta, generated_at, seen, gone } = pointer;
+    let Pointer { generation, token, html, sidecar, meta, generated_at, committed_at, seen, gone } = pointer;
     let PageMeta {
         status,
         content_type,
@@ -218,6 +218,7 @@ fn pointer_out(pointer: &Pointer) -> wire::Pointer {
         html: Some(body_out(html)),
         sidecar: sidecar.as_ref().map(body_out),
         generated_at: generated_at.as_millis(),
+        committed_at: committed_at.as_millis(),
         seen: seen.0,
         gone: *gone,
         status: status.get().into(),
@@ -240,6 +241,7 @@ fn pointer_in(pointer: wire::Pointer) -> Result<Pointer, InvalidRecord> {
         html,
         sidecar,
         generated_at,
+        committed_at,
         seen,
         gone,
         status,
@@ -274,6 +276,7 @@ fn pointer_in(pointer: wire::Pointer) -> Result<Pointer, InvalidRecord> {
             render_time: span_in("pointer.render_time", render_time)?,
         },
         generated_at: Timestamp::from_millis(generated_at),
+        committed_at: Timestamp::from_millis(committed_at),
         seen: Seq(seen),
         gone,
     })

@@ -30,6 +30,7 @@ fn a_commit_moves_the_pointer_and_ends_the_lease() {
         sidecar,
         meta,
         generated_at: START,
+        committed_at: after(secs(4)),
         seen: Seq(1),
         gone: false,
     };

@@ -262,7 +262,7 @@ impl Inner {
     /// The names under which a lease's bodies are stored. They follow from the lease, so that every repetition of the
     /// grant names the same.
     fn objects_of(&self, id: &EntryId, lease: &Lease) -> PageObjects {
-        object::names_for(&self.settings.object_prefix, id, lease.granted_at, lease.token, lease.generation)
+        object::names_for(&self.settings.object_prefix, id, lease)
     }
 
     /// Hands over for deletion what a swap left behind: the bodies of a page that is no longer current, and what a lease

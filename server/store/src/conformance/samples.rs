@@ -101,6 +101,7 @@ pub fn pointer(generation: u64) -> Pointer {
             render_time: Some(Duration::from_nanos(123_456_789)),
         },
         generated_at: Timestamp::from_millis(1_799_999_999_999),
+        committed_at: Timestamp::from_millis(1_800_000_000_999),
         seen: Seq(40),
         gone: false,
     }
@@ -118,7 +119,8 @@ pub fn extreme_entry(version: u128) -> Entry {
         backoff.reason = String::new();
     }
     if let Some(pointer) = &mut entry.pointer {
-        (pointer.generated_at, pointer.seen, pointer.gone) = (end, Seq(u64::MAX), true);
+        (pointer.generated_at, pointer.committed_at) = (end, end);
+        (pointer.seen, pointer.gone) = (Seq(u64::MAX), true);
         pointer.sidecar = None;
         pointer.html.size_bytes = u64::MAX;
         pointer.meta.status = PageStatus::new(499).expect("a status");

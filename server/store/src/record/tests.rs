@@ -69,11 +69,11 @@ prop_compose! {
 prop_compose! {
     fn pointer()(
         generation: u64, token: u128, html in body(), sidecar in option::of(body()), meta in page(),
-        generated_at in timestamp(), seen: u64, gone: bool,
+        generated_at in timestamp(), committed_at in timestamp(), seen: u64, gone: bool,
     ) -> Pointer {
         Pointer {
             generation: Generation(generation), token: LeaseToken::from_bits(token), html, sidecar, meta, generated_at,
-            seen: Seq(seen), gone,
+            committed_at, seen: Seq(seen), gone,
         }
     }
 }

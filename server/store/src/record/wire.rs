@@ -67,6 +67,8 @@ pub(super) struct Pointer {
     pub(super) path: Option<String>,
     #[prost(message, optional, tag = "17")]
     pub(super) render_time: Option<Span>,
+    #[prost(uint64, tag = "18")]
+    pub(super) committed_at: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

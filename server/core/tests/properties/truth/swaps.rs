@@ -162,6 +162,7 @@ impl Truth<'_> {
             sidecar: page.sidecar.clone(),
             meta: page.meta.clone(),
             generated_at: granted.granted_at,
+            committed_at: now,
             seen: granted.seen,
             gone: false,
         };
