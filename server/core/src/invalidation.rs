@@ -152,17 +152,22 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default)]
 pub struct LogView {
     position: Seq,
-    /// The newest event that is not remembered any more, or never was because it had expired before it was read.
-    forgotten: Mark,
+    /// The newest events that are not remembered any more, or never were because they had expired before they were read:
+    /// such a one counts as hard.
+    forgotten: Marks,
     everything: Marks,
     tenants: HashMap<TenantId, TenantMarks>,
     requests: HashMap<RequestId, Seq>,
     retained: VecDeque<LogEvent>,
+    /// What the retained events and their marks take, about.
+    retained_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default)]
 struct TenantMarks {
     all: Marks,
+    /// The newest hard event about any tag or path.
+    hard_by_label: Mark,
     deployments: HashMap<DeploymentId, Marks>,
     prefixes: HashMap<PagePathKey, Marks>,
     tags: HashMap<Tag, Marks>,
@@ -192,7 +197,8 @@ impl LogView {
 
     /// The retained events after `seq`, oldest first; `None` if some of these are forgotten.
     pub fn events_after(&self, seq: Seq) -> Option<impl Iterator<Item = &LogEvent>> {
-        (seq >= self.forgotten.seq).then(|| self.retained.iter().skip_while(move |event| event.seq <= seq))
+        (seq >= self.forgotten.newest.seq)
+            .then(|| self.retained.iter().skip_while(move |event| event.seq <= seq))
     }
 
     /// Folds one event in. Events that are folded already are ignored, so that a reader may read a stretch again.
@@ -201,16 +207,23 @@ impl LogView {
             return;
         }
         if event.seq > self.position.next() {
-            self.forgotten = Mark { seq: Seq(event.seq.0 - 1), at: event.at };
+            self.forgotten.raise(Depth::Hard, Mark { seq: Seq(event.seq.0 - 1), at: event.at });
         }
         let mark = Mark { seq: event.seq, at: event.at };
         for invalidation in &event.invalidations {
             self.requests.insert(invalidation.id, event.seq);
             for scope in &invalidation.scopes {
                 self.marks_mut(scope).raise(invalidation.depth, mark);
+                if let (Depth::Hard, Scope::Tag(tenant, _) | Scope::PathPrefix(tenant, _)) =
+                    (invalidation.depth, scope)
+                    && let Some(tenant) = self.tenants.get_mut(tenant)
+                {
+                    tenant.hard_by_label = mark;
+                }
             }
         }
         self.position = event.seq;
+        self.retained_bytes += weight_bytes(event);
         self.retained.push_back(event.clone());
     }
 
@@ -218,27 +231,56 @@ impl LogView {
     pub fn advance_to(&mut self, head: Seq) {
         if head > self.position {
             self.position = head;
-            self.forgotten.seq = head;
+            self.forgotten.raise(Depth::Hard, Mark { seq: head, at: self.forgotten.newest.at });
         }
     }
 
     /// Forgets events whose time is over. Entries that they concern are forgotten by rule before them; where a clock was
-    /// wrong and they are not, [`LogView::marks_for`] counts a forgotten event as a hard one about everything.
+    /// wrong and they are not, [`LogView::marks_for`] counts a forgotten event as one about everything.
     pub fn forget(&mut self, now: Timestamp) {
         while self.retained.front().is_some_and(|event| event.forget_after <= now) {
-            let Some(event) = self.retained.pop_front() else { break };
-            if event.seq > self.forgotten.seq {
-                self.forgotten = Mark { seq: event.seq, at: event.at };
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets the oldest events, also before their time, until what is left takes at most about `max_bytes`. Answers how
+    /// many these were. Pages that are older than a forgotten event count as invalidated, or purged if it was hard: too
+    /// little memory costs renders, never a promise.
+    pub fn forget_beyond(&mut self, max_bytes: usize) -> usize {
+        let before = self.retained.len();
+        while self.retained_bytes > max_bytes && !self.retained.is_empty() {
+            self.forget_oldest();
+        }
+        before - self.retained.len()
+    }
+
+    /// What is remembered takes about so many bytes.
+    pub fn retained_bytes(&self) -> usize {
+        self.retained_bytes
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(event) = self.retained.pop_front() else { return };
+        self.retained_bytes -= weight_bytes(&event);
+        let mark = Mark { seq: event.seq, at: event.at };
+        self.forgotten.raise(Depth::Soft, mark);
+        for invalidation in &event.invalidations {
+            self.forgotten.raise(invalidation.depth, mark);
+            if self.requests.get(&invalidation.id) == Some(&event.seq) {
+                self.requests.remove(&invalidation.id);
             }
-            for invalidation in &event.invalidations {
-                if self.requests.get(&invalidation.id) == Some(&event.seq) {
-                    self.requests.remove(&invalidation.id);
-                }
-                for scope in &invalidation.scopes {
-                    self.drop_marks(scope, event.seq);
-                }
+            for scope in &invalidation.scopes {
+                self.drop_marks(scope, event.seq);
             }
         }
+    }
+
+    /// The newest hard event that may be about a page of this entry of which neither tags nor path are known: in doubt, it
+    /// had every one of them.
+    pub fn newest_hard_of(&self, id: &EntryId) -> Mark {
+        let by_name = self.marks_for(id, [], []).hard;
+        let by_label = self.tenants.get(&id.tenant).map(|tenant| tenant.hard_by_label).unwrap_or_default();
+        if by_label.seq > by_name.seq { by_label } else { by_name }
     }
 
     /// The newest event about an entry: under its own name, and under the tags and path that its page has.
@@ -249,15 +291,15 @@ impl LogView {
         paths: impl IntoIterator<Item = &'a PagePath>,
     ) -> Marks {
         let mut sum = self.everything;
-        // What a forgotten event was about cannot be known: without this, one leap of this clock into the future and back
-        // would make every page that was invalidated before it fresh again.
-        sum.raise(Depth::Hard, self.forgotten);
         let mut add = |marks: Option<&Marks>| {
             if let Some(marks) = marks {
                 sum.raise(Depth::Soft, marks.newest);
                 sum.raise(Depth::Hard, marks.hard);
             }
         };
+        // What a forgotten event was about cannot be known: without this, one leap of this clock into the future and back
+        // would make every page that was invalidated before it fresh again.
+        add(Some(&self.forgotten));
         let Some(tenant) = self.tenants.get(&id.tenant) else { return sum };
         add(Some(&tenant.all));
         add(id.deployment.as_ref().and_then(|deployment| tenant.deployments.get(deployment)));
@@ -313,6 +355,9 @@ impl LogView {
             return;
         };
         let Some(tenant) = self.tenants.get_mut(tenant_id) else { return };
+        if tenant.hard_by_label.seq <= seq {
+            tenant.hard_by_label = Mark::default();
+        }
         match scope {
             Scope::Everything | Scope::Tenant(_) => {
                 clear_upto(&mut tenant.all, seq);
@@ -331,11 +376,23 @@ impl LogView {
 impl TenantMarks {
     fn is_empty(&self) -> bool {
         self.all == Marks::default()
+            && self.hard_by_label == Mark::default()
             && self.deployments.is_empty()
             && self.prefixes.is_empty()
             && self.tags.is_empty()
             && self.keys.is_empty()
     }
+}
+
+/// What an event takes in memory, about: itself, its marks and its requests.
+fn weight_bytes(event: &LogEvent) -> usize {
+    const EVENT: usize = 96;
+    const INVALIDATION: usize = 96;
+    const SCOPE: usize = 192;
+    let scopes = |invalidation: &Invalidation| -> usize {
+        invalidation.scopes.iter().map(|scope| 2 * scope.text_bytes() + SCOPE).sum()
+    };
+    EVENT + event.invalidations.iter().map(|invalidation| INVALIDATION + scopes(invalidation)).sum::<usize>()
 }
 
 /// Whether a scope reaches an entry with these tags and this path.

@@ -8,6 +8,7 @@ pub mod freshness;
 pub mod identity;
 pub mod invalidation;
 pub mod key;
+pub mod labels;
 pub mod object;
 pub mod page;
 pub mod time;

@@ -24,6 +24,9 @@ pub struct Rules {
     pub max_hold: Duration,
     /// For how long a page that is not regenerated is remembered.
     pub retention: Duration,
+    /// A coordinator that has not read the invalidation log for longer than this calls nothing fresh. Younger pages are not
+    /// rendered again for that alone: their renders would be no more verified, and there would be one for every request.
+    pub staleness_bound: Duration,
     /// The pause after the first failed render; it doubles with each further one.
     pub backoff_base: Duration,
     /// The longest pause after a failed render.
@@ -74,10 +77,12 @@ pub struct Acquire {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
     /// The lease has this token already, even if expired or overtaken: an earlier attempt of the same call was granted.
+    /// The entry's version changes: a grantor that thinks that nobody heard of the grant cannot take it back any more.
     AlreadyYours(Lease),
     /// A lease with this token was committed or released before: a late duplicate, of which nobody would hear.
     Ended,
-    /// Nothing to do: the page is fresh, or it is the newer generation that a waiter waited for.
+    /// Nothing to do: the page is fresh, or it is the newer generation that a waiter waited for, or it was rendered within
+    /// the staleness bound and only cannot be verified.
     Ready(Freshness),
     /// Somebody else renders.
     Held {
@@ -98,8 +103,9 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
     let Context { id, log, now, rules, version } = context;
     let lease = entry.and_then(|entry| entry.lease.as_ref());
     let pointer = entry.and_then(|entry| entry.pointer.as_ref());
-    if let Some(lease) = lease.filter(|lease| lease.token == request.token) {
-        return Decision::Answer(Acquired::AlreadyYours(lease.clone()));
+    if let Some((entry, lease)) = entry.zip(lease).filter(|(_, lease)| lease.token == request.token) {
+        let next = Entry { version, ..entry.clone() };
+        return Decision::Swap(Box::new(next), Acquired::AlreadyYours(lease.clone()));
     }
     let released = entry.and_then(|entry| entry.released.as_ref());
     if released.is_some_and(|released| released.token == request.token)
@@ -108,7 +114,8 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
         return Decision::Answer(Acquired::Ended);
     }
     let freshness = freshness::judge(id, pointer, log, now, rules.retention);
-    if freshness == Freshness::Fresh || is_awaited(pointer, freshness, request.after) {
+    let is_enough = is_awaited(pointer, freshness, request.after) || is_recent(pointer, freshness, context);
+    if freshness == Freshness::Fresh || is_enough {
         return Decision::Answer(Acquired::Ready(freshness));
     }
     if let Some(lease) = lease {
@@ -190,8 +197,12 @@ pub enum Release {
         /// Why, for people. Cut at [`MAX_REASON_BYTES`].
         reason: String,
     },
-    /// The caller went away before it heard of its grant. Its retry may still come, and is granted a lease again.
-    Unheard,
+    /// The caller went away before it heard of its grant. Its retry may still come, and is granted a lease again. Only
+    /// while the entry is as the grant left it: a repetition that came meanwhile, to any coordinator, was told of the lease.
+    Unheard {
+        /// The entry's version by the grant.
+        granted: Version,
+    },
 }
 
 /// Outcomes of [`release`].
@@ -199,7 +210,8 @@ pub enum Release {
 pub enum ReleaseOutcome {
     /// It is free, by this call or an earlier attempt of it.
     Released,
-    /// It is not this attempt's; nothing changed.
+    /// It is not this attempt's, or not any more: it was committed or overtaken, or released before a later release of
+    /// another lease. Nothing changed.
     NotHeld,
 }
 
@@ -218,6 +230,9 @@ pub fn release(
     let Some((entry, _)) = held_by(entry, token, generation) else {
         return Decision::Answer(ReleaseOutcome::NotHeld);
     };
+    if matches!(outcome, Release::Unheard { granted } if *granted != entry.version) {
+        return Decision::Answer(ReleaseOutcome::NotHeld);
+    }
     let mut next = Entry { version: context.version, lease: None, ..entry.clone() };
     match outcome {
         Release::Unused => next.released = Some(released),
@@ -225,7 +240,7 @@ pub fn release(
             next.released = Some(released);
             next.backoff = Some(backoff_after(entry.backoff.as_ref(), reason, context));
         }
-        Release::Unheard => {}
+        Release::Unheard { .. } => {}
     }
     Decision::Swap(Box::new(next), ReleaseOutcome::Released)
 }
@@ -367,6 +382,13 @@ fn is_awaited(pointer: Option<&Pointer>, freshness: Freshness, after: Option<Gen
             (Some(pointer), Some(after)) => pointer.generation > after,
             _ => false,
         }
+}
+
+/// Whether only the log stands in the way of calling a page fresh that was generated within the staleness bound.
+fn is_recent(pointer: Option<&Pointer>, freshness: Freshness, context: Context<'_>) -> bool {
+    freshness == Freshness::Stale(Staleness::Unverified)
+        && pointer
+            .is_some_and(|pointer| context.now < pointer.generated_at.plus(context.rules.staleness_bound))
 }
 
 fn held_by(entry: Option<&Entry>, token: LeaseToken, generation: Generation) -> Option<(&Entry, &Lease)> {

@@ -6,7 +6,6 @@ use leasehold_core::{
     time::Timestamp,
 };
 use proptest::{collection::vec, prelude::*, sample::select, sample::subsequence};
-use std::time::Duration;
 
 fn tenant(text: &str) -> TenantId {
     TenantId::parse(text).unwrap()
@@ -77,6 +76,8 @@ enum Step {
     Reach,
     /// The clock moves on (or back), and what is over is forgotten.
     Forget(u64),
+    /// There is no room for more than this.
+    Crowd(usize),
 }
 
 /// Every event that was ever folded, and how many of the oldest of these are forgotten.
@@ -88,6 +89,8 @@ struct Model {
     position: Seq,
     /// The newest event that is not remembered.
     floor: Seq,
+    /// The newest of these that was hard, or may have been.
+    hard_floor: Seq,
 }
 
 impl Model {
@@ -104,7 +107,16 @@ impl Model {
             .map(|(seq, _)| seq)
             .max()
             .unwrap_or(Seq::START)
-            .max(self.floor)
+            .max(if depths.contains(&Depth::Soft) { self.floor } else { self.hard_floor })
+    }
+
+    fn forget_oldest(&mut self) {
+        let event = &self.events[self.forgotten];
+        self.floor = self.floor.max(event.seq);
+        if event.invalidations.iter().any(|invalidation| invalidation.depth == Depth::Hard) {
+            self.hard_floor = self.hard_floor.max(event.seq);
+        }
+        self.forgotten += 1;
     }
 
     fn play(&mut self, step: Step, view: &mut LogView) {
@@ -119,6 +131,7 @@ impl Model {
                 view.fold(&event);
                 if event.seq > self.position.next() {
                     self.floor = Seq(event.seq.0 - 1);
+                    self.hard_floor = self.floor;
                 }
                 self.position = event.seq;
                 self.events.push(event);
@@ -131,15 +144,18 @@ impl Model {
             Step::Reach => {
                 view.advance_to(self.head);
                 if self.head > self.position {
-                    (self.position, self.floor) = (self.head, self.head);
+                    (self.position, self.floor, self.hard_floor) = (self.head, self.head, self.head);
                 }
             }
             Step::Forget(now) => {
                 view.forget(at(now));
-                while let Some(event) = self.retained().first().filter(|event| event.forget_after <= at(now))
-                {
-                    self.floor = self.floor.max(event.seq);
-                    self.forgotten += 1;
+                while self.retained().first().is_some_and(|event| event.forget_after <= at(now)) {
+                    self.forget_oldest();
+                }
+            }
+            Step::Crowd(max_bytes) => {
+                for _ in 0..view.forget_beyond(max_bytes) {
+                    self.forget_oldest();
                 }
             }
         }
@@ -187,6 +203,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..5_usize).prop_map(Step::ReadAgain),
         1 => Just(Step::Reach),
         2 => (0..60_000_u64).prop_map(Step::Forget),
+        1 => (0..8_000_usize).prop_map(Step::Crowd),
     ]
 }
 
@@ -244,6 +261,14 @@ proptest! {
                     }
                 }
             }
+            for (id, ..) in &pages {
+                let may_reach = |scope: &Scope| match scope {
+                    Scope::Tag(of, _) | Scope::PathPrefix(of, _) => *of == id.tenant,
+                    _ => concerns(scope, id, &[], None),
+                };
+                prop_assert_eq!(view.newest_hard_of(id).seq, model.newest(&[Depth::Hard], may_reach));
+            }
+            prop_assert_eq!(view.retained_bytes() == 0, model.retained().is_empty());
             let named = model.retained().iter().filter(|event| {
                 event.invalidations.iter().any(|invalidation| invalidation.id == RequestId(request))
             });
@@ -486,14 +511,15 @@ fn a_page_older_than_a_forgotten_event_is_never_valid_again_whatever_the_clock_s
     let mut view = LogView::default();
     view.fold(&soft(1));
     view.fold(&event(2, Scope::Key(tenant("b"), key("other")), Depth::Soft));
+    view.fold(&event(3, Scope::Key(tenant("b"), key("other")), Depth::Hard));
     let verdict =
         |view: &LogView, seen| view.marks_for(&entry("a", None, "k"), &[tag("t")], []).verdict(seen);
     assert_eq!(verdict(&view, Seq::START), Verdict::Invalidated);
-    let leap = Duration::from_secs(40 * 24 * 3600);
-    view.forget(at(2000).plus(leap));
-    assert_ne!(verdict(&view, Seq::START), Verdict::Valid);
-    assert_eq!(verdict(&view, Seq::START), Verdict::Purged, "the forgotten one may have been hard");
-    assert_eq!(verdict(&view, Seq(2)), Verdict::Valid, "what was rendered since is not touched");
+    view.forget(at(102_000));
+    assert_eq!(verdict(&view, Seq::START), Verdict::Invalidated, "those that are forgotten were soft");
+    view.forget(at(103_000));
+    assert_eq!(verdict(&view, Seq::START), Verdict::Purged, "the forgotten hard one may have been about it");
+    assert_eq!(verdict(&view, Seq(3)), Verdict::Valid, "what was rendered since is not touched");
 }
 
 #[test]

@@ -145,10 +145,16 @@ pub(crate) struct MemoryFlags {
     #[arg(long, env = "LEASEHOLD_CACHE_BYTES", value_name = "SIZE", default_value = "256MiB",
         value_parser = size(MIB, TIB))]
     pub(crate) cache_bytes: u64,
-    /// Keep the state of so many entries in memory. 16 to 100000000
-    #[arg(long, env = "LEASEHOLD_CACHED_ENTRIES", value_name = "NUMBER", default_value = "200000",
-        value_parser = count(16, 100_000_000))]
-    pub(crate) cached_entries: usize,
+    /// Keep so many bytes of the state of entries in memory; one of a page with a few tags takes about 2 KiB.
+    /// 1 MiB to 1 TiB
+    #[arg(long, env = "LEASEHOLD_ENTRY_BYTES", value_name = "SIZE", default_value = "256MiB",
+        value_parser = size(MIB, TIB))]
+    pub(crate) entry_bytes: u64,
+    /// Keep so many bytes of invalidations in memory; one of a tag takes about 500 bytes. Where they do not suffice,
+    /// the oldest are forgotten before their time, and pages older than these are rendered again. 1 MiB to 1 TiB
+    #[arg(long, env = "LEASEHOLD_LOG_BYTES", value_name = "SIZE", default_value = "256MiB",
+        value_parser = size(MIB, TIB))]
+    pub(crate) log_bytes: u64,
     /// Keep so many commits and invalidations for watches to resume from. 16 to 10000000
     #[arg(long, env = "LEASEHOLD_WATCH_EVENTS", value_name = "NUMBER", default_value = "16384",
         value_parser = count(16, 10_000_000))]
@@ -182,10 +188,18 @@ pub(crate) struct LimitFlags {
     #[arg(long, env = "LEASEHOLD_MAX_BODY_BYTES", value_name = "SIZE", default_value = "16MiB",
         value_parser = size(KIB, leasehold_store::embedded::MAX_OBJECT_BYTES as u64))]
     pub(crate) max_body_bytes: u64,
-    /// All uploads in progress together. At least --max-body-bytes. 1 KiB to 1 TiB
+    /// Uploads in progress. 1 to 1000000
+    #[arg(long, env = "LEASEHOLD_MAX_UPLOADS", value_name = "NUMBER", default_value = "1024",
+        value_parser = count(1, 1_000_000))]
+    pub(crate) max_uploads: usize,
+    /// All bodies of uploads and commits in progress together. At least --max-body-bytes. 1 KiB to 1 TiB
     #[arg(long, env = "LEASEHOLD_MAX_UPLOAD_BYTES", value_name = "SIZE", default_value = "256MiB",
         value_parser = size(KIB, TIB))]
     pub(crate) max_upload_bytes: u64,
+    /// All bodies that are being streamed to readers. At least --max-body-bytes. 1 KiB to 1 TiB
+    #[arg(long, env = "LEASEHOLD_MAX_STREAMED_BYTES", value_name = "SIZE", default_value = "256MiB",
+        value_parser = size(KIB, TIB))]
+    pub(crate) max_streamed_bytes: u64,
     /// A body that is sent within a message, and no more than --max-message-bytes; larger ones are streamed.
     /// 1 KiB to 64 MiB
     #[arg(long, env = "LEASEHOLD_MAX_INLINE_BYTES", value_name = "SIZE", default_value = "1MiB",
@@ -196,7 +210,7 @@ pub(crate) struct LimitFlags {
         value_parser = size(64 * KIB, 128 * MIB))]
     pub(crate) max_message_bytes: u64,
     /// Calls in progress on one connection, with those that wait. 1 to 1000000
-    #[arg(long, env = "LEASEHOLD_MAX_STREAMS_PER_CONNECTION", value_name = "NUMBER", default_value = "32768",
+    #[arg(long, env = "LEASEHOLD_MAX_STREAMS_PER_CONNECTION", value_name = "NUMBER", default_value = "8192",
         value_parser = count(1, 1_000_000))]
     pub(crate) max_streams_per_connection: usize,
 }

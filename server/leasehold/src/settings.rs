@@ -33,6 +33,7 @@ impl ServeFlags {
         }
         fits("max-inline-bytes", limits.max_inline_bytes, "max-message-bytes", limits.max_message_bytes)?;
         fits("max-body-bytes", limits.max_body_bytes, "max-upload-bytes", limits.max_upload_bytes)?;
+        fits("max-body-bytes", limits.max_body_bytes, "max-streamed-bytes", limits.max_streamed_bytes)?;
 
         let PlaceFlags { listen, allow_remote, data_dir } = place;
         if !listen.ip().to_canonical().is_loopback() && !allow_remote {
@@ -90,7 +91,7 @@ fn set_leases(settings: &mut Settings, flags: &LeaseFlags) {
 fn set_log(settings: &mut Settings, flags: &LogFlags) {
     let LogFlags { tail_interval, staleness_bound } = *flags;
     settings.log.tail_interval = tail_interval;
-    settings.log.staleness_bound = staleness_bound;
+    settings.rules.staleness_bound = staleness_bound;
 }
 
 fn set_keeping(settings: &mut Settings, flags: &KeepingFlags) {
@@ -100,9 +101,10 @@ fn set_keeping(settings: &mut Settings, flags: &KeepingFlags) {
 }
 
 fn set_memory(settings: &mut Settings, flags: &MemoryFlags) {
-    let MemoryFlags { cache_bytes, cached_entries, watch_events } = *flags;
+    let MemoryFlags { cache_bytes, entry_bytes, log_bytes, watch_events } = *flags;
     settings.memory.body_bytes = cache_bytes;
-    settings.memory.entries = cached_entries;
+    settings.memory.entry_bytes = entry_bytes;
+    settings.memory.log_bytes = usize::try_from(log_bytes).unwrap_or(usize::MAX);
     settings.memory.watch_events = watch_events;
 }
 
@@ -114,7 +116,9 @@ fn set_limits(settings: &mut Settings, transport: &mut TransportSettings, flags:
         max_lookup_streams,
         max_lookups_per_stream,
         max_body_bytes,
+        max_uploads,
         max_upload_bytes,
+        max_streamed_bytes,
         max_inline_bytes,
         max_message_bytes,
         max_streams_per_connection,
@@ -126,7 +130,9 @@ fn set_limits(settings: &mut Settings, transport: &mut TransportSettings, flags:
     limits.lookup_streams = max_lookup_streams;
     limits.lookups_per_stream = max_lookups_per_stream;
     limits.body_bytes = in_memory(max_body_bytes);
+    limits.uploads = max_uploads;
     limits.upload_bytes = in_memory(max_upload_bytes);
+    limits.streamed_bytes = in_memory(max_streamed_bytes);
     limits.inline_body_bytes = in_memory(max_inline_bytes);
     limits.message_bytes = in_memory(max_message_bytes);
     transport.streams_per_connection = u32::try_from(max_streams_per_connection).unwrap_or(u32::MAX);

@@ -30,7 +30,7 @@ impl Default for TransportSettings {
         Self {
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
-            streams_per_connection: 32_768,
+            streams_per_connection: 8192,
             drain_timeout: Duration::from_secs(20),
         }
     }
@@ -110,6 +110,9 @@ where
     };
     tokio::select! {
         result = finishing => result,
-        () = cap => Ok(Stopped::CutOff),
+        () = cap => {
+            engine.cut_off();
+            Ok(Stopped::CutOff)
+        }
     }
 }

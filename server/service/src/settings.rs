@@ -51,8 +51,6 @@ pub const MIN_TTL: Duration = Duration::from_millis(100);
 pub struct LogSettings {
     /// The head is read so often.
     pub tail_interval: Duration,
-    /// Without having read the head for so long, nothing is called fresh.
-    pub staleness_bound: Duration,
     /// Events are kept so much longer than entries.
     pub retention_margin: Duration,
 }
@@ -60,8 +58,11 @@ pub struct LogSettings {
 /// What is kept in memory.
 #[derive(Clone, Debug)]
 pub struct MemorySettings {
-    /// Entries whose state is remembered.
-    pub entries: usize,
+    /// Bytes of the state of entries, about: one of a page with a few tags takes 2 KiB.
+    pub entry_bytes: u64,
+    /// Bytes of invalidations, about: one of a tag takes 500. Where they do not suffice, the oldest invalidations are
+    /// forgotten before their time, and pages older than these are rendered again.
+    pub log_bytes: usize,
     /// Bytes of bodies.
     pub body_bytes: u64,
     /// Commits and invalidations that a watch can be resumed from.
@@ -85,8 +86,14 @@ pub struct Limits {
     pub lookups_per_stream: usize,
     /// Bytes of one body.
     pub body_bytes: usize,
-    /// Bytes of all uploads in progress.
+    /// Uploads in progress.
+    pub uploads: usize,
+    /// Bytes of all bodies in progress towards the store, by uploads or within commits.
     pub upload_bytes: usize,
+    /// Bytes of all bodies on their way to readers of a stream.
+    pub streamed_bytes: usize,
+    /// A caller that sends nothing of its upload, or reads nothing of its body, for so long is cut off.
+    pub silence: Duration,
     /// The largest body that is sent within a message.
     pub inline_body_bytes: usize,
     /// The largest message that is accepted.
@@ -111,6 +118,7 @@ impl Default for Settings {
                 expiry_tolerance: Duration::ZERO,
                 max_hold: Duration::from_secs(15 * 60),
                 retention: Duration::from_secs(35 * 24 * 60 * 60),
+                staleness_bound: Duration::from_secs(2),
                 backoff_base: Duration::from_secs(1),
                 backoff_max: Duration::from_secs(60),
             },
@@ -121,11 +129,11 @@ impl Default for Settings {
             },
             log: LogSettings {
                 tail_interval: Duration::from_millis(200),
-                staleness_bound: Duration::from_secs(2),
                 retention_margin: Duration::from_secs(24 * 60 * 60),
             },
             memory: MemorySettings {
-                entries: 200_000,
+                entry_bytes: 256 * 1024 * 1024,
+                log_bytes: 256 * 1024 * 1024,
                 body_bytes: 256 * 1024 * 1024,
                 watch_events: 16_384,
                 pending_deletions: 1_000_000,
@@ -137,7 +145,10 @@ impl Default for Settings {
                 lookup_streams: 4096,
                 lookups_per_stream: 256,
                 body_bytes: 16 * 1024 * 1024,
+                uploads: 1024,
                 upload_bytes: 256 * 1024 * 1024,
+                streamed_bytes: 256 * 1024 * 1024,
+                silence: Duration::from_secs(30),
                 inline_body_bytes: 1024 * 1024,
                 message_bytes: 4 * 1024 * 1024,
             },

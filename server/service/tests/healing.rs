@@ -92,6 +92,78 @@ async fn a_body_that_cannot_be_read_is_not_taken_for_gone() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_rotten_counts_as_gone() {
+    let world = World::new();
+    let page = entry("news");
+    let generation = world.start().await.publish(&page, "html").await;
+    let node = world.start().await;
+    node.faults.add(Rule::on(Operation::Get, Fault::Corrupt));
+    let response = node.lookup(lookup_with_body(&page)).await.unwrap();
+    assert_eq!(seen(&response), Seen::Missing(MissingReason::BodyGone));
+    node.faults.clear();
+    let again = node.grant(&page).await;
+    assert_eq!(again.generation(), generation + 1);
+    node.commit_fresh(again.page("html")).await;
+    assert_eq!(node.page(serve(&page)).await.unwrap().1, b"html");
+}
+
+/// Its digest says that nothing has changed, and so it would be named again, and never be there.
+#[tokio::test]
+async fn an_unchanged_body_that_is_not_there_any_more_is_stored_again() {
+    let world = World::new();
+    let page = entry("news");
+    let node = world.start().await;
+    let first = publish_with_sidecar(&node, &page, "same").await;
+    for object in [&first.grant.html_object, &first.grant.sidecar_object] {
+        delete(&world, object).await;
+        let again = publish_with_sidecar(&node, &page, "same").await;
+        let cold = world.start().await;
+        assert_eq!(cold.page(serve(&page)).await.unwrap().1, b"same");
+        let token = page_of(&cold.lookup(lookup(&page)).await.unwrap()).sidecar_token.clone();
+        assert_eq!(cold.sidecar(&page, &token).await.unwrap().1, b"{same}", "{again:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_body_that_is_found_missing_in_mid_commit_is_stored_again() {
+    let world = World::new();
+    let page = entry("news");
+    let node = world.start().await;
+    let first = publish_with_sidecar(&node, &page, "same").await;
+    let render = node.grant(&page).await;
+    let swaps = node.faults.hold(Operation::Swap);
+    let (mut client, commit) = (node.client(), render.page("same"));
+    let committing = tokio::spawn(async move { client.commit_pointer(commit).await });
+    swaps.arrived(1).await;
+    delete(&world, &first.grant.html_object).await;
+    let other = world.start().await;
+    assert_refused(other.page(serve(&page)).await, Code::NotFound, "PAGE_NOT_FOUND");
+    swaps.open();
+    let outcome = soon(committing).await.unwrap().unwrap().into_inner().outcome;
+    assert!(matches!(outcome, Some(Committed::Committed(_))), "{outcome:?}");
+    assert_eq!(world.start().await.page(serve(&page)).await.unwrap().1, b"same");
+    assert!(is_stored(&world, &render.grant.html_object).await);
+}
+
+#[tokio::test]
+async fn purged_bodies_are_deleted_without_grace_once_they_are_replaced() {
+    let world = World::new();
+    let node = with_grace(&world).await;
+    let page = entry("news");
+    let superseded = publish_with_sidecar(&node, &page, "superseded").await;
+    let purged = publish_with_sidecar(&node, &page, "purged").await;
+    node.invalidate(purge([key_scope("news")])).await.unwrap();
+    publish_with_sidecar(&node, &page, "new").await;
+    until(async || node.engine.stats().pending_deletions == 2).await;
+    for object in [&purged.grant.html_object, &purged.grant.sidecar_object] {
+        assert!(!is_stored(&world, object).await);
+    }
+    for object in [&superseded.grant.html_object, &superseded.grant.sidecar_object] {
+        assert!(is_stored(&world, object).await);
+    }
+}
+
+#[tokio::test]
 async fn superseded_bodies_are_deleted_after_the_grace_period_and_the_current_ones_never() {
     let world = World::new();
     let node = with_grace(&world).await;

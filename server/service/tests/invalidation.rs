@@ -4,7 +4,9 @@ use crate::harness::*;
 use futures::future::join_all;
 use leasehold_service::settings::Settings;
 use v1::{
-    MissingReason, StaleReason, commit_pointer_response::Outcome as Committed, invalidation_scope::Scope,
+    MissingReason, StaleReason, acquire_lease_response::Outcome as Acquired,
+    commit_pointer_response::Outcome as Committed, invalidation_scope::Scope,
+    upload_body_response::Outcome as Uploaded,
 };
 
 /// A coordinator that reads the log only when it is asked to.
@@ -14,7 +16,7 @@ async fn lagging(world: &World) -> Coordinator {
 
 fn lag(settings: &mut Settings) {
     settings.log.tail_interval = secs(3600);
-    settings.log.staleness_bound = secs(3600);
+    settings.rules.staleness_bound = secs(3600);
     settings.reread_interval = Some(ms(50));
 }
 
@@ -315,7 +317,7 @@ async fn a_render_granted_by_a_coordinator_that_lags_is_never_fresh() {
 async fn while_the_log_cannot_be_read_nothing_is_fresh_stale_pages_are_served_and_purged_ones_are_not() {
     let world = World::new();
     world.clock.stand_still();
-    let node = world.start_with(|settings, _| settings.log.staleness_bound = secs(2)).await;
+    let node = world.start_with(|settings, _| settings.rules.staleness_bound = secs(2)).await;
     let (page, purged) = (entry("page"), entry("purged"));
     let generation = node.publish(&page, "html").await;
     node.publish_with(&purged, "html", tagged(&["t"])).await;
@@ -345,7 +347,7 @@ async fn what_was_invalidated_while_the_log_could_not_be_read_is_never_fresh_aft
     let world = World::new();
     let bounded = |settings: &mut Settings| {
         settings.reread_interval = Some(ms(50));
-        settings.log.staleness_bound = secs(2);
+        settings.rules.staleness_bound = secs(2);
     };
     let one = world.start_with(|settings, _| bounded(settings)).await;
     let cut_off = world.start_with(|settings, _| bounded(settings)).await;
@@ -380,4 +382,111 @@ async fn a_restarted_coordinator_knows_the_invalidations_before_it() {
     let node = world.start().await;
     assert_eq!(node.seen(&page).await, Seen::Missing(MissingReason::Purged));
     assert_eq!(node.grant(&page).await.generation(), generation + 1);
+}
+
+/// An append that takes its time must not look like a log that cannot be read.
+#[tokio::test]
+async fn an_append_under_way_does_not_keep_the_log_from_being_read() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.rules.staleness_bound = secs(2)).await;
+    let page = entry("news");
+    let generation = node.publish(&page, "html").await;
+    let appends = node.faults.hold(Operation::Append);
+    let (mut client, request) = (node.client(), invalidation([tag("unrelated")]));
+    let appending = tokio::spawn(async move { client.invalidate(request).await });
+    appends.arrived(1).await;
+    world.clock.step(secs(3));
+    until(async || node.seen(&page).await == Seen::Fresh(generation)).await;
+    // Also one that another coordinator appended meanwhile is seen, and takes the position.
+    world.start().await.invalidate(invalidation([tag("other")])).await.unwrap();
+    until(async || node.engine.stats().log_position.0 == 1).await;
+    appends.open();
+    soon(appending).await.unwrap().unwrap();
+    assert_eq!(node.engine.stats().log_position.0, 2);
+}
+
+/// Otherwise every request would render the page while the log cannot be read.
+#[tokio::test]
+async fn while_the_log_cannot_be_read_a_page_is_rendered_once_per_staleness_bound() {
+    let world = World::new();
+    world.clock.stand_still();
+    let node = world.start_with(|settings, _| settings.rules.staleness_bound = secs(2)).await;
+    let page = entry("news");
+    node.publish(&page, "html").await;
+    node.faults.add(Rule::on(Operation::HeadRead, Fault::Refuse));
+    world.clock.step(secs(3));
+    let render = node.grant(&page).await;
+    node.commit(render.page("newer")).await.unwrap();
+    for _ in 0..3 {
+        let Acquired::Ready(ready) = node.acquire(acquire(&page)).await.unwrap() else { panic!("not ready") };
+        let Some(v1::page_ready::Page::Stale(stale)) = ready.page else { panic!("not stale") };
+        assert_eq!(stale.reason(), StaleReason::Unverified);
+        world.clock.step(ms(600));
+    }
+    world.clock.step(ms(200));
+    assert_eq!(node.grant(&page).await.generation(), render.generation() + 1);
+}
+
+#[tokio::test]
+async fn a_purged_sidecar_stays_purged_when_its_page_loses_the_tag() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let old = node.grant(&page).await;
+    let commit =
+        v1::CommitPointerRequest { sidecar: inline("{old}"), ..old.page_with("old", tagged(&["t"])) };
+    node.commit_fresh(commit).await;
+    // A clock that is behind the one that granted the lease must not bring it back.
+    node.invalidate(purge([tag("t")])).await.unwrap();
+    for html in ["new", "newer"] {
+        assert_refused(
+            node.sidecar(&page, &old.grant.sidecar_token).await,
+            Code::NotFound,
+            "SIDECAR_NOT_FOUND",
+        );
+        let new = node.grant(&page).await;
+        node.commit_fresh(v1::CommitPointerRequest { sidecar: inline("{new}"), ..new.page(html) }).await;
+        assert_eq!(node.sidecar(&page, &new.grant.sidecar_token).await.unwrap().1, b"{new}");
+        node.invalidate(invalidation([key_scope("news")])).await.unwrap();
+    }
+}
+
+/// The entry does not know any more which tags and path it had: the sidecar itself says so, unless it was uploaded ahead of
+/// its commit; then it counts as purged with every tag.
+#[tokio::test]
+async fn a_sidecar_of_an_older_generation_is_purged_by_what_its_page_had() {
+    let world = World::new();
+    let node = world.start().await;
+    for uploaded in [false, true] {
+        let page = entry(if uploaded { "uploaded" } else { "inline" });
+        let mut tokens = Vec::new();
+        for html in ["one", "two"] {
+            let render = node.grant(&page).await;
+            let metadata = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(&[html]) };
+            let sidecar = if uploaded {
+                let parts = upload_parts(&render, v1::BodyKind::Sidecar, b"{}");
+                let Uploaded::Uploaded(body) = node.upload(parts).await.unwrap() else {
+                    panic!("not stored")
+                };
+                stored(body.digest, body.size_bytes)
+            } else {
+                inline("{}")
+            };
+            let commit = v1::CommitPointerRequest { sidecar, ..render.page_with(html, metadata) };
+            node.commit_fresh(commit).await;
+            tokens.push(render.grant.sidecar_token);
+        }
+        let served = async || {
+            let [old, new] = [&tokens[0], &tokens[1]].map(|token| node.sidecar(&page, token));
+            (old.await.is_ok(), new.await.is_ok())
+        };
+        node.invalidate(purge([key_scope("other")])).await.unwrap();
+        assert_eq!(served().await, (true, true));
+        node.invalidate(purge([tag("another")])).await.unwrap();
+        assert_eq!(served().await, (!uploaded, true));
+        node.invalidate(purge([tag("one")])).await.unwrap();
+        assert_eq!(served().await, (false, true));
+        node.invalidate(purge([tag("two")])).await.unwrap();
+        assert_eq!(served().await, (false, false));
+    }
 }

@@ -109,8 +109,99 @@ async fn uploads_in_progress_share_a_bounded_number_of_bytes() {
     let first = tokio::spawn(async move { client.upload_body(tokio_stream::iter(parts)).await });
     puts.arrived(1).await;
     let second = node.upload(upload_parts(&other, v1::BodyKind::Html, &body)).await;
-    assert_limited(second, &format!("{} bytes of uploads in progress", 3 << 20));
+    assert_limited(second, &format!("{} bytes of uploads and commits in progress", 3 << 20));
     puts.open();
     soon(first).await.unwrap().unwrap();
     node.upload(upload_parts(&other, v1::BodyKind::Html, &body)).await.unwrap();
+}
+
+#[tokio::test]
+async fn bodies_within_commits_count_as_those_of_uploads_do() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.limits.upload_bytes = 10).await;
+    let render = node.grant(&entry("news")).await;
+    let over = v1::CommitPointerRequest { sidecar: inline("{12345}"), ..render.page("html") };
+    assert_limited(node.commit(over).await, "10 bytes of uploads and commits in progress");
+    node.commit_fresh(v1::CommitPointerRequest { sidecar: inline("{1234}"), ..render.page("html") }).await;
+}
+
+#[tokio::test]
+async fn uploads_that_say_nothing_keep_nobody_out_and_are_cut_off() {
+    let world = World::new();
+    let node = world
+        .start_with(|settings, _| {
+            settings.limits.concurrent_calls = 1;
+            settings.limits.uploads = 2;
+            settings.limits.silence = secs(1);
+        })
+        .await;
+    let silent: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = node.client();
+            tokio::spawn(async move {
+                let mut request = Request::new(tokio_stream::pending());
+                request.metadata_mut().insert("grpc-timeout", "99999999H".parse().expect("a value"));
+                client.upload_body(request).await
+            })
+        })
+        .collect();
+    let render = node.grant(&entry("news")).await;
+    let upload = async || node.upload(upload_parts(&render, v1::BodyKind::Html, b"html")).await;
+    until(async || upload().await.is_err()).await;
+    assert!(node.lookup(lookup(&entry("other"))).await.is_ok());
+    for call in silent {
+        assert_refused(soon(call).await.unwrap(), Code::DeadlineExceeded, "DEADLINE");
+    }
+    upload().await.unwrap();
+}
+
+#[tokio::test]
+async fn bodies_on_their_way_to_readers_that_stall_are_bounded_and_let_go() {
+    let world = World::new();
+    let node = world
+        .start_with(|settings, _| {
+            settings.limits.streamed_bytes = 3 << 20;
+            settings.limits.silence = secs(1);
+        })
+        .await;
+    let page = entry("news");
+    node.publish(&page, &"x".repeat(1 << 20)).await;
+    let mut stalled = Vec::new();
+    for _ in 0..3 {
+        let mut client = node.narrow_client().await;
+        let mut stream = client.serve_page(serve(&page)).await.unwrap().into_inner();
+        stream.message().await.unwrap().expect("its head");
+        stalled.push((client, stream));
+    }
+    assert_limited(node.page(serve(&page)).await, &format!("{} bytes of bodies being streamed", 3 << 20));
+    // What they did not read is let go, and then there is room for others.
+    until(async || node.page(serve(&page)).await.is_ok()).await;
+    for (_client, mut stream) in stalled {
+        let end = loop {
+            match soon(stream.message()).await {
+                Ok(Some(_)) => {}
+                end => break end,
+            }
+        };
+        assert_refused(end, Code::DeadlineExceeded, "DEADLINE");
+    }
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_entries_is_bounded_in_bytes() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.memory.entry_bytes = 256 * 1024).await;
+    let header = |value: usize| v1::NameValue { name: format!("x-{value}"), value: "v".repeat(2000) };
+    let metadata = v1::PageMetadata { headers: (0..4).map(header).collect(), ..Default::default() };
+    for at in 0..40 {
+        node.publish_with(&entry(&format!("{at}")), "html", metadata.clone()).await;
+        assert!(node.engine.stats().entry_bytes <= 256 * 1024);
+    }
+    let stats = node.engine.stats();
+    assert!(stats.entries < 30, "some 10 KB each, but {} are remembered", stats.entries);
+    assert!(stats.entries > 5, "there is room for more than {}", stats.entries);
+    // The others are still served.
+    for at in 0..40 {
+        assert!(node.seen(&entry(&format!("{at}"))).await.is_fresh());
+    }
 }

@@ -455,3 +455,37 @@ async fn lookups_on_a_stream_are_answered_by_their_ids_as_single_ones_are() {
         assert_eq!((refused.code, refused.field.as_deref()), (Code::InvalidArgument, Some(field)));
     }
 }
+
+/// HTML or headers name the sidecar of their own grant.
+#[tokio::test]
+async fn a_new_page_has_the_sidecar_that_it_names_also_where_its_bytes_are_the_same() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    for is_named_by_html in [true, true, false, false] {
+        let render = node.grant(&page).await;
+        let link = format!("</data/{}>; rel=preload", render.grant.sidecar_token);
+        let mut metadata = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() };
+        let html = if is_named_by_html {
+            link
+        } else {
+            metadata.headers = vec![v1::NameValue { name: "link".to_owned(), value: link }];
+            "<p>".to_owned()
+        };
+        let commit =
+            v1::CommitPointerRequest { sidecar: inline("{same}"), ..render.page_with(&html, metadata) };
+        node.commit_fresh(commit).await;
+        assert_eq!(node.sidecar(&page, &render.grant.sidecar_token).await.unwrap().1, b"{same}");
+    }
+}
+
+#[tokio::test]
+async fn a_sidecar_that_comes_after_the_commit_is_refused_and_that_is_the_truth() {
+    let world = World::new();
+    let node = world.start().await;
+    let render = node.grant(&entry("news")).await;
+    node.commit_fresh(render.page("html")).await;
+    let late = node.upload(upload_parts(&render, v1::BodyKind::Sidecar, b"{}")).await;
+    assert_refused(late, Code::FailedPrecondition, "OBJECT_CONFLICT");
+    node.upload(upload_parts(&render, v1::BodyKind::Html, b"html")).await.unwrap();
+}

@@ -336,10 +336,7 @@ async fn stored_bytes_that_do_not_decode_are_data_loss() {
     node.faults.clear();
     corrupt(Operation::Append);
     lost(node.invalidate(invalidation([tag("t")])).await.map(drop));
-    let cold = world.start().await;
-    cold.faults.add(Rule::on(Operation::Get, Fault::Corrupt));
-    lost(cold.page(serve(&page)).await.map(drop));
-    // The others do not suffer.
+    // A page that is known does not suffer.
     assert_eq!(node.seen(&page).await, Seen::Fresh(render.generation()));
 }
 
@@ -358,4 +355,53 @@ async fn a_late_duplicate_of_an_ended_lease_is_told_so() {
         }
         assert!(matches!(node.acquire(request).await.unwrap(), Acquired::Ended(_)));
     }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_had_in_time_does_not_cost_the_grant() {
+    let world = World::new();
+    let writer = world.start().await;
+    for hangs in [false, true] {
+        let page = entry(if hangs { "hangs" } else { "is refused" });
+        let expired = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() };
+        let generation = writer.publish_with(&page, "html", expired).await;
+        let node = world.start().await;
+        if hangs {
+            node.faults.hold(Operation::Get);
+        } else {
+            node.faults.add(Rule::on(Operation::Get, Fault::Refuse));
+        }
+        let base = v1::AcquireLeaseRequest { body: v1::BodyDelivery::Inline.into(), ..acquire(&page) };
+        let mut request = Request::new(base);
+        request.set_timeout(secs(2));
+        let response = node.client().acquire_lease(request).await.unwrap();
+        let Some(Acquired::Granted(grant)) = response.into_inner().outcome else { panic!("not granted") };
+        let previous = grant.previous.expect("the page so far").page.expect("a page");
+        assert_eq!((previous.generation, previous.body), (generation, None));
+        let request = v1::AcquireLeaseRequest { body: v1::BodyDelivery::Inline.into(), ..acquire(&page) };
+        let Acquired::Held(held) = node.acquire(request).await.unwrap() else { panic!("not held") };
+        assert_eq!(held.previous.expect("the page so far").page.expect("a page").body, None);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_again_in_time_is_served_as_it_is_known() {
+    let world = World::new();
+    let node = world.start_one_of_many().await;
+    let page = entry("news");
+    let expired = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() };
+    let generation = node.publish_with(&page, "html", expired).await;
+    world.clock.step(secs(1));
+    let reads = node.faults.hold(Operation::EntryRead);
+    let before = node.counts().entry_reads;
+    world.clock.stand_still();
+    for _ in 0..20 {
+        assert_eq!(node.seen(&page).await, Seen::Stale(generation, StaleReason::Expired));
+    }
+    reads.arrived(1).await;
+    assert_eq!(
+        node.counts().entry_reads - before,
+        1,
+        "a store that does not answer is not asked by every call"
+    );
 }

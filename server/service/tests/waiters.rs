@@ -4,7 +4,10 @@
 use crate::harness::*;
 use futures::future::join_all;
 use leasehold_core::identity::{EntryId, EntryKey, LeaseToken, Owner, TenantId};
-use leasehold_service::engine::{AcquireOutcome, AcquireRequest};
+use leasehold_service::{
+    engine::{AcquireOutcome, AcquireRequest},
+    server::Stopped,
+};
 use std::pin::pin;
 use tokio::task::JoinHandle;
 use v1::{StaleReason, commit_pointer_response::Outcome as Committed};
@@ -332,6 +335,35 @@ async fn a_grant_that_a_repetition_was_told_of_is_kept_though_the_first_caller_w
         assert_eq!(node.grant_to(request.clone()).await.generation(), render.generation());
     }
     node.commit_fresh(render.page("html")).await;
+}
+
+#[tokio::test]
+async fn a_grant_that_a_repetition_elsewhere_was_told_of_is_kept_though_the_first_caller_went_away() {
+    let world = World::new();
+    let page = entry("news");
+    let expired = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() };
+    world.start().await.publish_with(&page, "html", expired).await;
+    let mut here = world.start_one_of_many().await;
+    let there = world.start_one_of_many().await;
+    // The caller goes away while its answer waits for the body of the previous page.
+    let gets = here.faults.hold(Operation::Get);
+    let request =
+        v1::AcquireLeaseRequest { body: v1::BodyDelivery::Inline.into(), ..acquire_for_long(&page) };
+    let (mut client, first) = (here.client(), request.clone());
+    let first = tokio::spawn(async move { client.acquire_lease(first).await });
+    gets.arrived(1).await;
+    // To give the lease back takes its time, and meanwhile the call is repeated elsewhere.
+    let swaps = here.faults.hold(Operation::Swap);
+    first.abort();
+    swaps.arrived(1).await;
+    let render = there.grant_to(request).await;
+    swaps.open();
+    gets.open();
+    // It stops when all that it has begun is done.
+    assert_eq!(here.stop().await, Stopped::Drained);
+    let held = Took::Held { generation: render.generation(), previous: Some(render.generation() - 1) };
+    assert_eq!(there.took(acquire(&page)).await, held);
+    there.commit_fresh(render.page("rendered")).await;
 }
 
 #[tokio::test]

@@ -19,14 +19,14 @@ use world::World;
 type Counts = RefCell<BTreeMap<&'static str, u64>>;
 
 /// What has to happen at least once for the histories to show anything.
-const OCCURRENCES: [&str; 54] = [
+const OCCURRENCES: [&str; 55] = [
     "acquire: already yours",
     "acquire: already yours, expired",
     "acquire: already yours, overtaken",
     "acquire: ended",
     "acquire: ready, fresh",
     "acquire: ready, awaited though expired",
-    "acquire: ready, awaited though unverified",
+    "acquire: ready, though unverified",
     "acquire: held",
     "acquire: backing off",
     "acquire: granted for the first time",
@@ -43,6 +43,7 @@ const OCCURRENCES: [&str; 54] = [
     "release: failed",
     "release: failed again",
     "release: unheard",
+    "release: kept, as somebody heard of it",
     "release: repeated",
     "release: not held",
     "commit: committed",

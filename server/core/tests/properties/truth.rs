@@ -67,6 +67,8 @@ pub(crate) struct Truth<'a> {
     /// Attempts that were told that they are fenced or superseded.
     turned_away: HashSet<Attempt>,
     released: HashSet<Attempt>,
+    /// Attempts whose repetition was told of its lease.
+    told_again: HashSet<Attempt>,
     /// The attempt that was released or committed last, without those that nobody heard of.
     last_ended: Option<(Attempt, bool)>,
     ended: HashSet<LeaseToken>,
@@ -84,6 +86,7 @@ impl<'a> Truth<'a> {
             committed: HashMap::new(),
             turned_away: HashSet::new(),
             released: HashSet::new(),
+            told_again: HashSet::new(),
             last_ended: None,
             ended: HashSet::new(),
             has_swapped: false,
@@ -125,11 +128,19 @@ impl<'a> Truth<'a> {
             && matches!(freshness, Freshness::Stale(Staleness::Expired | Staleness::Unverified));
         let is_over = [pointer.map(|pointer| pointer.token), released.map(|released| released.token)]
             .contains(&Some(ask.token));
+        let is_recent = freshness == Freshness::Stale(Staleness::Unverified)
+            && pointer
+                .is_some_and(|pointer| observer.now.since(pointer.generated_at) < self.rules.staleness_bound);
         let wanted = if let Some(lease) = lease.filter(|lease| lease.token == ask.token) {
-            Acquired::AlreadyYours(lease.clone())
+            prop_assert_eq!(found, &Acquired::AlreadyYours(lease.clone()));
+            prop_assert!(
+                matches!(decision, Decision::Swap(..)),
+                "told by a swap, so that it is not taken back"
+            );
+            return Ok(());
         } else if is_over {
             Acquired::Ended
-        } else if freshness == Freshness::Fresh || is_awaited {
+        } else if freshness == Freshness::Fresh || is_awaited || is_recent {
             Acquired::Ready(freshness)
         } else if let Some(lease) = lease.filter(|lease| {
             observer.now < self.expires(lease) && !self.is_overtaken(observer, lease, pointer, ask)
@@ -209,8 +220,15 @@ impl<'a> Truth<'a> {
                 }
                 Ok(())
             }
-            (Call::Release(attempt, _), Answer::Released(outcome)) => {
+            (Call::Release(attempt, how), Answer::Released(outcome)) => {
                 let register = register.expect("answered on a strong read");
+                if let (true, Release::Unheard { granted }) = (is_held_by(register, *attempt), how) {
+                    // Somebody was told of it since, or has renewed it.
+                    prop_assert_ne!(register.map(|entry| entry.version), Some(*granted));
+                    prop_assert_eq!(outcome, &ReleaseOutcome::NotHeld);
+                    self.count("release: kept, as somebody heard of it");
+                    return Ok(());
+                }
                 prop_assert!(!is_held_by(register, *attempt));
                 match outcome {
                     ReleaseOutcome::Released => {
@@ -270,11 +288,12 @@ impl<'a> Truth<'a> {
                 match outcome {
                     Committed::CommittedStale(Verdict::Purged) => {
                         let reached = self.log.is_reached(pointer, pointer.seen, upto, &[Depth::Hard]);
-                        prop_assert!(reached || observer.floor > pointer.seen);
+                        prop_assert!(reached || observer.hard_floor > pointer.seen);
                     }
                     Committed::CommittedStale(verdict) => {
                         prop_assert_eq!(*verdict, Verdict::Invalidated);
-                        prop_assert!(self.log.is_reached(pointer, pointer.seen, upto, &[Depth::Soft]));
+                        let reached = self.log.is_reached(pointer, pointer.seen, upto, &[Depth::Soft]);
+                        prop_assert!(reached || observer.floor > pointer.seen);
                         prop_assert!(!self.log.is_reached(pointer, began, upto, &[Depth::Hard]));
                     }
                     _ => {
@@ -331,7 +350,7 @@ impl<'a> Truth<'a> {
             }
             Acquired::Ended => self.count("acquire: ended"),
             Acquired::Ready(Freshness::Stale(Staleness::Unverified)) => {
-                self.count("acquire: ready, awaited though unverified");
+                self.count("acquire: ready, though unverified");
             }
             Acquired::Ready(Freshness::Stale(_)) => self.count("acquire: ready, awaited though expired"),
             Acquired::Ready(_) => self.count("acquire: ready, fresh"),
@@ -371,7 +390,7 @@ impl<'a> Truth<'a> {
                     "served, but purged"
                 );
             }
-            if observer.floor > pointer.seen && found == Freshness::Missing(Absence::Purged) {
+            if observer.hard_floor > pointer.seen && found == Freshness::Missing(Absence::Purged) {
                 self.count("judge: kept from being fresh by an event that is forgotten");
             }
         }

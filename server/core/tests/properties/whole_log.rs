@@ -13,6 +13,8 @@ pub(crate) struct Observer {
     pub(crate) position: Seq,
     /// The newest event that it has forgotten or never found.
     pub(crate) floor: Seq,
+    /// The newest of these that was hard, or may have been.
+    pub(crate) hard_floor: Seq,
     pub(crate) verified: bool,
     pub(crate) now: Timestamp,
 }
@@ -48,9 +50,9 @@ impl WholeLog {
         path: Option<&PagePath>,
     ) -> Verdict {
         let reached = |depths: &[Depth]| self.reaches(seen, observer.position, depths, tags, path);
-        if observer.floor > seen || reached(&[Depth::Hard]) {
+        if observer.hard_floor > seen || reached(&[Depth::Hard]) {
             Verdict::Purged
-        } else if reached(&[Depth::Soft]) {
+        } else if observer.floor > seen || reached(&[Depth::Soft]) {
             Verdict::Invalidated
         } else {
             Verdict::Valid

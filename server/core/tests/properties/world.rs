@@ -52,6 +52,8 @@ struct Coordinator {
     kept: Vec<LogEvent>,
     /// The newest event that it does not remember.
     floor: Seq,
+    /// The newest of these that was hard, or may have been.
+    hard_floor: Seq,
 }
 
 #[derive(Clone)]
@@ -82,6 +84,7 @@ impl<'a> World<'a> {
             expiry_tolerance: Duration::from_millis(500),
             max_hold: Duration::from_secs(60),
             retention: RETENTION,
+            staleness_bound: Duration::from_secs(2),
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(30),
         };
@@ -91,6 +94,7 @@ impl<'a> World<'a> {
             ahead: 0,
             kept: Vec::new(),
             floor: Seq::START,
+            hard_floor: Seq::START,
         };
         Self {
             truth: Truth::new(id.clone(), rules.clone(), counts),
@@ -196,12 +200,21 @@ impl<'a> World<'a> {
                     Act::Renew { ttl } => Call::Renew(attempt, Duration::from_secs(ttl)),
                     Act::Release => Call::Release(attempt, Release::Unused),
                     Act::Fail => Call::Release(attempt, failed()),
-                    Act::Undo => Call::Release(attempt, Release::Unheard),
+                    Act::Undo => Call::Release(attempt, self.unheard(attempt)),
                 };
                 self.call(call, worker)
             }
         };
         self.arrive(call, route)
+    }
+
+    /// As its grantor gives it back, who knows the entry as its grant left it.
+    fn unheard(&self, Attempt(token, generation): Attempt) -> Release {
+        let is_grant = |entry: &&Entry| {
+            entry.lease.as_ref().is_some_and(|lease| (lease.token, lease.generation) == (token, generation))
+        };
+        let granted = self.past.iter().flatten().find(is_grant).expect("it was granted");
+        Release::Unheard { granted: granted.version }
     }
 
     fn call(&mut self, call: Call, from: usize) -> usize {
@@ -376,7 +389,8 @@ impl<'a> World<'a> {
         let mut is_missing = false;
         for event in &self.log[from.0 as usize..upto as usize] {
             if expired_are_deleted && event.forget_after <= true_now {
-                mine.floor = event.seq;
+                // It never learns how deep that one was.
+                (mine.floor, mine.hard_floor) = (event.seq, event.seq);
                 is_missing = true;
             } else {
                 mine.view.fold(event);
@@ -396,6 +410,9 @@ impl<'a> World<'a> {
         let over = mine.kept.iter().take_while(|event| event.forget_after <= now).count();
         for event in mine.kept.drain(..over) {
             mine.floor = mine.floor.max(event.seq);
+            if event.invalidations.iter().any(|invalidation| invalidation.depth == Depth::Hard) {
+                mine.hard_floor = mine.hard_floor.max(event.seq);
+            }
         }
         if over > 0 {
             self.count("log: forgotten");
@@ -420,8 +437,14 @@ impl<'a> World<'a> {
     }
 
     fn observer(&self, coordinator: usize, now: Timestamp) -> Observer {
-        let Coordinator { view, verified, floor, .. } = &self.coordinators[coordinator];
-        Observer { position: view.position(), floor: *floor, verified: *verified, now }
+        let Coordinator { view, verified, floor, hard_floor, .. } = &self.coordinators[coordinator];
+        Observer {
+            position: view.position(),
+            floor: *floor,
+            hard_floor: *hard_floor,
+            verified: *verified,
+            now,
+        }
     }
 
     fn now(&self, coordinator: usize) -> Timestamp {

@@ -95,7 +95,7 @@ fn a_lease_is_lost_by_ending_it() {
     let (entry, lease) = world.granted(START, token(1));
     let (committed, _) = swap(world.commit(&entry, &lease, &page(), START));
     assert_eq!(answer(renew(&world, &committed, &lease, TTL, START)), Renewed::Lost);
-    for how in [Release::Unused, failed("x"), Release::Unheard] {
+    for how in [Release::Unused, failed("x"), unheard(&entry)] {
         let (released, _) = swap(world.release(&entry, &lease, &how, START));
         assert_eq!(answer(renew(&world, &released, &lease, TTL, START)), Renewed::Lost);
     }
@@ -246,8 +246,9 @@ fn a_release_that_is_no_failure_leaves_the_row_of_failures_as_it_is() {
     let (entry, lease) = world.granted(START, token(1));
     let (entry, _) = swap(world.release(&entry, &lease, &failed("x"), START));
     let before = entry.backoff.clone();
-    for how in [Release::Unused, Release::Unheard] {
+    for is_heard in [true, false] {
         let (entry, lease) = grant(world.acquire(&entry, &ask(token(2)), after(SECOND)));
+        let how = if is_heard { Release::Unused } else { unheard(&entry) };
         let (entry, _) = swap(world.release(&entry, &lease, &how, after(SECOND)));
         assert_eq!(entry.backoff, before);
     }
@@ -276,7 +277,18 @@ fn a_grant_that_nobody_heard_of_leaves_no_trace_but_its_generation() {
     let world = World::new();
     let entry = world.rendered(&page());
     let (granted, lease) = grant(world.acquire(&entry, &ask(token(2)), after(REVALIDATE)));
-    let (undone, outcome) = swap(world.release(&granted, &lease, &Release::Unheard, after(REVALIDATE)));
+    let (undone, outcome) = swap(world.release(&granted, &lease, &unheard(&granted), after(REVALIDATE)));
     assert_eq!(outcome, ReleaseOutcome::Released);
     assert_eq!(undone, Entry { version: VERSION, generation: lease.generation, ..entry });
+}
+
+#[test]
+fn a_grant_that_a_repetition_was_told_of_is_not_taken_back() {
+    let world = World::new();
+    let (granted, lease) = world.granted(START, token(1));
+    // The repetition may have come to another coordinator, of which the grantor knows nothing but the entry's version.
+    let (told, _) =
+        swap(world.acquire(&Entry { version: Version(7), ..granted.clone() }, &ask(token(1)), START));
+    let how = Release::Unheard { granted: Version(7) };
+    assert_eq!(answer(world.release(&told, &lease, &how, START)), ReleaseOutcome::NotHeld);
 }

@@ -27,6 +27,7 @@ const TTL: Duration = Duration::from_secs(10);
 const TOLERANCE: Duration = Duration::from_millis(500);
 const MAX_HOLD: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(35 * 24 * 60 * 60);
+const BOUND: Duration = Duration::from_secs(2);
 /// How long [`page`] is fresh.
 const REVALIDATE: Duration = Duration::from_secs(60);
 /// The version that swaps of a [`World`] put in place.
@@ -87,6 +88,7 @@ impl World {
                 expiry_tolerance: TOLERANCE,
                 max_hold: MAX_HOLD,
                 retention: RETENTION,
+                staleness_bound: BOUND,
                 backoff_base: SECOND,
                 backoff_max: secs(30),
             },
@@ -154,6 +156,11 @@ impl World {
     ) -> Decision<ReleaseOutcome> {
         transition::release(Some(entry), lease.token, lease.generation, how, self.at(now))
     }
+}
+
+/// As given back by the grantor, of an entry that is as its grant left it.
+fn unheard(granted: &Entry) -> Release {
+    Release::Unheard { granted: granted.version }
 }
 
 fn ask(token: LeaseToken) -> Acquire {

@@ -8,6 +8,9 @@ use tonic::metadata::MetadataMap;
 /// An answer is given so much before the caller stops listening.
 const MARGIN: Duration = Duration::from_millis(25);
 
+/// The longest that a call may take, whatever its caller asks for: a place is not to be held for good.
+const MAX_TIME: Duration = Duration::from_secs(10 * 60);
+
 /// What is left of a call's time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
@@ -21,7 +24,7 @@ impl Deadline {
     pub(crate) fn of(metadata: &MetadataMap, default: Duration) -> Self {
         let asked =
             metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-        Self { asked: asked.map(less_margin), default }
+        Self { asked: asked.map(|asked| less_margin(asked.min(MAX_TIME))), default }
     }
 
     /// A time limit that is given in a message.
@@ -40,12 +43,17 @@ impl Deadline {
         Self { default: self.default.saturating_add(wait), ..self }
     }
 
+    /// The whole time of the call, from its arrival.
+    pub(crate) fn time(self) -> Duration {
+        self.asked.unwrap_or(self.default)
+    }
+
     /// Cuts off a call that changes nothing.
     pub(crate) async fn read<T>(
         self,
         call: impl Future<Output = Result<T, EdgeError>>,
     ) -> Result<T, EdgeError> {
-        match tokio::time::timeout(self.asked.unwrap_or(self.default), call).await {
+        match tokio::time::timeout(self.time(), call).await {
             Ok(result) => result,
             Err(_) => Err(EngineError::Deadline("the store").into()),
         }
@@ -56,7 +64,7 @@ impl Deadline {
         self,
         call: impl Future<Output = Result<T, EdgeError>>,
     ) -> Result<T, EdgeError> {
-        match tokio::time::timeout(self.asked.unwrap_or(self.default), call).await {
+        match tokio::time::timeout(self.time(), call).await {
             Ok(result) => result,
             Err(_) => Err(EdgeError::CutOff),
         }

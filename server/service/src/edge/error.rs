@@ -66,7 +66,8 @@ impl EdgeError {
                 EngineError::LimitReached { .. } => Code::ResourceExhausted,
                 EngineError::TokenBeyondHead
                 | EngineError::ObjectMissing(_)
-                | EngineError::ObjectConflict(_) => Code::FailedPrecondition,
+                | EngineError::ObjectConflict(_)
+                | EngineError::CommittedWithout(_) => Code::FailedPrecondition,
                 EngineError::UrlUnsupported => Code::Unimplemented,
                 EngineError::SidecarNotFound => Code::NotFound,
                 EngineError::Internal(_) => Code::Internal,
@@ -90,7 +91,9 @@ impl EdgeError {
                 EngineError::LimitReached { .. } => ErrorReason::LimitReached,
                 EngineError::TokenBeyondHead => ErrorReason::ConsistencyTokenUnknown,
                 EngineError::ObjectMissing(_) => ErrorReason::ObjectMissing,
-                EngineError::ObjectConflict(_) => ErrorReason::ObjectConflict,
+                EngineError::ObjectConflict(_) | EngineError::CommittedWithout(_) => {
+                    ErrorReason::ObjectConflict
+                }
                 EngineError::UrlUnsupported => ErrorReason::BodyUrlUnsupported,
                 EngineError::SidecarNotFound => ErrorReason::SidecarNotFound,
                 EngineError::Internal(_) => ErrorReason::Internal,
@@ -139,6 +142,7 @@ impl EdgeError {
                 | EngineError::TokenBeyondHead
                 | EngineError::ObjectMissing(_)
                 | EngineError::ObjectConflict(_)
+                | EngineError::CommittedWithout(_)
                 | EngineError::UrlUnsupported
                 | EngineError::SidecarNotFound
                 | EngineError::Internal(_) => None,

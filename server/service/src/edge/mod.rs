@@ -1,5 +1,6 @@
 //! The gRPC edge: wire types in and out, deadlines, limits, and errors as gRPC users expect them.
 
+mod body_stream;
 mod deadline;
 mod error;
 mod parse;

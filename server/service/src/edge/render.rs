@@ -22,6 +22,9 @@ use std::time::Duration;
 /// For how long the URL of a body can be fetched.
 const URL_TTL: Duration = Duration::from_secs(5 * 60);
 
+/// The longest that an answer waits for the body of a previous page.
+const PREVIOUS_TIME: Duration = Duration::from_millis(500);
+
 /// What is known of a page's body when its message is put together.
 enum BodyPart {
     None,
@@ -108,22 +111,30 @@ fn lookup_response(looked: &Looked, body: BodyPart) -> v1::LookupResponse {
     v1::LookupResponse { outcome: Some(outcome), regeneration: regeneration(looked), state: None }
 }
 
-/// Puts the answer to an acquire together. What is left of a grant is counted from when the call arrived, as its caller
-/// counts from when it sent it: a wait in between must not look like time that was used up. The grant is marked as delivered by the caller, who sends it.
+/// When an acquire came, and what time is left to answer it.
+pub(crate) struct AcquireTime {
+    /// What is left of a grant is counted from when the call arrived, as its caller counts from when it sent it: a wait in
+    /// between must not look like time that was used up.
+    pub(crate) arrived: Timestamp,
+    /// Until the call is cut off.
+    pub(crate) left: Duration,
+}
+
+/// Puts the answer to an acquire together. The grant is marked as delivered by the caller, who sends it.
 pub(crate) async fn acquire(
     engine: &Engine,
     acquisition: Acquisition,
-    arrived: Timestamp,
+    AcquireTime { arrived, left }: AcquireTime,
     wish: Wish,
 ) -> Result<(v1::AcquireLeaseResponse, Option<crate::engine::Receipt>), EdgeError> {
     use v1::acquire_lease_response::Outcome;
     let Acquisition { outcome, looked } = acquisition;
     let mut receipt_of_grant = None;
+    let previous_time = PREVIOUS_TIME.min(left / 2);
     let outcome = match outcome {
         AcquireOutcome::Granted { lease, objects, receipt } => {
             receipt_of_grant = Some(receipt);
-            // A body that cannot be had must not cost the grant: the page is about to be rendered anyway.
-            let previous = previous(engine, looked.clone(), wish).await.unwrap_or_default();
+            let previous = previous(engine, looked, wish, previous_time).await;
             Outcome::Granted(grant(&lease, &objects, arrived, previous))
         }
         AcquireOutcome::Ready(_) => {
@@ -146,7 +157,7 @@ pub(crate) async fn acquire(
         }
         AcquireOutcome::Held => {
             let regeneration = regeneration(&looked);
-            let previous = previous(engine, looked, wish).await?;
+            let previous = previous(engine, looked, wish, previous_time).await;
             Outcome::Held(v1::LeaseHeld { regeneration, previous })
         }
         AcquireOutcome::BackingOff { until } => {
@@ -154,7 +165,7 @@ pub(crate) async fn acquire(
             let backoff = looked.entry().and_then(|entry| entry.backoff.clone());
             let (failures, reason) =
                 backoff.map_or((0, String::new()), |Backoff { failures, reason, .. }| (failures, reason));
-            let previous = previous(engine, looked, wish).await?;
+            let previous = previous(engine, looked, wish, previous_time).await;
             Outcome::BackingOff(v1::BackingOff { remaining, failures, reason, previous })
         }
         AcquireOutcome::Ended => Outcome::Ended(v1::LeaseEnded {}),
@@ -162,12 +173,16 @@ pub(crate) async fn acquire(
     Ok((v1::AcquireLeaseResponse { outcome: Some(outcome) }, receipt_of_grant))
 }
 
-async fn previous(engine: &Engine, looked: Looked, wish: Wish) -> Result<Option<v1::StalePage>, EdgeError> {
-    let (looked, body) = fetch(engine, looked, wish).await?;
-    Ok(match (looked.freshness, looked.pointer()) {
+/// The page so far. Its body is left out where it cannot be had in time: that must cost neither a grant nor an answer.
+async fn previous(engine: &Engine, looked: Looked, wish: Wish, time: Duration) -> Option<v1::StalePage> {
+    let (looked, body) = match tokio::time::timeout(time, fetch(engine, looked.clone(), wish)).await {
+        Ok(Ok(fetched)) => fetched,
+        Ok(Err(_)) | Err(_) => (looked, BodyPart::None),
+    };
+    match (looked.freshness, looked.pointer()) {
         (Freshness::Stale(why), Some(pointer)) => Some(stale(&looked, pointer, why, body)),
         _ => None,
-    })
+    }
 }
 
 fn grant(

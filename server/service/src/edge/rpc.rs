@@ -1,10 +1,11 @@
 //! The service: each call is parsed, admitted, handed to the engine within its deadline, and answered.
 
 use super::{
+    body_stream,
     deadline::Deadline,
     error::EdgeError,
     parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk, UploadAsk},
-    render::{self, Wish},
+    render::{self, AcquireTime, Wish},
     streams::{self, Answers, LookupAnswers},
 };
 use crate::engine::{Consistency, Engine, EngineError, Places, Uploaded};
@@ -33,6 +34,8 @@ pub struct Edge {
     watches: Arc<Places>,
     lookup_streams: Arc<Places>,
     uploads: Arc<Places>,
+    upload_bytes: Arc<Places>,
+    streamed_bytes: Arc<Places>,
 }
 
 impl Edge {
@@ -43,7 +46,9 @@ impl Edge {
             calls: Places::new("concurrent calls", limits.concurrent_calls),
             watches: Places::new("watches", limits.watches),
             lookup_streams: Places::new("lookup streams", limits.lookup_streams),
-            uploads: Places::new("bytes of uploads in progress", limits.upload_bytes),
+            uploads: Places::new("uploads", limits.uploads),
+            upload_bytes: Places::new("bytes of uploads and commits in progress", limits.upload_bytes),
+            streamed_bytes: Places::new("bytes of bodies being streamed", limits.streamed_bytes),
             engine,
         }
     }
@@ -116,19 +121,32 @@ impl Edge {
         }
     }
 
+    /// A body in messages, where there is room for one more that is on its way.
+    fn stream<T: Send + 'static>(
+        &self,
+        head: T,
+        body: Bytes,
+        chunk: fn(Bytes) -> T,
+    ) -> Result<Answers<T>, EdgeError> {
+        let place = self.streamed_bytes.take_many(body.len())?;
+        Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.silence))
+    }
+
     async fn read_upload(
         &self,
         mut parts: Streaming<v1::UploadBodyRequest>,
     ) -> Result<(UploadAsk, Bytes, Vec<crate::engine::Place>), Status> {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
-        let Some(v1::UploadBodyRequest { part: Some(Part::Head(head)) }) = parts.message().await? else {
+        let Some(v1::UploadBodyRequest { part: Some(Part::Head(head)) }) =
+            next_part(&mut parts, limits.silence).await?
+        else {
             return Err(EdgeError::field("head", "must come first").into());
         };
         let ask = parse::upload(head, &self.engine.settings().boundary)?;
         let mut body = BytesMut::new();
         let mut places = Vec::new();
-        while let Some(message) = parts.message().await? {
+        while let Some(message) = next_part(&mut parts, limits.silence).await? {
             let chunk = match message.part {
                 Some(Part::Chunk(chunk)) => chunk,
                 Some(Part::Head(_)) => return Err(EdgeError::field("head", "must come once").into()),
@@ -136,11 +154,22 @@ impl Edge {
             };
             parse::check_body_size("chunk", body.len() + chunk.len(), limits)?;
             if !chunk.is_empty() {
-                places.push(self.uploads.take_many(chunk.len()).map_err(EdgeError::from)?);
+                places.push(self.upload_bytes.take_many(chunk.len()).map_err(EdgeError::from)?);
             }
             body.extend_from_slice(&chunk);
         }
         Ok((ask, body.freeze(), places))
+    }
+}
+
+/// The next message of an upload. Whoever is silent for too long is sent away: a place, and memory, are held for it.
+async fn next_part(
+    parts: &mut Streaming<v1::UploadBodyRequest>,
+    silence: Duration,
+) -> Result<Option<v1::UploadBodyRequest>, Status> {
+    match tokio::time::timeout(silence, parts.message()).await {
+        Ok(message) => message,
+        Err(_) => Err(EdgeError::from(EngineError::Deadline("the next part of the upload")).into()),
     }
 }
 
@@ -206,18 +235,20 @@ impl CoordinatorService for Edge {
         request: Request<v1::AcquireLeaseRequest>,
     ) -> Result<Response<v1::AcquireLeaseResponse>, Status> {
         let place = self.calls.take().map_err(EdgeError::from)?;
-        let arrived = self.engine.now().wall;
+        let arrived = self.engine.now();
         let deadline = self.deadline(&request);
         let AcquireAsk { request: mut ask, delivery, known } =
             parse::acquire(request.into_inner(), self.engine.settings())?;
         ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
-        let wait = ask.wait;
+        let deadline = deadline.and_wait(ask.wait);
         let wish = self.wish(delivery, known);
         let call = async {
             let acquisition = self.engine.acquire(ask, Some(place)).await?;
-            render::acquire(&self.engine, acquisition, arrived, wish).await
+            let used = self.engine.now().elapsed.saturating_sub(arrived.elapsed);
+            let time = AcquireTime { arrived: arrived.wall, left: deadline.time().saturating_sub(used) };
+            render::acquire(&self.engine, acquisition, time, wish).await
         };
-        let (response, receipt) = deadline.and_wait(wait).change(call).await?;
+        let (response, receipt) = deadline.change(call).await?;
         if let Some(receipt) = receipt {
             receipt.delivered();
         }
@@ -265,6 +296,7 @@ impl CoordinatorService for Edge {
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
         let ask = parse::commit(request.into_inner(), self.engine.settings())?;
+        let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
         let committing = self.engine.commit(ask);
         let (committed, pointer) = deadline.change(committing.map(|result| Ok(result?))).await?;
         let etag = pointer.as_ref().map(|pointer| pointer.meta.etag.clone()).unwrap_or_default();
@@ -291,7 +323,8 @@ impl CoordinatorService for Edge {
         request: Request<Streaming<v1::UploadBodyRequest>>,
     ) -> Result<Response<v1::UploadBodyResponse>, Status> {
         use v1::upload_body_response::Outcome;
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        // Not among the calls: an upload takes as long as its caller likes, and must not keep others out.
+        let _place = self.uploads.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
         let uploading = async {
             let (ask, body, _places) = self.read_upload(request.into_inner()).await?;
@@ -300,7 +333,6 @@ impl CoordinatorService for Edge {
                 self.engine.upload(&lease.id, lease.token, lease.generation, kind, &content_type, body);
             Ok::<_, Status>(uploading.await.map_err(EdgeError::from)?)
         };
-        // A caller that stalls must not hold its memory for good.
         let uploaded = deadline.and_wait(UPLOAD_TIME).change(uploading.map(Ok)).await?;
         let outcome = match uploaded? {
             Uploaded::Stored(stored) => Outcome::Uploaded(v1::UploadedBody {
@@ -333,7 +365,7 @@ impl CoordinatorService for Edge {
             v1::SidecarHead { content_type: object.meta.content_type, size_bytes: object.body.len() as u64 };
         let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeSidecarResponse { part: Some(Part::Chunk(chunk)) };
-        Ok(Response::new(streams::chunks(head, object.body, chunk)))
+        Ok(Response::new(self.stream(head, object.body, chunk)?))
     }
 
     async fn serve_page(
@@ -362,7 +394,7 @@ impl CoordinatorService for Edge {
         };
         let head = v1::ServePageResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServePageResponse { part: Some(Part::Chunk(chunk)) };
-        Ok(Response::new(streams::chunks(head, object.body, chunk)))
+        Ok(Response::new(self.stream(head, object.body, chunk)?))
     }
 
     async fn invalidate(

@@ -1,8 +1,7 @@
 //! The answers that are streams.
 
 use super::{error::EdgeError, render, rpc::Edge};
-use crate::engine::{Cursor, Next, Place, WatchFilter, WatchHub};
-use bytes::Bytes;
+use crate::engine::{Cursor, Next, Place, WatchEvent, WatchFilter, WatchHub};
 use futures::{
     Stream, StreamExt as _,
     future::BoxFuture,
@@ -10,6 +9,7 @@ use futures::{
 };
 use leasehold_proto::v1;
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,9 +17,6 @@ use std::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
-
-/// Bytes of a body in one message.
-const CHUNK_BYTES: usize = 128 * 1024;
 
 /// What every streaming call answers with.
 pub(crate) type Answers<T> = BoxStream<'static, Result<T, Status>>;
@@ -105,14 +102,6 @@ impl Stream for LookupAnswers {
     }
 }
 
-/// A body in messages, after its head.
-pub(crate) fn chunks<T: Send + 'static>(head: T, body: Bytes, chunk: fn(Bytes) -> T) -> Answers<T> {
-    let mut rest = body;
-    let pieces =
-        std::iter::from_fn(move || (!rest.is_empty()).then(|| rest.split_to(rest.len().min(CHUNK_BYTES))));
-    futures::stream::iter(std::iter::once(head).chain(pieces.map(chunk)).map(Ok)).boxed()
-}
-
 /// Where a watch begins.
 pub(crate) enum Start {
     /// Here, without a gap.
@@ -160,8 +149,10 @@ struct Watch {
     hub: Arc<WatchHub>,
     filters: Vec<WatchFilter>,
     cursor: Cursor,
-    /// What is known to be sent next, in reverse.
-    ready: Vec<(Cursor, v1::watch_response::Event)>,
+    /// What is sent first.
+    first: VecDeque<v1::watch_response::Event>,
+    /// What is known to have happened after the cursor.
+    happened: VecDeque<Arc<WatchEvent>>,
     progress: Duration,
     draining: CancellationToken,
     is_over: bool,
@@ -182,10 +173,11 @@ pub(crate) fn watch(
         Start::At(cursor) => (cursor, None),
         Start::After(reason, cursor) => (cursor, Some(reason)),
     };
-    let mut ready = Vec::new();
-    ready.extend(resync.map(|reason| (cursor, Event::Resync(v1::WatchResync { reason: reason.into() }))));
-    ready.push((cursor, Event::Started(v1::WatchStarted {})));
-    let watch = Watch { hub, filters, cursor, ready, progress, draining, is_over: false, _place: place };
+    let mut first = VecDeque::from([Event::Started(v1::WatchStarted {})]);
+    first.extend(resync.map(|reason| Event::Resync(v1::WatchResync { reason: reason.into() })));
+    let happened = VecDeque::new();
+    let watch =
+        Watch { hub, filters, cursor, first, happened, progress, draining, is_over: false, _place: place };
     futures::stream::unfold(watch, |mut watch| async move {
         let (cursor, event) = watch.next().await?;
         let resume_token = write_resume_token(watch.hub.run(), cursor);
@@ -198,8 +190,14 @@ impl Watch {
     async fn next(&mut self) -> Option<(Cursor, v1::watch_response::Event)> {
         use v1::watch_response::Event;
         loop {
-            if let Some(ready) = self.ready.pop() {
-                return Some(ready);
+            if let Some(event) = self.first.pop_front() {
+                return Some((self.cursor, event));
+            }
+            while let Some(event) = self.happened.pop_front() {
+                self.cursor = Cursor(self.cursor.0 + 1);
+                if let Some(event) = WatchFilter::narrow(&self.filters, &event) {
+                    return Some((self.cursor, render::watch_event(event)));
+                }
             }
             if self.is_over {
                 return None;
@@ -221,16 +219,7 @@ impl Watch {
                     let reason = v1::ResyncReason::Slow.into();
                     return Some((cursor, Event::Resync(v1::WatchResync { reason })));
                 }
-                Next::Events(events, end) => {
-                    let start = self.cursor;
-                    self.cursor = end;
-                    let concerning = events.iter().zip(start.0 + 1..).filter_map(|(event, after)| {
-                        let event = WatchFilter::narrow(&self.filters, event)?;
-                        Some((Cursor(after), render::watch_event(event)))
-                    });
-                    self.ready = concerning.collect();
-                    self.ready.reverse();
-                }
+                Next::Events(events) => self.happened = events,
             }
         }
     }

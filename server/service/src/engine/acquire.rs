@@ -12,10 +12,10 @@ use crate::time::Moment;
 use leasehold_core::{
     entry::Lease,
     freshness::Freshness,
-    identity::{EntryId, Generation, LeaseToken, Owner, PagePath, Seq},
+    identity::{EntryId, Generation, LeaseToken, Owner, PagePath, Seq, Version},
     object::PageObjects,
     time::Timestamp,
-    transition::{self, Acquire, Acquired, Decision, Release, ReleaseOutcome},
+    transition::{self, Acquire, Acquired, Decision, Release},
 };
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -213,15 +213,6 @@ impl Engine {
         Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now) })
     }
 
-    /// What is remembered, unless it says that nothing is fresh and another coordinator may know better.
-    async fn current_view(&self, slot: &Arc<Slot>, now: Moment) -> Result<Arc<View>, EngineError> {
-        let view = self.0.views.view(slot, now).await?;
-        if self.is_reread_due(&self.judge(Arc::clone(slot), Arc::clone(&view), now)) {
-            return self.0.views.read(slot, now).await;
-        }
-        Ok(view)
-    }
-
     async fn take_turn(
         &self,
         slot: &Arc<Slot>,
@@ -269,11 +260,7 @@ impl Inner {
                     if reply.is_closed() {
                         return Decision::Answer(Acquired::Held { until: context.now });
                     }
-                    let decision = transition::acquire(entry, &ask, context);
-                    if let Decision::Answer(Acquired::AlreadyYours(lease)) = &decision {
-                        slot.confirm(lease);
-                    }
-                    decision
+                    transition::acquire(entry, &ask, context)
                 },
             )
             .await;
@@ -285,7 +272,8 @@ impl Inner {
             }
         };
         self.retire_replaced(&slot.id, &settled);
-        let Acquired::Granted(lease) = settled.answer.clone() else {
+        let granted = settled.entry.as_ref().map(|entry| entry.version);
+        let (Acquired::Granted(lease), Some(granted)) = (settled.answer.clone(), granted) else {
             let _ = reply.send(Ok((settled, Receipt(None))));
             return;
         };
@@ -294,25 +282,21 @@ impl Inner {
         // Where nobody takes it, it is dropped with its receipt.
         let _ = reply.send(Ok((settled, Receipt(Some(receipt)))));
         if heard.await.is_err() {
-            self.undo(&slot, lease).await;
+            self.undo(&slot, lease, granted).await;
         }
     }
 
-    /// Gives back a lease whose caller went away, unless a repetition of its call was told of it meanwhile.
-    async fn undo(&self, slot: &Arc<Slot>, lease: Lease) {
-        let undoing = Arc::clone(slot);
+    /// Gives back a lease whose caller went away, unless the entry has changed since the grant: then a repetition of the
+    /// call, here or on another coordinator, may have been told of it.
+    async fn undo(&self, slot: &Arc<Slot>, lease: Lease, granted: Version) {
+        let unheard = Release::Unheard { granted };
         let result = self
             .transitions
             .carry_out(
                 slot,
                 self.clock.now(),
                 |_| Trust::Remembered,
-                move |entry, context| {
-                    if undoing.is_confirmed(&lease) {
-                        return Decision::Answer(ReleaseOutcome::NotHeld);
-                    }
-                    transition::release(entry, lease.token, lease.generation, &Release::Unheard, context)
-                },
+                |entry, context| transition::release(entry, lease.token, lease.generation, &unheard, context),
             )
             .await;
         match result {

@@ -62,13 +62,18 @@ impl Bodies {
         self.cache.get(name)
     }
 
-    /// The body; `None` where there is no such object. Concurrent calls share one read, and when its caller goes away
-    /// another of them takes over.
+    /// The body; `None` where there is no such object, or none that is whole: a rotten one is as good as gone, and only if it
+    /// counts as gone is the page rendered again. Concurrent calls share one read, and when its caller goes away another of
+    /// them takes over.
     pub(crate) async fn get(&self, name: &ObjectName) -> Result<Option<StoredObject>, EngineError> {
         let load = async {
             match self.caller.read(self.store.get(name)).await {
                 Ok(Some(object)) => Ok(object),
                 Ok(None) => Err(Absent::Missing),
+                Err(ReadError::Corrupt(why)) => {
+                    tracing::error!(object = %name, error = why, "a stored body is corrupt and counts as gone");
+                    Err(Absent::Missing)
+                }
                 Err(error) => Err(Absent::Failed(error)),
             }
         };
@@ -122,6 +127,15 @@ impl Bodies {
             return Err(EngineError::ObjectConflict(name.clone()));
         }
         Ok(BodyRef { object: name.clone(), digest, size_bytes })
+    }
+
+    /// Whether a body is stored whole under a name that was committed before, as far as the store knows without reading it.
+    pub(crate) async fn is_stored(&self, body: &BodyRef) -> Result<bool, EngineError> {
+        match self.check_stored(&body.object, body.digest, body.size_bytes).await {
+            Ok(_) => Ok(true),
+            Err(EngineError::ObjectMissing(_) | EngineError::ObjectConflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A URL to fetch the body from.

@@ -9,11 +9,12 @@ use super::{
 };
 use bytes::Bytes;
 use leasehold_core::{
-    entry::Lease,
+    entry::{Entry, Lease},
     identity::{EntryId, Generation, LeaseToken},
-    object::{BodyKind, ObjectName},
+    labels::Labels,
+    object::{BodyKind, ObjectName, PageObjects},
     page::{BodyRef, Digest, Page, PageMeta, Pointer},
-    transition::{self, Committed, Standing},
+    transition::{self, Committed, Decision, Standing},
 };
 use leasehold_store::port::ObjectMeta;
 use std::sync::Arc;
@@ -55,6 +56,23 @@ pub struct CommitRequest {
     pub meta: PageInput,
 }
 
+impl CommitRequest {
+    /// Bytes of the bodies that came with it.
+    pub fn inline_bytes(&self) -> usize {
+        let bodies = [Some(&self.html), self.sidecar.as_ref()];
+        bodies.into_iter().flatten().map(BodyInput::inline_bytes).sum()
+    }
+}
+
+impl BodyInput {
+    fn inline_bytes(&self) -> usize {
+        match self {
+            Self::Inline(body) => body.len(),
+            Self::Stored { .. } => 0,
+        }
+    }
+}
+
 /// A body that was stored ahead of its commit.
 #[derive(Clone, Debug)]
 pub enum Uploaded {
@@ -83,40 +101,69 @@ impl Engine {
         };
         let inner = &self.0;
         let objects = inner.objects_of(&id, &lease);
-        // What was found missing must be stored again, also when its bytes are the same.
-        let previous = previous.as_ref().filter(|pointer| !pointer.gone);
-        // In this order: whoever finds the HTML finds its sidecar.
+        let html = given(html).await?;
         let sidecar = match sidecar {
+            Some(input) => Some(given(input).await?),
             None => None,
-            Some(input) => {
-                let known = previous.and_then(|pointer| pointer.sidecar.as_ref());
-                let stored_meta = object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, None);
-                Some(inner.place(&objects.sidecar, input, known, stored_meta).await?)
-            }
         };
-        let known = previous.map(|pointer| &pointer.html);
-        let stored_meta = object_meta(BodyKind::Html, &meta.content_type, Some(&meta));
-        let html = inner.place(&objects.html, html, known, stored_meta).await?;
         if meta.etag.is_empty() {
-            meta.etag = format!("\"{}\"", hex::encode(&html.digest.0[..16]));
+            meta.etag = format!("\"{}\"", hex::encode(&html.digest().0[..16]));
         }
-        let page = Page { html, sidecar, meta };
-        let slot = inner.views.slot(&id);
+        let bodies = GivenBodies { html, sidecar };
+        // What was found missing must be stored again, also when its bytes are the same.
+        let mut shared = previous.filter(|pointer| !pointer.gone);
+        loop {
+            let page = inner.place(&objects, bodies.clone(), shared.as_deref(), &meta).await?;
+            match self.move_pointer(&id, token, generation, page).await? {
+                Some((answer, pointer)) => return Ok((answer, pointer)),
+                None => shared = None,
+            }
+        }
+    }
+
+    /// Swaps the page in; `None` where a body that it shares with the page before was found missing meanwhile.
+    async fn move_pointer(
+        &self,
+        id: &EntryId,
+        token: LeaseToken,
+        generation: Generation,
+        page: Page,
+    ) -> Result<Option<(Committed, Option<Pointer>)>, EngineError> {
+        let inner = &self.0;
+        let slot = inner.views.slot(id);
         let now = self.now();
         let task_inner = Arc::clone(inner);
         let task = inner.tasks.spawn(async move {
             let settled = task_inner
                 .transitions
-                .carry_out(&slot, now, trust, |entry, context| {
-                    transition::commit(entry, token, generation, &page, context)
-                })
+                .carry_out(
+                    &slot,
+                    now,
+                    |moved| match moved {
+                        Moved::Answered(answer) => trust(answer),
+                        Moved::SharedBodyGone => Trust::Remembered,
+                    },
+                    |entry, context| match transition::commit(entry, token, generation, &page, context) {
+                        Decision::Answer(answer) => Decision::Answer(Moved::Answered(answer)),
+                        Decision::Swap(..) if shares_a_gone_body(entry, &page) => {
+                            Decision::Answer(Moved::SharedBodyGone)
+                        }
+                        Decision::Swap(next, answer) => Decision::Swap(next, Moved::Answered(answer)),
+                    },
+                )
                 .await?;
+            let Settled { answer: Moved::Answered(answer), entry, replaced } = settled else {
+                return Ok(None);
+            };
+            let settled = Settled { answer, entry, replaced };
             task_inner.after_commit(&slot.id, generation, &page, &settled);
-            Ok(settled)
+            Ok(Some(settled))
         });
         let settled = task.await.unwrap_or(Err(EngineError::Internal("a commit ended without an answer")))?;
-        let pointer = own_pointer(&settled, token, generation);
-        Ok((settled.answer, pointer))
+        Ok(settled.map(|settled| {
+            let pointer = own_pointer(&settled, token, generation);
+            (settled.answer, pointer)
+        }))
     }
 
     /// Stores one body under a lease, ahead of its commit. Repeatable with the same bytes.
@@ -131,7 +178,7 @@ impl Engine {
     ) -> Result<Uploaded, EngineError> {
         let lease = match self.standing(id, token, generation).await? {
             Attempt::MayCommit { lease, .. } => lease,
-            Attempt::Settled { answer, current } => return Ok(uploaded_before(&answer, current, kind)),
+            Attempt::Settled { answer, current } => return uploaded_before(&answer, current, kind),
         };
         let inner = &self.0;
         let objects = inner.objects_of(id, &lease);
@@ -180,6 +227,57 @@ impl Engine {
     }
 }
 
+/// A body, with its digest.
+#[derive(Clone)]
+enum Given {
+    Inline(Bytes, Digest),
+    Stored { digest: Digest, size_bytes: u64 },
+}
+
+impl Given {
+    fn digest(&self) -> Digest {
+        match self {
+            Self::Inline(_, digest) | Self::Stored { digest, .. } => *digest,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct GivenBodies {
+    html: Given,
+    sidecar: Option<Given>,
+}
+
+async fn given(input: BodyInput) -> Result<Given, EngineError> {
+    Ok(match input {
+        BodyInput::Stored { digest, size_bytes } => Given::Stored { digest, size_bytes },
+        BodyInput::Inline(body) => {
+            let digest = digest(&body).await?;
+            Given::Inline(body, digest)
+        }
+    })
+}
+
+/// What became of moving the pointer.
+enum Moved {
+    Answered(Committed),
+    /// Nothing was swapped: the commit would bring a body back that was found missing.
+    SharedBodyGone,
+}
+
+/// Whether a sidecar that was stored for one page does for the other.
+fn is_sidecar_of(one: &PageMeta, other: &PageMeta) -> bool {
+    (&one.headers, &one.tags, &one.path) == (&other.headers, &other.tags, &other.path)
+}
+
+fn shares_a_gone_body(entry: Option<&Entry>, page: &Page) -> bool {
+    let current = entry.and_then(|entry| entry.pointer.as_ref()).filter(|pointer| pointer.gone);
+    current.is_some_and(|pointer| {
+        let names = [Some(&page.html), page.sidecar.as_ref()].into_iter().flatten().map(|body| &body.object);
+        pointer.objects().any(|gone| names.clone().any(|name| name == gone))
+    })
+}
+
 /// How an attempt to render stands.
 enum Attempt {
     /// Its lease, and the page that it would replace.
@@ -189,41 +287,74 @@ enum Attempt {
 }
 
 /// The answer to an upload whose attempt is settled: a late repetition of one whose commit is applied finds its body.
-fn uploaded_before(answer: &Committed, current: Option<Box<Pointer>>, kind: BodyKind) -> Uploaded {
-    match answer {
+fn uploaded_before(
+    answer: &Committed,
+    current: Option<Box<Pointer>>,
+    kind: BodyKind,
+) -> Result<Uploaded, EngineError> {
+    Ok(match answer {
         Committed::Committed | Committed::CommittedStale(_) => {
-            let latest = current.as_ref().map(|pointer| pointer.generation);
             let body = current.and_then(|pointer| match kind {
                 BodyKind::Html => Some(pointer.html),
                 BodyKind::Sidecar => pointer.sidecar,
             });
-            body.map_or(Uploaded::Fenced { latest }, Uploaded::Stored)
+            Uploaded::Stored(body.ok_or(EngineError::CommittedWithout(kind))?)
         }
         Committed::Superseded { current } => Uploaded::Superseded { current: *current },
         Committed::Fenced { latest } => Uploaded::Fenced { latest: *latest },
-    }
+    })
 }
 
 impl Inner {
-    /// The body where it belongs: left where it is when the current page has the same one.
+    /// The bodies where they belong: those that the page before has too are left where they are.
+    ///
+    /// HTML and headers name the sidecar by the grant's own token, and the sidecar is labelled with tags and path: it is
+    /// shared only where none of these has changed.
     async fn place(
         &self,
-        name: &ObjectName,
-        input: BodyInput,
-        known: Option<&BodyRef>,
-        meta: ObjectMeta,
-    ) -> Result<BodyRef, EngineError> {
-        match input {
-            BodyInput::Stored { digest, size_bytes } => {
-                self.bodies.check_stored(name, digest, size_bytes).await
+        objects: &PageObjects,
+        bodies: GivenBodies,
+        previous: Option<&Pointer>,
+        meta: &PageMeta,
+    ) -> Result<Page, EngineError> {
+        let GivenBodies { html, sidecar } = bodies;
+        let shared_html = self.shared(&html, previous.map(|pointer| &pointer.html)).await?;
+        // In this order: whoever finds the HTML finds its sidecar.
+        let sidecar = match sidecar {
+            None => None,
+            Some(given) => {
+                let known = previous
+                    .filter(|pointer| shared_html.is_some() && is_sidecar_of(&pointer.meta, meta))
+                    .and_then(|pointer| pointer.sidecar.as_ref());
+                let shared = self.shared(&given, known).await?;
+                let stored_meta = object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, Some(meta));
+                Some(match shared {
+                    Some(shared) => shared,
+                    None => self.store(&objects.sidecar, given, stored_meta).await?,
+                })
             }
-            BodyInput::Inline(body) => {
-                let digest = digest(&body).await?;
-                match known.filter(|known| known.digest == digest) {
-                    Some(known) => Ok(known.clone()),
-                    None => self.bodies.put(name, body, digest, meta).await,
-                }
+        };
+        let html = match shared_html {
+            Some(shared) => shared,
+            None => {
+                let stored_meta = object_meta(BodyKind::Html, &meta.content_type, Some(meta));
+                self.store(&objects.html, html, stored_meta).await?
             }
+        };
+        Ok(Page { html, sidecar, meta: meta.clone() })
+    }
+
+    /// The body of the page before, where it is the same and is still there.
+    async fn shared(&self, given: &Given, known: Option<&BodyRef>) -> Result<Option<BodyRef>, EngineError> {
+        let Given::Inline(_, digest) = given else { return Ok(None) };
+        let Some(known) = known.filter(|known| known.digest == *digest) else { return Ok(None) };
+        Ok(self.bodies.is_stored(known).await?.then(|| known.clone()))
+    }
+
+    async fn store(&self, name: &ObjectName, given: Given, meta: ObjectMeta) -> Result<BodyRef, EngineError> {
+        match given {
+            Given::Stored { digest, size_bytes } => self.bodies.check_stored(name, digest, size_bytes).await,
+            Given::Inline(body, digest) => self.bodies.put(name, body, digest, meta).await,
         }
     }
 
@@ -265,16 +396,27 @@ fn own_pointer(settled: &Settled<Committed>, token: LeaseToken, generation: Gene
     (pointer.token == token && pointer.generation == generation).then(|| pointer.clone())
 }
 
-/// What readers of the bare object see; the attributes are FaceTheory's, whose readers restore the response from them.
+/// The metadata under which a sidecar says what its page can be invalidated by.
+pub(crate) const LABELS_ATTRIBUTE: &str = "leasehold-labels";
+
+/// What readers of the bare object see. The attributes of HTML are FaceTheory's, whose readers restore the response from
+/// them. Ahead of the commit nothing is known of the page.
 fn object_meta(kind: BodyKind, content_type: &str, page: Option<&PageMeta>) -> ObjectMeta {
     let mut attributes = Vec::new();
-    if let (BodyKind::Html, Some(page)) = (kind, page) {
-        attributes.push(("facetheory-status".to_owned(), page.status.get().to_string()));
-        attributes.push(("facetheory-content-type".to_owned(), page.content_type.clone()));
-        let csp = page.headers.iter().find(|(name, _)| name == "content-security-policy");
-        if let Some((_, value)) = csp {
-            attributes.push(("facetheory-content-security-policy".to_owned(), value.clone()));
+    match (kind, page) {
+        (BodyKind::Html, Some(page)) => {
+            attributes.push(("facetheory-status".to_owned(), page.status.get().to_string()));
+            attributes.push(("facetheory-content-type".to_owned(), page.content_type.clone()));
+            let csp = page.headers.iter().find(|(name, _)| name == "content-security-policy");
+            if let Some((_, value)) = csp {
+                attributes.push(("facetheory-content-security-policy".to_owned(), value.clone()));
+            }
         }
+        (BodyKind::Sidecar, Some(page)) => {
+            let labels = Labels::encode(&page.tags, page.path.as_ref());
+            attributes.extend(labels.map(|labels| (LABELS_ATTRIBUTE.to_owned(), labels)));
+        }
+        (BodyKind::Html | BodyKind::Sidecar, None) => {}
     }
     ObjectMeta { content_type: content_type.to_owned(), attributes }
 }

@@ -1,6 +1,6 @@
 //! Why the engine gave no outcome.
 
-use leasehold_core::object::ObjectName;
+use leasehold_core::object::{BodyKind, ObjectName};
 use leasehold_store::port::{ReadError, WriteError};
 
 /// A failure of an operation of the engine. Each says by its kind whether it can have had an effect.
@@ -38,6 +38,9 @@ pub enum EngineError {
     /// Another body is stored under the same lease.
     #[error("the body {0} is stored already, with other bytes")]
     ObjectConflict(ObjectName),
+    /// The attempt's page is current, and has no body of this kind.
+    #[error("the page of this lease is committed already, without this body")]
+    CommittedWithout(BodyKind),
     /// The store serves no URLs.
     #[error("this store serves no URLs of bodies")]
     UrlUnsupported,

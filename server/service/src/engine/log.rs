@@ -1,19 +1,21 @@
-//! The invalidation log, followed and appended to by one task.
+//! The invalidation log: one task follows it, another appends to it.
 //!
-//! One task does both, one thing at a time: so events are folded and published in their order, and what arrives while an
-//! append is under way is appended together by the next one. Callers only wait for its word; one that goes away changes
-//! nothing.
+//! Two tasks, so that a slow append keeps nobody from knowing that there is nothing new. Both fold what they learn into one
+//! view, under its lock and by position: events are folded and published in their order, each once. What arrives while an
+//! append is under way is appended together by the next one. Callers only wait for a task's word; one that goes away
+//! changes nothing.
 
 use super::{caller::StoreCaller, error::EngineError, watch::WatchHub};
 use crate::{
     random::Entropy,
-    settings::{LogSettings, Settings},
+    settings::Settings,
     time::{Clock, Moment},
 };
 use leasehold_core::{
-    freshness::Log,
-    identity::{RequestId, Seq},
-    invalidation::{Invalidation, LogEvent, LogView},
+    freshness::{self, Log},
+    identity::{EntryId, RequestId, Seq},
+    invalidation::{Invalidation, LogEvent, LogView, Verdict},
+    page::Pointer,
 };
 use leasehold_store::port::{Append, InvalidationLog, WriteError};
 use parking_lot::RwLock;
@@ -21,12 +23,15 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::MissedTickBehavior,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Invalidations in one event at most: keeps an event well within the limits of every store.
 const MAX_BATCH: usize = 64;
@@ -35,10 +40,10 @@ const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// What a scope takes besides its text, about.
 const SCOPE_OVERHEAD_BYTES: usize = 16;
 /// Events in one read at most.
-const EVENT_PAGE: usize = 500;
+const EVENT_PAGE: usize = 100;
 /// How often an append is tried, or its outcome asked for, before its callers are told.
 const APPEND_ATTEMPTS: u32 = 6;
-/// Calls that may wait for the task.
+/// Calls that may wait for each task.
 const QUEUE: usize = 8192;
 /// How often expired events are dropped from memory.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
@@ -76,25 +81,29 @@ impl LogState {
         judge(Log { view: &view, verified: self.is_verified(now) })
     }
 
+    /// What is known of a page.
+    pub(crate) fn verdict(&self, id: &EntryId, pointer: &Pointer) -> Verdict {
+        freshness::marks(id, pointer, &self.view.read()).verdict(pointer.seen)
+    }
+
     /// Wakes when the log has moved.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Seq> {
         self.moved.subscribe()
     }
 }
 
-enum Command {
-    Append(Invalidation, oneshot::Sender<Result<Seq, EngineError>>),
-    Read(oneshot::Sender<Result<(), EngineError>>),
-}
+type AppendReply = oneshot::Sender<Result<Seq, EngineError>>;
+type ReadReply = oneshot::Sender<Result<(), EngineError>>;
 
-/// Speaks to the task.
+/// Speaks to the tasks.
 pub(crate) struct LogHandle {
     state: Arc<LogState>,
-    commands: mpsc::Sender<Command>,
+    appends: mpsc::Sender<(Invalidation, AppendReply)>,
+    reads: mpsc::Sender<ReadReply>,
 }
 
 impl LogHandle {
-    /// Reads the log to its head and starts following it until `shutdown`.
+    /// Reads the log to its head and starts following it until `shutdown`, by tasks that are given to `tasks`.
     pub(crate) async fn start(
         store: Arc<dyn InvalidationLog>,
         settings: &Settings,
@@ -102,31 +111,40 @@ impl LogHandle {
         entropy: Arc<Entropy>,
         hub: Arc<WatchHub>,
         shutdown: CancellationToken,
-    ) -> Result<(Self, tokio::task::JoinHandle<()>), EngineError> {
+        tasks: &TaskTracker,
+    ) -> Result<Self, EngineError> {
         let state = Arc::new(LogState {
             view: RwLock::default(),
             position: AtomicU64::new(0),
             verified_at: AtomicU64::new(0),
-            staleness_bound: settings.log.staleness_bound,
+            staleness_bound: settings.rules.staleness_bound,
             moved: watch::Sender::new(Seq::START),
         });
-        let (commands, inbox) = mpsc::channel(QUEUE);
-        let mut follower = Follower {
-            store,
+        let reader = Arc::new(Reader {
+            store: Arc::clone(&store),
             caller: StoreCaller::new(&settings.store),
-            retry_pause: settings.store.retry_pause,
-            settings: settings.log.clone(),
-            entry_retention: settings.rules.retention,
-            clock,
-            entropy,
+            clock: Arc::clone(&clock),
             hub,
             state: Arc::clone(&state),
-            failing: false,
-        };
+            memory_bytes: settings.memory.log_bytes,
+            failing: AtomicBool::new(false),
+        });
         // What happened before this run began is no news to anybody who watches.
-        follower.catch_up(Publish::No).await?;
-        let task = tokio::spawn(follower.run(inbox, shutdown));
-        Ok((Self { state, commands }, task))
+        reader.catch_up(Publish::No).await?;
+        let (reads, read_inbox) = mpsc::channel(QUEUE);
+        let follower = Follower { reader: Arc::clone(&reader), tail_interval: settings.log.tail_interval };
+        tasks.spawn(follower.run(read_inbox, shutdown.clone()));
+        let (appends, append_inbox) = mpsc::channel(QUEUE);
+        let appender = Appender {
+            store,
+            reader,
+            caller: StoreCaller::new(&settings.store),
+            retry_pause: settings.store.retry_pause,
+            keep_for: settings.rules.retention + settings.log.retention_margin,
+            entropy,
+        };
+        tasks.spawn(appender.run(append_inbox, shutdown));
+        Ok(Self { state, appends, reads })
     }
 
     pub(crate) fn state(&self) -> &Arc<LogState> {
@@ -136,7 +154,7 @@ impl LogHandle {
     /// Appends, and answers with the position from which on it holds.
     pub(crate) async fn append(&self, invalidation: Invalidation) -> Result<Seq, EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Append(invalidation, reply)).await?;
+        self.appends.send((invalidation, reply)).await.map_err(|_| EngineError::Draining)?;
         // The task took it and died: nobody knows how far it came.
         answer.await.unwrap_or_else(|_| Err(EngineError::OutcomeUnknown("the log's task ended".to_owned())))
     }
@@ -144,7 +162,7 @@ impl LogHandle {
     /// Reads the log to the head as it is after this call began.
     pub(crate) async fn read_now(&self) -> Result<(), EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Read(reply)).await?;
+        self.reads.send(reply).await.map_err(|_| EngineError::Draining)?;
         answer.await.unwrap_or(Err(EngineError::Draining))
     }
 
@@ -156,10 +174,6 @@ impl LogHandle {
         self.read_now().await?;
         if self.state.position() >= seq { Ok(()) } else { Err(EngineError::TokenBeyondHead) }
     }
-
-    async fn send(&self, command: Command) -> Result<(), EngineError> {
-        self.commands.send(command).await.map_err(|_| EngineError::Draining)
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -168,96 +182,26 @@ enum Publish {
     No,
 }
 
-struct Follower {
+/// Reads the log into the view. Used by both tasks, also at the same time.
+struct Reader {
     store: Arc<dyn InvalidationLog>,
     caller: StoreCaller,
-    retry_pause: Duration,
-    settings: LogSettings,
-    entry_retention: Duration,
     clock: Arc<dyn Clock>,
-    entropy: Arc<Entropy>,
     hub: Arc<WatchHub>,
     state: Arc<LogState>,
-    failing: bool,
+    memory_bytes: usize,
+    failing: AtomicBool,
 }
 
-type AppendReply = oneshot::Sender<Result<Seq, EngineError>>;
-
-impl Follower {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, shutdown: CancellationToken) {
-        let mut tail = tokio::time::interval(self.settings.tail_interval);
-        tail.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut forget = tokio::time::interval(FORGET_INTERVAL);
-        forget.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut postponed = None;
-        loop {
-            let first = match postponed.take() {
-                Some(command) => Some(command),
-                None => tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => break,
-                    _ = forget.tick() => {
-                        let now = self.clock.now().wall;
-                        self.state.view.write().forget(now);
-                        continue;
-                    }
-                    _ = tail.tick() => None,
-                    command = inbox.recv() => match command {
-                        Some(command) => Some(command),
-                        None => break,
-                    },
-                },
-            };
-            let is_due = first.is_none();
-            let mut reads = Vec::new();
-            let mut appends = Vec::new();
-            let mut bytes = 0;
-            let mut next = first;
-            while let Some(command) = next.take().or_else(|| inbox.try_recv().ok()) {
-                match command {
-                    Command::Read(reply) => reads.push(reply),
-                    Command::Append(invalidation, reply) => {
-                        let size: usize = invalidation
-                            .scopes
-                            .iter()
-                            .map(|scope| scope.text_bytes() + SCOPE_OVERHEAD_BYTES)
-                            .sum();
-                        let full = appends.len() == MAX_BATCH
-                            || (!appends.is_empty() && bytes + size > MAX_BATCH_BYTES);
-                        if full {
-                            postponed = Some(Command::Append(invalidation, reply));
-                            break;
-                        }
-                        bytes += size;
-                        appends.push((invalidation, reply));
-                    }
-                }
-            }
-            if !appends.is_empty() {
-                self.append(appends).await;
-            }
-            // Sent after these reads arrived, so it may answer them. Those that come now wait for the next one.
-            if is_due || !reads.is_empty() {
-                let result = self.catch_up(Publish::Yes).await;
-                for reply in reads {
-                    // A caller that went away needs no answer.
-                    let _ = reply.send(result.clone());
-                }
-                tail.reset();
-            }
-        }
-    }
-
+impl Reader {
     /// Reads the head, and the events up to it if it moved.
-    async fn catch_up(&mut self, publish: Publish) -> Result<(), EngineError> {
+    async fn catch_up(&self, publish: Publish) -> Result<(), EngineError> {
         let result = self.read_to_head(publish).await;
         match &result {
-            Err(error) if !self.failing => {
-                self.failing = true;
+            Err(error) if !self.failing.swap(true, Ordering::AcqRel) => {
                 tracing::warn!(%error, "invalidation log cannot be read; nothing is called fresh before it can");
             }
-            Ok(()) if self.failing => {
-                self.failing = false;
+            Ok(()) if self.failing.swap(false, Ordering::AcqRel) => {
                 tracing::info!("invalidation log is read again");
             }
             _ => {}
@@ -265,10 +209,11 @@ impl Follower {
         result
     }
 
-    async fn read_to_head(&mut self, publish: Publish) -> Result<(), EngineError> {
+    async fn read_to_head(&self, publish: Publish) -> Result<(), EngineError> {
+        // Before the head is read: what is folded meanwhile may be newer than what this read shows.
+        let mut position = self.state.position();
         let sent = self.clock.now();
         let head = self.caller.read(self.store.head()).await?;
-        let mut position = self.state.position();
         if head.seq < position {
             return Err(EngineError::Corrupt(format!(
                 "the log's head is at {}, but it was read up to {position} before: was the store replaced?",
@@ -296,6 +241,16 @@ impl Follower {
                 self.hub.publish_invalidations(event);
             }
         }
+        let crowded_out = view.forget_beyond(self.memory_bytes);
+        drop(view);
+        if crowded_out > 0 {
+            tracing::warn!(
+                events = crowded_out,
+                limit_bytes = self.memory_bytes,
+                "more invalidations are to be remembered than there is memory for: the oldest are forgotten, and pages \
+                 older than these are rendered again"
+            );
+        }
     }
 
     fn advance_to(&self, seq: Seq) {
@@ -311,9 +266,91 @@ impl Follower {
         let micros = u64::try_from(sent.elapsed.as_micros()).unwrap_or(u64::MAX - 1);
         self.state.verified_at.fetch_max(micros + 1, Ordering::AcqRel);
     }
+}
+
+/// Reads the log whenever it is time to, or somebody asks for it.
+struct Follower {
+    reader: Arc<Reader>,
+    tail_interval: Duration,
+}
+
+impl Follower {
+    async fn run(self, mut inbox: mpsc::Receiver<ReadReply>, shutdown: CancellationToken) {
+        let mut tail = tokio::time::interval(self.tail_interval);
+        tail.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut forget = tokio::time::interval(FORGET_INTERVAL);
+        forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut waiting = Vec::new();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                _ = forget.tick() => {
+                    let now = self.reader.clock.now().wall;
+                    self.reader.state.view.write().forget(now);
+                    continue;
+                }
+                _ = tail.tick() => {}
+                received = inbox.recv_many(&mut waiting, QUEUE) => if received == 0 { return },
+            }
+            while let Ok(reply) = inbox.try_recv() {
+                waiting.push(reply);
+            }
+            // Sent after these reads arrived, so it may answer them. Those that come now wait for the next one.
+            let result = self.reader.catch_up(Publish::Yes).await;
+            for reply in waiting {
+                // A caller that went away needs no answer.
+                let _ = reply.send(result.clone());
+            }
+            tail.reset();
+        }
+    }
+}
+
+/// Appends what is handed in, one event after the other.
+struct Appender {
+    store: Arc<dyn InvalidationLog>,
+    reader: Arc<Reader>,
+    caller: StoreCaller,
+    retry_pause: Duration,
+    /// Events are kept so long.
+    keep_for: Duration,
+    entropy: Arc<Entropy>,
+}
+
+impl Appender {
+    async fn run(self, mut inbox: mpsc::Receiver<(Invalidation, AppendReply)>, shutdown: CancellationToken) {
+        let mut postponed = None;
+        loop {
+            let first = match postponed.take() {
+                Some(first) => first,
+                None => tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return,
+                    received = inbox.recv() => match received {
+                        Some(first) => first,
+                        None => return,
+                    },
+                },
+            };
+            let mut bytes = weight_bytes(&first.0);
+            let mut batch = vec![first];
+            while batch.len() < MAX_BATCH
+                && let Ok(next) = inbox.try_recv()
+            {
+                bytes += weight_bytes(&next.0);
+                if bytes > MAX_BATCH_BYTES {
+                    postponed = Some(next);
+                    break;
+                }
+                batch.push(next);
+            }
+            self.append(batch).await;
+        }
+    }
 
     /// Appends what arrived together as one event.
-    async fn append(&mut self, batch: Vec<(Invalidation, AppendReply)>) {
+    async fn append(&self, batch: Vec<(Invalidation, AppendReply)>) {
         let mut waiting: HashMap<RequestId, (Invalidation, Vec<AppendReply>)> = HashMap::new();
         let mut order = Vec::with_capacity(batch.len());
         for (invalidation, reply) in batch {
@@ -336,30 +373,30 @@ impl Follower {
             if waiting.is_empty() {
                 return;
             }
-            let expected = self.state.position();
+            let expected = self.reader.state.position();
             // The same event again while the position is the same: whichever attempt is applied, it is this one.
             let proposal = match event.take().filter(|event| event.seq == expected.next()) {
                 Some(event) => event,
                 None => self.propose(expected, &order, &waiting),
             };
-            let sent = self.clock.now();
+            let sent = self.reader.clock.now();
             match self.caller.write(self.store.append(expected, &proposal)).await {
                 Ok(Append::Appended) => {
-                    self.fold(std::slice::from_ref(&proposal), Publish::Yes);
-                    self.advance_to(proposal.seq);
-                    self.verify(sent);
+                    self.reader.fold(std::slice::from_ref(&proposal), Publish::Yes);
+                    self.reader.advance_to(proposal.seq);
+                    self.reader.verify(sent);
                     self.answer_known(&mut waiting);
                     return;
                 }
                 Ok(Append::HeadMoved) => {
-                    if let Err(error) = self.catch_up(Publish::Yes).await {
+                    if let Err(error) = self.reader.catch_up(Publish::Yes).await {
                         // An earlier attempt may be what moved the head.
                         last_error = error;
                     }
                 }
                 Err(WriteError::Unknown(why)) => {
                     unknown = Some(why);
-                    if let Err(error) = self.catch_up(Publish::Yes).await {
+                    if let Err(error) = self.reader.catch_up(Publish::Yes).await {
                         last_error = error;
                     }
                 }
@@ -381,7 +418,7 @@ impl Follower {
 
     /// Answers those that are in the log, by this coordinator's hand or another's.
     fn answer_known(&self, waiting: &mut HashMap<RequestId, (Invalidation, Vec<AppendReply>)>) {
-        let view = self.state.view.read();
+        let view = self.reader.state.view.read();
         waiting.retain(|id, (_, replies)| match view.seq_of(*id) {
             Some(seq) => {
                 for reply in replies.drain(..) {
@@ -399,16 +436,20 @@ impl Follower {
         order: &[RequestId],
         waiting: &HashMap<RequestId, (Invalidation, Vec<AppendReply>)>,
     ) -> LogEvent {
-        let now = self.clock.now().wall;
+        let now = self.reader.clock.now().wall;
         LogEvent {
             seq: expected.next(),
             id: RequestId(self.entropy.bits()),
             at: now,
-            forget_after: now.plus(self.entry_retention).plus(self.settings.retention_margin),
+            forget_after: now.plus(self.keep_for),
             invalidations: order
                 .iter()
                 .filter_map(|id| waiting.get(id).map(|(invalidation, _)| invalidation.clone()))
                 .collect(),
         }
     }
+}
+
+fn weight_bytes(invalidation: &Invalidation) -> usize {
+    invalidation.scopes.iter().map(|scope| scope.text_bytes() + SCOPE_OVERHEAD_BYTES).sum()
 }

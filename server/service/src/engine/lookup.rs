@@ -2,6 +2,7 @@
 
 use super::{
     Engine,
+    commit::LABELS_ATTRIBUTE,
     error::EngineError,
     transitions::Trust,
     view::{Slot, View},
@@ -9,9 +10,10 @@ use super::{
 use crate::time::Moment;
 use leasehold_core::{
     entry::{Entry, Lease},
-    freshness::Freshness,
+    freshness::{self, Freshness},
     identity::{EntryId, Seq},
     invalidation::{Depth, Mark, Marks, Scope, Verdict},
+    labels::Labels,
     object::{self, ObjectName, SidecarToken},
     page::Pointer,
     transition,
@@ -28,6 +30,9 @@ pub enum Consistency {
     /// Log and entry are read after the request arrived.
     Strict,
 }
+
+/// The longest that a page which may be served waits for word of a newer one.
+const REREAD_TIME: Duration = Duration::from_millis(250);
 
 /// How often a page whose body is gone is looked up again before the caller is told.
 const HEALS: usize = 3;
@@ -95,7 +100,7 @@ impl Engine {
         let slot = inner.views.slot(id);
         let view = slot.view()?;
         let looked = self.judge(slot, view, now);
-        (!self.is_reread_due(&looked)).then_some(looked)
+        self.reread_interval(&looked).is_none().then_some(looked)
     }
 
     /// Tells what is current.
@@ -116,23 +121,27 @@ impl Engine {
         let slot = inner.views.slot(id);
         let view = match consistency {
             Consistency::Strict => inner.views.read(&slot, now).await?,
-            Consistency::Bounded => match slot.view() {
-                Some(view) => {
-                    let looked = self.judge(Arc::clone(&slot), view, now);
-                    if !self.is_reread_due(&looked) {
-                        return Ok(looked);
-                    }
-                    match inner.views.read(&slot, now).await {
-                        Ok(view) => view,
-                        // A store that does not answer must not take a page away that may still be served.
-                        Err(_) if looked.servable().is_some() => return Ok(looked),
-                        Err(error) => return Err(error),
-                    }
-                }
-                None => inner.views.read(&slot, now).await?,
-            },
+            Consistency::Bounded => self.current_view(&slot, now).await?,
         };
         Ok(self.judge(slot, view, now))
+    }
+
+    /// What is remembered, unless it says that nothing is fresh and another coordinator may know better.
+    pub(super) async fn current_view(&self, slot: &Arc<Slot>, now: Moment) -> Result<Arc<View>, EngineError> {
+        let inner = &self.0;
+        let Some(view) = slot.view() else { return inner.views.read(slot, now).await };
+        let looked = self.judge(Arc::clone(slot), Arc::clone(&view), now);
+        let Some(interval) = self.reread_interval(&looked) else { return Ok(view) };
+        slot.note_reread(now);
+        let read = inner.views.read(slot, now);
+        if looked.servable().is_none() {
+            return read.await;
+        }
+        // A store that does not answer must not take a page away that may still be served.
+        match tokio::time::timeout(interval.min(REREAD_TIME), read).await {
+            Ok(Ok(view)) => Ok(view),
+            Ok(Err(_)) | Err(_) => Ok(view),
+        }
     }
 
     /// The HTML of what may be served. A page whose object is gone is marked so, and is looked up again: what comes back
@@ -164,28 +173,26 @@ impl Engine {
             .ok_or(EngineError::SidecarNotFound)?;
         let now = self.now();
         let looked = self.lookup(id, Consistency::Bounded, None, now).await?;
-        let marks = self.log_standing(&looked).marks;
         let current = looked.pointer().filter(|pointer| pointer.objects().any(|object| *object == name));
-        let is_purged = match current {
-            Some(pointer) => marks.verdict(pointer.seen) == Verdict::Purged,
-            // Of an older generation nothing is known but when it began: when in doubt, it is purged.
-            None => {
-                marks.hard.seq > Seq::START
-                    && object::granted_at_of(&name).is_none_or(|granted_at| granted_at <= marks.hard.at)
-            }
-        };
-        if is_purged {
-            return Err(EngineError::SidecarNotFound);
-        }
-        match self.0.bodies.get(&name).await? {
-            Some(object) => Ok(object),
+        let object = self.0.bodies.get(&name).await?;
+        let Some(object) = object else {
             // A page without its sidecar does not work: it is rendered again.
-            None if current.is_some() => {
+            if current.is_some() {
                 self.heal(looked).await?;
-                Err(EngineError::SidecarNotFound)
             }
-            None => Err(EngineError::SidecarNotFound),
-        }
+            return Err(EngineError::SidecarNotFound);
+        };
+        let is_purged = self.0.log.state().with(now, |log| {
+            let hard = match (current, labels_of(&object)) {
+                (Some(pointer), _) => freshness::marks(id, pointer, log.view).hard,
+                (None, Some(Labels { tags, path })) => log.view.marks_for(id, &tags, &path).hard,
+                // When in doubt, it is purged.
+                (None, None) => log.view.newest_hard_of(id),
+            };
+            let seen = current.map_or_else(|| object::seen_of(&name), |pointer| pointer.seen);
+            hard.seq > seen
+        });
+        if is_purged { Err(EngineError::SidecarNotFound) } else { Ok(object) }
     }
 
     /// What the log says of an entry: for people who ask why.
@@ -223,11 +230,13 @@ impl Engine {
         Looked { slot, view, freshness, now }
     }
 
-    /// Another coordinator may have committed since the entry was seen.
-    pub(super) fn is_reread_due(&self, looked: &Looked) -> bool {
-        let Some(interval) = self.0.settings.reread_interval else { return false };
-        looked.freshness != Freshness::Fresh
-            && looked.now.elapsed.saturating_sub(looked.view.seen_at) >= interval
+    /// How often to read the entry again, where it is time to: another coordinator may have committed since it was seen.
+    fn reread_interval(&self, looked: &Looked) -> Option<Duration> {
+        let interval = self.0.settings.reread_interval?;
+        let asked_at = looked.slot.asked_at(&looked.view);
+        let is_due =
+            looked.freshness != Freshness::Fresh && looked.now.elapsed.saturating_sub(asked_at) >= interval;
+        is_due.then_some(interval)
     }
 
     async fn heal(&self, looked: Looked) -> Result<Looked, EngineError> {
@@ -249,4 +258,10 @@ impl Engine {
         let view = self.0.views.view(&slot, looked.now).await?;
         Ok(self.judge(slot, view, looked.now))
     }
+}
+
+/// What a sidecar says of the page it was stored for.
+fn labels_of(object: &StoredObject) -> Option<Labels> {
+    let (_, labels) = object.meta.attributes.iter().find(|(name, _)| name == LABELS_ATTRIBUTE)?;
+    Labels::parse(labels)
 }

@@ -34,7 +34,7 @@ use cleaner::Cleaner;
 use leasehold_core::{
     entry::{Entry, Lease},
     identity::{EntryId, Generation, LeaseToken, Seq},
-    invalidation::Invalidation,
+    invalidation::{Invalidation, Verdict},
     object::{self, ObjectName, PageObjects},
     transition::{self, Context, Decision, Release, ReleaseOutcome, Renewed},
 };
@@ -80,6 +80,8 @@ struct Inner {
 pub struct EngineStats {
     /// Entries whose state is in memory.
     pub entries: usize,
+    /// Bytes that these take, about.
+    pub entry_bytes: u64,
     /// Bytes of bodies in memory.
     pub body_bytes: u64,
     /// Calls that wait for another's lease.
@@ -98,17 +100,17 @@ impl Engine {
         let stopped = CancellationToken::new();
         let tasks = TaskTracker::new();
         let hub = Arc::new(WatchHub::new(entropy.bits(), settings.memory.watch_events));
-        let (log, follower) = LogHandle::start(
+        let log = LogHandle::start(
             stores.log,
             &settings,
             Arc::clone(&clock),
             Arc::clone(&entropy),
             Arc::clone(&hub),
             stopped.clone(),
+            &tasks,
         )
         .await?;
-        tasks.spawn(follower);
-        let views = Arc::new(Views::new(stores.entries, caller.clone(), settings.memory.entries));
+        let views = Arc::new(Views::new(stores.entries, caller.clone(), settings.memory.entry_bytes));
         let bodies = Arc::new(Bodies::new(
             stores.objects,
             caller.clone(),
@@ -165,6 +167,7 @@ impl Engine {
     pub fn stats(&self) -> EngineStats {
         EngineStats {
             entries: self.0.views.len(),
+            entry_bytes: self.0.views.bytes(),
             body_bytes: self.0.bodies.cached_bytes(),
             waiters: self.0.waiters.taken(),
             pending_deletions: self.0.cleaner.pending(),
@@ -188,6 +191,13 @@ impl Engine {
         self.0.tasks.close();
         self.0.stopped.cancel();
         self.0.tasks.wait().await;
+    }
+
+    /// Tells the engine's tasks to end, without waiting for them: calls are still in progress, and their time is over.
+    pub fn cut_off(&self) {
+        self.drain();
+        self.0.tasks.close();
+        self.0.stopped.cancel();
     }
 
     /// Appends an invalidation; the position is its consistency token. Repeatable by its id.
@@ -284,7 +294,11 @@ impl Inner {
         if let Some(pointer) = &before.pointer {
             let is_current =
                 |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
-            self.cleaner.retire(pointer.objects().filter(|name| !is_current(name)).cloned());
+            let left = pointer.objects().filter(|name| !is_current(name)).cloned();
+            match self.log.state().verdict(id, pointer) {
+                Verdict::Purged => self.cleaner.retire_purged(left),
+                Verdict::Valid | Verdict::Invalidated => self.cleaner.retire(left),
+            }
         }
     }
 }

@@ -109,10 +109,12 @@ impl Transitions {
                 Ok(Swap::Applied) => {
                     let replaced = Some(Replaced(view.entry.clone()));
                     let view = slot.install_swapped(before, next, sent);
+                    self.views.weigh(slot);
                     return Ok(Settled { answer, entry: view.entry.clone(), replaced });
                 }
                 Ok(Swap::Refused(current)) => {
                     view = slot.install_seen(current, sent);
+                    self.views.weigh(slot);
                     is_strong = true;
                 }
                 Err(WriteError::Unknown(why)) => {

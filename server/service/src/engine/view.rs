@@ -1,6 +1,6 @@
 //! What this coordinator remembers of entries: enough that a warm hit asks no store.
 //!
-//! One [`Slot`] for each entry that is remembered or in use; two slots for one entry never live at once, so whoever waits
+//! What is remembered is bounded in bytes. One [`Slot`] for each entry that is remembered or in use; two slots for one entry never live at once, so whoever waits
 //! on a slot hears of every change that this coordinator makes or sees.
 
 use super::{caller::StoreCaller, error::EngineError, log::LogState};
@@ -10,10 +10,11 @@ use leasehold_core::{
     freshness::{self, Freshness},
     identity::{EntryId, Generation, LeaseToken, Seq, Version},
     invalidation::Verdict,
+    page::PageMeta,
 };
 use leasehold_store::port::{EntryStore, ReadError};
 use parking_lot::{Mutex, RwLock};
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 use std::{
     collections::HashMap,
     sync::{
@@ -92,11 +93,11 @@ pub(crate) struct Slot {
     state: RwLock<SlotState>,
     changed: watch::Sender<()>,
     reads: Mutex<ReadQueue>,
-    /// The grant that a repetition of its call was told of last: it must not be undone because the first call went away.
-    /// Looked at and changed only while the gate is held.
-    confirmed: Mutex<Option<Confirmed>>,
+    /// When the store was asked last because another coordinator might know better, whatever came of it: in microseconds
+    /// of elapsed time.
+    reread_at: AtomicU64,
     /// The grant that this coordinator made last.
-    granted_here: Mutex<Option<Confirmed>>,
+    granted_here: Mutex<Option<(LeaseToken, Generation)>>,
     /// One waiter at a time looks for all whether another coordinator has changed the entry.
     pub(crate) poller: tokio::sync::Mutex<()>,
     registry: Weak<Registry>,
@@ -112,11 +113,14 @@ struct SlotState {
 #[derive(Default)]
 struct ReadQueue {
     running: bool,
-    waiting: Vec<oneshot::Sender<Result<Arc<View>, ReadError>>>,
+    waiting: Vec<WaitingRead>,
 }
 
-/// Names a grant.
-type Confirmed = (LeaseToken, Generation);
+struct WaitingRead {
+    /// When it arrived.
+    now: Moment,
+    reply: oneshot::Sender<Result<Arc<View>, ReadError>>,
+}
 
 /// When a request to the store was sent, as far as this slot is concerned.
 #[derive(Clone, Copy)]
@@ -136,14 +140,16 @@ impl Slot {
         self.changed.subscribe()
     }
 
-    /// Notes that a repetition was told of its grant. To be called while the gate is held.
-    pub(crate) fn confirm(&self, lease: &Lease) {
-        *self.confirmed.lock() = Some((lease.token, lease.generation));
+    /// When this coordinator last saw the entry, or asked for it because another might know better, whatever came of it:
+    /// a store that does not answer is not asked by every call.
+    pub(crate) fn asked_at(&self, view: &View) -> Duration {
+        view.seen_at.max(Duration::from_micros(self.reread_at.load(Ordering::Acquire)))
     }
 
-    /// Whether a repetition was told of this grant. To be called while the gate is held.
-    pub(crate) fn is_confirmed(&self, lease: &Lease) -> bool {
-        *self.confirmed.lock() == Some((lease.token, lease.generation))
+    /// Notes that the store is asked for what is remembered already.
+    pub(crate) fn note_reread(&self, now: Moment) {
+        let micros = u64::try_from(now.elapsed.as_micros()).unwrap_or(u64::MAX);
+        self.reread_at.fetch_max(micros, Ordering::AcqRel);
     }
 
     /// Notes that this coordinator granted a lease.
@@ -216,17 +222,74 @@ struct Registry {
     slots: Mutex<HashMap<EntryId, Weak<Slot>>>,
 }
 
+/// What a slot takes without its entry, about.
+const SLOT_BYTES: usize = 1024;
+/// What each part of an entry takes besides its text, about.
+const PART_BYTES: usize = 32;
+
+/// A slot as the cache keeps it.
+#[derive(Clone)]
+struct Kept {
+    slot: Arc<Slot>,
+    /// What it took when it was put there: the cache asks again when it takes it out, and must get the same answer.
+    bytes: u64,
+}
+
+impl Kept {
+    /// The most of it is what renderers say of their pages, tags and headers above all.
+    fn of(slot: &Arc<Slot>) -> Self {
+        let name = slot.id.tenant.as_str().len() + slot.id.key.as_str().len();
+        let entry = slot.view().and_then(|view| view.entry.as_deref().map(entry_bytes)).unwrap_or_default();
+        Self { slot: Arc::clone(slot), bytes: (SLOT_BYTES + name + entry) as u64 }
+    }
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<EntryId, Kept> for ByBytes {
+    fn weight(&self, _: &EntryId, kept: &Kept) -> u64 {
+        kept.bytes
+    }
+}
+
+type Slots = Cache<EntryId, Kept, ByBytes>;
+
+fn entry_bytes(entry: &Entry) -> usize {
+    let Entry { version: _, generation: _, pointer, lease, released: _, backoff } = entry;
+    let page = pointer.as_ref().map_or(0, |pointer| {
+        let PageMeta { content_type, headers, etag, tags, path, .. } = &pointer.meta;
+        let names: usize = pointer.objects().map(|name| name.as_str().len() + PART_BYTES).sum();
+        let headers: usize =
+            headers.iter().map(|(name, value)| name.len() + value.len() + 2 * PART_BYTES).sum();
+        let tags: usize = tags.iter().map(|tag| tag.as_str().len() + PART_BYTES).sum();
+        let path = path.as_ref().map_or(0, |path| path.as_str().len());
+        names + headers + tags + path + content_type.len() + etag.len()
+    });
+    let lease = lease.as_ref().map_or(0, |lease| lease.owner.as_str().len());
+    let backoff = backoff.as_ref().map_or(0, |backoff| backoff.reason.len());
+    size_of::<Entry>() + page + lease + backoff
+}
+
 /// All slots of this coordinator, the most used ones kept.
 pub(crate) struct Views {
-    kept: Cache<EntryId, Arc<Slot>>,
+    kept: Arc<Slots>,
     registry: Arc<Registry>,
     store: Arc<dyn EntryStore>,
     caller: StoreCaller,
 }
 
 impl Views {
-    pub(crate) fn new(store: Arc<dyn EntryStore>, caller: StoreCaller, capacity: usize) -> Self {
-        Self { kept: Cache::new(capacity), registry: Arc::default(), store, caller }
+    pub(crate) fn new(store: Arc<dyn EntryStore>, caller: StoreCaller, capacity_bytes: u64) -> Self {
+        // An estimate for the cache's tables: what an entry of a page with a few tags takes.
+        let estimate = usize::try_from(capacity_bytes / 2048).unwrap_or(usize::MAX).clamp(64, 1 << 22);
+        let kept = Arc::new(Cache::with_weighter(estimate, capacity_bytes, ByBytes));
+        Self { kept, registry: Arc::default(), store, caller }
+    }
+
+    /// Weighs a slot again after its entry has changed.
+    pub(crate) fn weigh(&self, slot: &Arc<Slot>) {
+        self.kept.insert(slot.id.clone(), Kept::of(slot));
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn EntryStore> {
@@ -238,10 +301,15 @@ impl Views {
         self.kept.len()
     }
 
+    /// What these take, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.kept.weight()
+    }
+
     /// The slot of an entry.
     pub(crate) fn slot(&self, id: &EntryId) -> Arc<Slot> {
-        if let Some(slot) = self.kept.get(id) {
-            return slot;
+        if let Some(kept) = self.kept.get(id) {
+            return kept.slot;
         }
         let slot = {
             let mut slots = self.registry.slots.lock();
@@ -254,7 +322,7 @@ impl Views {
                         state: RwLock::default(),
                         changed: watch::Sender::new(()),
                         reads: Mutex::default(),
-                        confirmed: Mutex::default(),
+                        reread_at: AtomicU64::new(0),
                         granted_here: Mutex::default(),
                         poller: tokio::sync::Mutex::default(),
                         registry: Arc::downgrade(&self.registry),
@@ -265,7 +333,7 @@ impl Views {
             }
         };
         // Outside the lock: an evicted slot takes it when it is dropped.
-        self.kept.insert(id.clone(), Arc::clone(&slot));
+        self.kept.insert(id.clone(), Kept::of(&slot));
         slot
     }
 
@@ -275,16 +343,17 @@ impl Views {
         let (reply, answer) = oneshot::channel();
         let lead = {
             let mut reads = slot.reads.lock();
-            reads.waiting.push(reply);
+            reads.waiting.push(WaitingRead { now, reply });
             !std::mem::replace(&mut reads.running, true)
         };
         if lead {
             let reader = Reader {
                 slot: Arc::clone(slot),
+                kept: Arc::clone(&self.kept),
                 store: Arc::clone(&self.store),
                 caller: self.caller.clone(),
             };
-            tokio::spawn(reader.run(now));
+            tokio::spawn(reader.run());
         }
         match answer.await {
             Ok(result) => Ok(result?),
@@ -301,30 +370,46 @@ impl Views {
     }
 }
 
+/// Reads an entry as long as somebody waits for it. Dropped before that, by a panic of the store's, it lets the next caller
+/// begin anew; those that wait are told.
 struct Reader {
     slot: Arc<Slot>,
+    kept: Arc<Slots>,
     store: Arc<dyn EntryStore>,
     caller: StoreCaller,
 }
 
 impl Reader {
-    async fn run(self, now: Moment) {
-        loop {
-            let waiting = {
-                let mut reads = self.slot.reads.lock();
-                if reads.waiting.is_empty() {
-                    reads.running = false;
-                    return;
-                }
-                std::mem::take(&mut reads.waiting)
+    async fn run(self) {
+        while let Some(waiting) = self.next_batch() {
+            // The age of what is read is counted from the first of these requests: it can only look older than it is.
+            let Some(now) = waiting.iter().map(|read| read.now).min_by_key(|now| now.elapsed) else {
+                continue;
             };
-            // The age of what is read is counted from the first caller's request: it can only look older than it is.
             let sent = self.slot.sending(now);
             let result = self.caller.read(self.store.read(&self.slot.id)).await;
             let result = result.map(|entry| self.slot.install_seen(entry, sent));
-            for reply in waiting {
+            self.kept.insert(self.slot.id.clone(), Kept::of(&self.slot));
+            for WaitingRead { reply, .. } in waiting {
                 let _ = reply.send(result.clone());
             }
+        }
+    }
+
+    fn next_batch(&self) -> Option<Vec<WaitingRead>> {
+        let mut reads = self.slot.reads.lock();
+        // In the same turn: who comes after this either is in the next batch or begins a reader of its own.
+        reads.running = !reads.waiting.is_empty();
+        reads.running.then(|| std::mem::take(&mut reads.waiting))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut reads = self.slot.reads.lock();
+            reads.running = false;
+            reads.waiting.clear();
         }
     }
 }

@@ -116,8 +116,8 @@ pub struct Cursor(pub u64);
 /// What a watcher gets next.
 #[derive(Debug)]
 pub enum Next {
-    /// Events, and where to go on.
-    Events(Vec<Arc<WatchEvent>>, Cursor),
+    /// The events that follow the cursor, without a gap.
+    Events(VecDeque<Arc<WatchEvent>>),
     /// Events were dropped before it read them; go on from there.
     Missed(Cursor),
 }
@@ -154,8 +154,10 @@ impl Ring {
 /// What the events that are kept may take in memory, about.
 const MAX_RING_BYTES: usize = 32 * 1024 * 1024;
 
-/// Events given to a watcher at a time.
+/// Events given to a watcher at a time, at most.
 const PAGE: usize = 256;
+/// What these may take, about, where there is more than one: a watcher that reads nothing keeps them in memory.
+const PAGE_BYTES: usize = 64 * 1024;
 
 impl WatchHub {
     /// `run` is random: it tells the resume tokens of this run from those of another.
@@ -187,9 +189,13 @@ impl WatchHub {
         let ring = self.ring.lock();
         let Some(skip) = cursor.0.checked_sub(ring.dropped) else { return Next::Missed(Cursor(ring.end())) };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let events: Vec<_> = ring.events.iter().skip(skip).take(PAGE).cloned().collect();
-        let next = Cursor(cursor.0 + events.len() as u64);
-        Next::Events(events, next)
+        let mut bytes = 0;
+        let page = ring.events.iter().skip(skip).take(PAGE).take_while(|event| {
+            let is_first = bytes == 0;
+            bytes += event.weight_bytes();
+            is_first || bytes <= PAGE_BYTES
+        });
+        Next::Events(page.cloned().collect())
     }
 
     pub(crate) fn publish(&self, event: WatchEvent) {

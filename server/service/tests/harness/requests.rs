@@ -79,6 +79,10 @@ pub(crate) fn tag(tag: &str) -> v1::InvalidationScope {
     scope(Scope::Tag(tag.to_owned()))
 }
 
+pub(crate) fn key_scope(key: &str) -> v1::InvalidationScope {
+    scope(Scope::Key(key.to_owned()))
+}
+
 pub(crate) fn invalidation(scopes: impl Into<Vec<v1::InvalidationScope>>) -> v1::InvalidateRequest {
     v1::InvalidateRequest {
         request_id: request_id(),

@@ -78,7 +78,7 @@ impl World {
         let mut settings = Settings::default();
         settings.log.tail_interval = ms(20);
         // So that a clock that is put forward makes nothing unverified, except where that is the subject.
-        settings.log.staleness_bound = secs(3600);
+        settings.rules.staleness_bound = secs(3600);
         settings.store.retry_pause = ms(1);
         let mut transport = TransportSettings { drain_timeout: secs(10), ..TransportSettings::default() };
         change(&mut settings, &mut transport);

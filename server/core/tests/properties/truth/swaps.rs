@@ -22,7 +22,12 @@ impl Truth<'_> {
     ) -> TestCaseResult {
         self.has_swapped = true;
         prop_assert_ne!(before.map(|before| before.version), Some(after.version));
-        if let Call::Acquire(ask) = call {
+        if let (Call::Acquire(ask), Some(before)) = (call, before)
+            && let Some(lease) = before.lease.as_ref().filter(|lease| lease.token == ask.token)
+        {
+            self.told_again.insert(Attempt(lease.token, lease.generation));
+            prop_assert_eq!(after, &Entry { version: after.version, ..before.clone() });
+        } else if let Call::Acquire(ask) = call {
             self.applied_grant(now, position, ask, before, after)?;
         } else {
             let Some(before) = before else { panic!("{call:?} made an entry") };
@@ -125,15 +130,17 @@ impl Truth<'_> {
                 prop_assert_eq!(failures(after), failures(before) + 1);
                 self.count(if failures(after) > 1 { "release: failed again" } else { "release: failed" });
             }
-            Release::Unused | Release::Unheard => {
+            Release::Unused => {
                 prop_assert_eq!(&after.backoff, &before.backoff);
-                self.count(match how {
-                    Release::Unheard => "release: unheard",
-                    _ => "release: unused",
-                });
+                self.count("release: unused");
+            }
+            Release::Unheard { .. } => {
+                prop_assert_eq!(&after.backoff, &before.backoff);
+                prop_assert!(!self.told_again.contains(&attempt), "taken back from one who was told of it");
+                self.count("release: unheard");
             }
         }
-        if *how != Release::Unheard {
+        if !matches!(how, Release::Unheard { .. }) {
             self.last_ended = Some((attempt, true));
             self.ended.insert(attempt.0);
         }

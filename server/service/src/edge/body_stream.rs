@@ -1,0 +1,74 @@
+//! A body on its way to its reader, in messages after its head.
+//!
+//! Its bytes are kept until they are read, and the transport asks for the next message only when the last one is on its
+//! way: a reader that stalls would keep them for good. So they count against a limit, and are let go when nothing was read
+//! for a while.
+
+use super::{error::EdgeError, streams::Answers};
+use crate::engine::{EngineError, Place};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use parking_lot::Mutex;
+use std::{sync::Arc, time::Duration};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+
+/// Bytes of a body in one message.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// What is still to be read.
+struct Rest {
+    body: Bytes,
+    /// Messages read so far.
+    read: u64,
+    _place: Place,
+}
+
+/// The messages of a body. `place` is for its bytes, and is given back when they are read or let go; they are let go after
+/// `silence` without a message read.
+pub(super) fn answers<T: Send + 'static>(
+    head: T,
+    body: Bytes,
+    chunk: fn(Bytes) -> T,
+    place: Place,
+    silence: Duration,
+) -> Answers<T> {
+    let rest = Arc::new(Mutex::new(Some(Rest { body, read: 0, _place: place })));
+    let watchdog = AbortOnDropHandle::new(tokio::spawn(let_go_if_stalled(Arc::clone(&rest), silence)));
+    let chunks = futures::stream::unfold((rest, watchdog), move |(rest, watchdog)| async move {
+        let message = next_chunk(&rest)?.map(chunk);
+        Some((message, (rest, watchdog)))
+    });
+    futures::stream::once(async { Ok(head) }).chain(chunks).boxed()
+}
+
+/// The next piece; `None` after the last one.
+fn next_chunk(rest: &Mutex<Option<Rest>>) -> Option<Result<Bytes, Status>> {
+    let mut rest = rest.lock();
+    let Some(left) = rest.as_mut() else {
+        let error = EdgeError::from(EngineError::Deadline("its reader"));
+        return Some(Err(error.into()));
+    };
+    if left.body.is_empty() {
+        return None;
+    }
+    left.read += 1;
+    let length = left.body.len().min(CHUNK_BYTES);
+    Some(Ok(left.body.split_to(length)))
+}
+
+async fn let_go_if_stalled(rest: Arc<Mutex<Option<Rest>>>, silence: Duration) {
+    let mut seen = None;
+    loop {
+        {
+            let mut rest = rest.lock();
+            let read = rest.as_ref().map(|rest| rest.read);
+            if read == seen {
+                *rest = None;
+                return;
+            }
+            seen = read;
+        }
+        tokio::time::sleep(silence).await;
+    }
+}
