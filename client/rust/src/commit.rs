@@ -124,7 +124,8 @@ impl Lease {
     /// Makes `page` the current one and ends the lease. What is acknowledged survives the crash of every coordinator. A
     /// lease that expired, but that nobody was granted since, still commits.
     ///
-    /// Bodies of more than the builder's inline limit are uploaded first.
+    /// Bodies of more than the builder's inline limit, together, are uploaded first: the sidecar only if it alone is over the
+    /// limit, as one that comes with its commit is stored with the page's tags and path.
     ///
     /// # Errors
     /// `INVALID_FIELD` (also for a status of 500 or more: that is a failed render), `OBJECT_MISSING`, `OBJECT_CONFLICT`;
@@ -134,12 +135,14 @@ impl Lease {
         let NewPage { html, sidecar, metadata } = page;
         let limit = self.0.coordinator.shared.inline_limit;
         let sidecar_len = sidecar.as_ref().map_or(0, NewBody::inline_len);
-        let inline = html.inline_len().saturating_add(sidecar_len) <= limit;
+        let is_sidecar_inline = sidecar_len <= limit;
+        let beside = if is_sidecar_inline { sidecar_len } else { 0 };
+        let is_html_inline = html.inline_len().saturating_add(beside) <= limit;
         // In this order: a page must never be there without its sidecar.
         let mut sources = [None, None];
         let bodies = [
-            (BodyKind::Sidecar, sidecar.as_ref(), inline),
-            (BodyKind::Html, Some(html), inline || html.inline_len() <= limit),
+            (BodyKind::Sidecar, sidecar.as_ref(), is_sidecar_inline),
+            (BodyKind::Html, Some(html), is_html_inline),
         ];
         for ((kind, body, inline), source) in bodies.into_iter().zip(&mut sources) {
             let Some(body) = body else { continue };

@@ -117,13 +117,15 @@ async fn small_bodies_travel_with_the_commit() {
 async fn large_bodies_are_uploaded_first_and_the_sidecar_before_the_html() {
     const MIB: usize = 1 << 20;
     let body = |mebibytes: usize| Bytes::from(vec![b'x'; mebibytes * MIB]);
-    let large_html = [("sidecar uploaded", 2), ("html uploaded", 5 * MIB)];
+    let large_html = [("html uploaded", 5 * MIB), ("sidecar inline", 2)];
     let large_sidecar = [("sidecar uploaded", 4 * MIB), ("html inline", 3)];
-    let both = [("sidecar uploaded", 2 * MIB), ("html inline", 2 * MIB)];
+    let both_are_large = [("sidecar uploaded", 4 * MIB), ("html uploaded", 5 * MIB)];
+    let together = [("html uploaded", 2 * MIB), ("sidecar inline", 2 * MIB)];
     for (html, sidecar, expected) in [
         (body(5), Bytes::from("{}"), large_html),
         (Bytes::from("<p>"), body(4), large_sidecar),
-        (body(2), body(2), both),
+        (body(5), body(4), both_are_large),
+        (body(2), body(2), together),
     ] {
         let mock = Mock::default();
         let (_network, _client, lease) = lease(&mock).await;

@@ -1,6 +1,7 @@
 //! Pages whose every byte tells which generation of which entry they are, made again at will instead of
 //! remembered.
 
+use super::INLINE_LIMIT_BYTES;
 use bytes::Bytes;
 use leasehold_client::{NewPage, PageMetadata};
 use rand::{Rng as _, rngs::StdRng};
@@ -31,7 +32,7 @@ impl Draft {
     /// One in five has the HTML of `previous`, one in eight no sidecar.
     pub(crate) fn new(generation: u64, previous: Option<Draft>, shape: Shape, random: &mut StdRng) -> Self {
         let Shape { most_bytes, revalidate } = shape;
-        let sidecar_bytes = (!random.random_ratio(1, 8)).then(|| random.random_range(1..most_bytes / 2));
+        let sidecar_bytes = (!random.random_ratio(1, 8)).then(|| random.random_range(1..most_bytes / 4 * 3));
         let (html_of, html_bytes) = match previous {
             Some(previous) if random.random_ratio(1, 5) => (previous.html_of, previous.html_bytes),
             _ => (generation, random.random_range(1..most_bytes)),
@@ -52,6 +53,11 @@ impl Draft {
 
     pub(crate) fn html(&self, key: &str) -> Bytes {
         repeated(&format!("<p>{key} of {}</p>\n", self.html_of), self.html_bytes)
+    }
+
+    /// Ahead of its commit, as it alone is over the client's limit.
+    pub(crate) fn is_sidecar_uploaded(&self, key: &str) -> bool {
+        self.sidecar(key).is_some_and(|bytes| bytes.len() > INLINE_LIMIT_BYTES)
     }
 
     pub(crate) fn sidecar(&self, key: &str) -> Option<Bytes> {
