@@ -4,37 +4,19 @@ use super::{
     Engine, Inner,
     bodies::digest,
     error::EngineError,
+    placing::{BodyInput, GivenBodies, object_meta, shares_a_gone_body},
     transitions::{Settled, Trust},
     watch::WatchEvent,
 };
 use bytes::Bytes;
 use leasehold_core::{
-    entry::{Entry, Lease},
+    entry::Lease,
     identity::{EntryId, Generation, LeaseToken},
-    labels::Labels,
-    object::{BodyKind, ObjectName, PageObjects},
-    page::{BodyRef, Digest, Page, PageMeta, Pointer},
+    object::{BodyKind, ObjectName},
+    page::{BodyRef, Page, PageMeta, Pointer},
     transition::{self, Committed, Decision, Standing},
 };
-use leasehold_store::port::ObjectMeta;
 use std::sync::Arc;
-
-/// The content type of sidecars.
-pub(crate) const SIDECAR_CONTENT_TYPE: &str = "application/json";
-
-/// Where a body comes from.
-#[derive(Clone, Debug)]
-pub enum BodyInput {
-    /// The bytes.
-    Inline(Bytes),
-    /// Stored before under the grant's name.
-    Stored {
-        /// SHA-256.
-        digest: Digest,
-        /// Length.
-        size_bytes: u64,
-    },
-}
 
 /// What the renderer says of its page. An empty `etag` is made from the digest.
 pub type PageInput = PageMeta;
@@ -61,15 +43,6 @@ impl CommitRequest {
     pub fn inline_bytes(&self) -> usize {
         let bodies = [Some(&self.html), self.sidecar.as_ref()];
         bodies.into_iter().flatten().map(BodyInput::inline_bytes).sum()
-    }
-}
-
-impl BodyInput {
-    fn inline_bytes(&self) -> usize {
-        match self {
-            Self::Inline(body) => body.len(),
-            Self::Stored { .. } => 0,
-        }
     }
 }
 
@@ -101,15 +74,10 @@ impl Engine {
         };
         let inner = &self.0;
         let objects = inner.objects_of(&id, &lease);
-        let html = given(html).await?;
-        let sidecar = match sidecar {
-            Some(input) => Some(given(input).await?),
-            None => None,
-        };
+        let bodies = GivenBodies::of(html, sidecar).await?;
         if meta.etag.is_empty() {
-            meta.etag = format!("\"{}\"", hex::encode(&html.digest().0[..16]));
+            meta.etag = format!("\"{}\"", hex::encode(&bodies.html_digest().0[..16]));
         }
-        let bodies = GivenBodies { html, sidecar };
         // What was found missing must be stored again, also when its bytes are the same.
         let mut shared = previous.filter(|pointer| !pointer.gone);
         loop {
@@ -227,55 +195,11 @@ impl Engine {
     }
 }
 
-/// A body, with its digest.
-#[derive(Clone)]
-enum Given {
-    Inline(Bytes, Digest),
-    Stored { digest: Digest, size_bytes: u64 },
-}
-
-impl Given {
-    fn digest(&self) -> Digest {
-        match self {
-            Self::Inline(_, digest) | Self::Stored { digest, .. } => *digest,
-        }
-    }
-}
-
-#[derive(Clone)]
-struct GivenBodies {
-    html: Given,
-    sidecar: Option<Given>,
-}
-
-async fn given(input: BodyInput) -> Result<Given, EngineError> {
-    Ok(match input {
-        BodyInput::Stored { digest, size_bytes } => Given::Stored { digest, size_bytes },
-        BodyInput::Inline(body) => {
-            let digest = digest(&body).await?;
-            Given::Inline(body, digest)
-        }
-    })
-}
-
 /// What became of moving the pointer.
 enum Moved {
     Answered(Committed),
     /// Nothing was swapped: the commit would bring a body back that was found missing.
     SharedBodyGone,
-}
-
-/// Whether a sidecar that was stored for one page does for the other.
-fn is_sidecar_of(one: &PageMeta, other: &PageMeta) -> bool {
-    (&one.headers, &one.tags, &one.path) == (&other.headers, &other.tags, &other.path)
-}
-
-fn shares_a_gone_body(entry: Option<&Entry>, page: &Page) -> bool {
-    let current = entry.and_then(|entry| entry.pointer.as_ref()).filter(|pointer| pointer.gone);
-    current.is_some_and(|pointer| {
-        let names = [Some(&page.html), page.sidecar.as_ref()].into_iter().flatten().map(|body| &body.object);
-        pointer.objects().any(|gone| names.clone().any(|name| name == gone))
-    })
 }
 
 /// How an attempt to render stands.
@@ -306,58 +230,6 @@ fn uploaded_before(
 }
 
 impl Inner {
-    /// The bodies where they belong: those that the page before has too are left where they are.
-    ///
-    /// HTML and headers name the sidecar by the grant's own token, and the sidecar is labelled with tags and path: it is
-    /// shared only where none of these has changed.
-    async fn place(
-        &self,
-        objects: &PageObjects,
-        bodies: GivenBodies,
-        previous: Option<&Pointer>,
-        meta: &PageMeta,
-    ) -> Result<Page, EngineError> {
-        let GivenBodies { html, sidecar } = bodies;
-        let shared_html = self.shared(&html, previous.map(|pointer| &pointer.html)).await?;
-        // In this order: whoever finds the HTML finds its sidecar.
-        let sidecar = match sidecar {
-            None => None,
-            Some(given) => {
-                let known = previous
-                    .filter(|pointer| shared_html.is_some() && is_sidecar_of(&pointer.meta, meta))
-                    .and_then(|pointer| pointer.sidecar.as_ref());
-                let shared = self.shared(&given, known).await?;
-                let stored_meta = object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, Some(meta));
-                Some(match shared {
-                    Some(shared) => shared,
-                    None => self.store(&objects.sidecar, given, stored_meta).await?,
-                })
-            }
-        };
-        let html = match shared_html {
-            Some(shared) => shared,
-            None => {
-                let stored_meta = object_meta(BodyKind::Html, &meta.content_type, Some(meta));
-                self.store(&objects.html, html, stored_meta).await?
-            }
-        };
-        Ok(Page { html, sidecar, meta: meta.clone() })
-    }
-
-    /// The body of the page before, where it is the same and is still there.
-    async fn shared(&self, given: &Given, known: Option<&BodyRef>) -> Result<Option<BodyRef>, EngineError> {
-        let Given::Inline(_, digest) = given else { return Ok(None) };
-        let Some(known) = known.filter(|known| known.digest == *digest) else { return Ok(None) };
-        Ok(self.bodies.is_stored(known).await?.then(|| known.clone()))
-    }
-
-    async fn store(&self, name: &ObjectName, given: Given, meta: ObjectMeta) -> Result<BodyRef, EngineError> {
-        match given {
-            Given::Stored { digest, size_bytes } => self.bodies.check_stored(name, digest, size_bytes).await,
-            Given::Inline(body, digest) => self.bodies.put(name, body, digest, meta).await,
-        }
-    }
-
     fn after_commit(&self, id: &EntryId, generation: Generation, page: &Page, settled: &Settled<Committed>) {
         self.retire_replaced(id, settled);
         match &settled.answer {
@@ -394,29 +266,4 @@ fn trust(answer: &Committed) -> Trust {
 fn own_pointer(settled: &Settled<Committed>, token: LeaseToken, generation: Generation) -> Option<Pointer> {
     let pointer = settled.entry.as_ref()?.pointer.as_ref()?;
     (pointer.token == token && pointer.generation == generation).then(|| pointer.clone())
-}
-
-/// The metadata under which a sidecar says what its page can be invalidated by.
-pub(crate) const LABELS_ATTRIBUTE: &str = "leasehold-labels";
-
-/// What readers of the bare object see. The attributes of HTML are FaceTheory's, whose readers restore the response from
-/// them. Ahead of the commit nothing is known of the page.
-fn object_meta(kind: BodyKind, content_type: &str, page: Option<&PageMeta>) -> ObjectMeta {
-    let mut attributes = Vec::new();
-    match (kind, page) {
-        (BodyKind::Html, Some(page)) => {
-            attributes.push(("facetheory-status".to_owned(), page.status.get().to_string()));
-            attributes.push(("facetheory-content-type".to_owned(), page.content_type.clone()));
-            let csp = page.headers.iter().find(|(name, _)| name == "content-security-policy");
-            if let Some((_, value)) = csp {
-                attributes.push(("facetheory-content-security-policy".to_owned(), value.clone()));
-            }
-        }
-        (BodyKind::Sidecar, Some(page)) => {
-            let labels = Labels::encode(&page.tags, page.path.as_ref());
-            attributes.extend(labels.map(|labels| (LABELS_ATTRIBUTE.to_owned(), labels)));
-        }
-        (BodyKind::Html | BodyKind::Sidecar, None) => {}
-    }
-    ObjectMeta { content_type: content_type.to_owned(), attributes }
 }

@@ -2,8 +2,8 @@
 
 use super::{
     Engine,
-    commit::LABELS_ATTRIBUTE,
     error::EngineError,
+    placing::labels_of,
     transitions::Trust,
     view::{Slot, View},
 };
@@ -258,10 +258,4 @@ impl Engine {
         let view = self.0.views.view(&slot, looked.now).await?;
         Ok(self.judge(slot, view, looked.now))
     }
-}
-
-/// What a sidecar says of the page it was stored for.
-fn labels_of(object: &StoredObject) -> Option<Labels> {
-    let (_, labels) = object.meta.attributes.iter().find(|(name, _)| name == LABELS_ATTRIBUTE)?;
-    Labels::parse(labels)
 }

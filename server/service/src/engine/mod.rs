@@ -12,15 +12,17 @@ mod error;
 mod limit;
 mod log;
 mod lookup;
+mod placing;
 mod transitions;
 mod view;
 mod watch;
 
 pub use acquire::{AcquireOutcome, AcquireRequest, Acquisition, Receipt};
-pub use commit::{BodyInput, CommitRequest, PageInput, Uploaded};
+pub use commit::{CommitRequest, PageInput, Uploaded};
 pub use error::EngineError;
 pub use limit::{Place, Places};
 pub use lookup::{Consistency, LogStanding, Looked};
+pub use placing::BodyInput;
 pub use watch::{Cursor, Next, WatchEvent, WatchFilter, WatchHub};
 
 use crate::{
