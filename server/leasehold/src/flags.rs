@@ -151,9 +151,9 @@ pub(crate) struct MemoryFlags {
         value_parser = size(MIB, TIB))]
     pub(crate) entry_bytes: u64,
     /// Keep so many bytes of invalidations in memory; one of a tag takes about 500 bytes. Where they do not suffice,
-    /// the oldest are forgotten before their time, and pages older than these are rendered again. 1 MiB to 1 TiB
+    /// the oldest are forgotten before their time, and pages older than these are rendered again. 64 MiB to 1 TiB
     #[arg(long, env = "LEASEHOLD_LOG_BYTES", value_name = "SIZE", default_value = "256MiB",
-        value_parser = size(MIB, TIB))]
+        value_parser = size(64 * MIB, TIB))]
     pub(crate) log_bytes: u64,
     /// Keep so many commits and invalidations for watches to resume from. 16 to 10000000
     #[arg(long, env = "LEASEHOLD_WATCH_EVENTS", value_name = "NUMBER", default_value = "16384",

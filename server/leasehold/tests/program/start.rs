@@ -130,7 +130,7 @@ fn wrong_value_names_its_flag_its_variable_and_what_is_allowed() {
         ("--deletion-grace", "0s", "1s to 30d"),
         ("--cache-bytes", "0", "1 MiB to 1 TiB"),
         ("--entry-bytes", "0", "1 MiB to 1 TiB"),
-        ("--log-bytes", "1", "1 MiB to 1 TiB"),
+        ("--log-bytes", "1", "64 MiB to 1 TiB"),
         ("--watch-events", "-3", "16 to 10000000"),
         ("--max-calls", "0", "1 to 1000000"),
         ("--max-waiters", "none", "1 to 1000000"),

@@ -32,7 +32,6 @@ pub(crate) struct Bodies {
     store: Arc<dyn ObjectStore>,
     caller: StoreCaller,
     cache: Cache<ObjectName, StoredObject, ByBytes>,
-    retry_pause: Duration,
 }
 
 enum Absent {
@@ -41,15 +40,10 @@ enum Absent {
 }
 
 impl Bodies {
-    pub(crate) fn new(
-        store: Arc<dyn ObjectStore>,
-        caller: StoreCaller,
-        capacity_bytes: u64,
-        retry_pause: Duration,
-    ) -> Self {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, caller: StoreCaller, capacity_bytes: u64) -> Self {
         // An estimate for the cache's tables: pages are seldom smaller than this.
         let estimate = usize::try_from(capacity_bytes / 8192).unwrap_or(usize::MAX).clamp(64, 1 << 20);
-        Self { store, caller, cache: Cache::with_weighter(estimate, capacity_bytes, ByBytes), retry_pause }
+        Self { store, caller, cache: Cache::with_weighter(estimate, capacity_bytes, ByBytes) }
     }
 
     /// Bytes held in memory.
@@ -67,7 +61,7 @@ impl Bodies {
     /// them takes over.
     pub(crate) async fn get(&self, name: &ObjectName) -> Result<Option<StoredObject>, EngineError> {
         let load = async {
-            match self.caller.read(self.store.get(name)).await {
+            match self.caller.read(|| self.store.get(name)).await {
                 Ok(Some(object)) => Ok(object),
                 Ok(None) => Err(Absent::Missing),
                 Err(ReadError::Corrupt(why)) => {
@@ -93,7 +87,7 @@ impl Bodies {
         meta: ObjectMeta,
     ) -> Result<BodyRef, EngineError> {
         let size_bytes = body.len() as u64;
-        let mut attempt = 0;
+        let mut failures = 0;
         loop {
             match self.caller.write(self.store.put(name, body.clone(), digest, &meta)).await {
                 Ok(Put::Created) => break,
@@ -101,13 +95,14 @@ impl Bodies {
                     self.check_stored(name, digest, size_bytes).await?;
                     break;
                 }
-                Err(WriteError::NotApplied(_) | WriteError::Unknown(_)) if attempt + 1 < PUT_ATTEMPTS => {
-                    tokio::time::sleep(self.retry_pause * 2_u32.pow(attempt)).await;
-                    attempt += 1;
+                Err(WriteError::NotApplied(why) | WriteError::Unknown(why)) => {
+                    failures += 1;
+                    if failures == PUT_ATTEMPTS || !self.caller.may_repeat(failures).await {
+                        // Nothing points to it yet: for the page, nothing was applied.
+                        return Err(EngineError::StoreUnavailable(why));
+                    }
                 }
-                // Nothing points to it yet: for the page, nothing was applied.
-                Err(WriteError::Unknown(why)) => return Err(EngineError::StoreUnavailable(why)),
-                Err(error) => return Err(error.into()),
+                Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => return Err(error.into()),
             }
         }
         self.cache.insert(name.clone(), StoredObject { body, meta });
@@ -121,7 +116,7 @@ impl Bodies {
         digest: Digest,
         size_bytes: u64,
     ) -> Result<BodyRef, EngineError> {
-        let info = self.caller.read(self.store.info(name)).await?;
+        let info = self.caller.read(|| self.store.info(name)).await?;
         let info = info.ok_or_else(|| EngineError::ObjectMissing(name.clone()))?;
         if info.size_bytes != size_bytes || info.digest.is_some_and(|stored| stored != digest) {
             return Err(EngineError::ObjectConflict(name.clone()));
@@ -140,7 +135,7 @@ impl Bodies {
 
     /// A URL to fetch the body from.
     pub(crate) async fn url(&self, name: &ObjectName, ttl: Duration) -> Result<String, EngineError> {
-        let url = self.caller.read(self.store.url(name, ttl)).await?;
+        let url = self.caller.read(|| self.store.url(name, ttl)).await?;
         url.ok_or(EngineError::UrlUnsupported)
     }
 

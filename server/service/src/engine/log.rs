@@ -41,8 +41,10 @@ const MAX_BATCH_BYTES: usize = 256 * 1024;
 const SCOPE_OVERHEAD_BYTES: usize = 16;
 /// Events in one read at most.
 const EVENT_PAGE: usize = 100;
-/// How often an append is tried, or its outcome asked for, before its callers are told.
-const APPEND_ATTEMPTS: u32 = 6;
+/// How often rivals may win before the callers of an append are told.
+const APPEND_ATTEMPTS: u32 = 64;
+/// How often an append may fail, or its outcome be unknown, before its callers are told.
+const APPEND_FAILURES: u32 = 6;
 /// Calls that may wait for each task.
 const QUEUE: usize = 8192;
 /// How often expired events are dropped from memory.
@@ -106,6 +108,7 @@ impl LogHandle {
     /// Reads the log to its head and starts following it until `shutdown`, by tasks that are given to `tasks`.
     pub(crate) async fn start(
         store: Arc<dyn InvalidationLog>,
+        caller: StoreCaller,
         settings: &Settings,
         clock: Arc<dyn Clock>,
         entropy: Arc<Entropy>,
@@ -122,7 +125,7 @@ impl LogHandle {
         });
         let reader = Arc::new(Reader {
             store: Arc::clone(&store),
-            caller: StoreCaller::new(&settings.store),
+            caller: caller.clone(),
             clock: Arc::clone(&clock),
             hub,
             state: Arc::clone(&state),
@@ -138,8 +141,7 @@ impl LogHandle {
         let appender = Appender {
             store,
             reader,
-            caller: StoreCaller::new(&settings.store),
-            retry_pause: settings.store.retry_pause,
+            caller,
             keep_for: settings.rules.retention + settings.log.retention_margin,
             entropy,
         };
@@ -213,7 +215,7 @@ impl Reader {
         // Before the head is read: what is folded meanwhile may be newer than what this read shows.
         let mut position = self.state.position();
         let sent = self.clock.now();
-        let head = self.caller.read(self.store.head()).await?;
+        let head = self.caller.read(|| self.store.head()).await?;
         if head.seq < position {
             return Err(EngineError::Corrupt(format!(
                 "the log's head is at {}, but it was read up to {position} before: was the store replaced?",
@@ -221,7 +223,7 @@ impl Reader {
             )));
         }
         while position < head.seq {
-            let events = self.caller.read(self.store.events(position, EVENT_PAGE)).await?;
+            let events = self.caller.read(|| self.store.events(position, EVENT_PAGE)).await?;
             let last = events.last().map_or(head.seq, |event| event.seq);
             self.fold(&events, publish);
             // No more events: those below the head are forgotten.
@@ -312,7 +314,6 @@ struct Appender {
     store: Arc<dyn InvalidationLog>,
     reader: Arc<Reader>,
     caller: StoreCaller,
-    retry_pause: Duration,
     /// Events are kept so long.
     keep_for: Duration,
     entropy: Arc<Entropy>,
@@ -363,12 +364,9 @@ impl Appender {
         }
         let mut event: Option<LogEvent> = None;
         let mut unknown = None;
-        let mut last_error = EngineError::StoreUnavailable("not tried".to_owned());
-        for attempt in 0..APPEND_ATTEMPTS {
-            if attempt > 0 {
-                let pause = self.retry_pause * 2_u32.pow(attempt - 1);
-                tokio::time::sleep(self.entropy.jitter(pause)).await;
-            }
+        let mut last_error = EngineError::StoreUnavailable("the log changes too fast".to_owned());
+        let mut failures = 0;
+        for _ in 0..APPEND_ATTEMPTS {
             self.answer_known(&mut waiting);
             if waiting.is_empty() {
                 return;
@@ -388,21 +386,34 @@ impl Appender {
                     self.answer_known(&mut waiting);
                     return;
                 }
-                Ok(Append::HeadMoved) => {
-                    if let Err(error) = self.reader.catch_up(Publish::Yes).await {
-                        // An earlier attempt may be what moved the head.
+                // By a rival, or by an earlier attempt of this.
+                Ok(Append::HeadMoved) => match self.reader.catch_up(Publish::Yes).await {
+                    Ok(()) => {}
+                    Err(error) => {
                         last_error = error;
+                        failures += 1;
                     }
-                }
+                },
                 Err(WriteError::Unknown(why)) => {
                     unknown = Some(why);
+                    failures += 1;
                     if let Err(error) = self.reader.catch_up(Publish::Yes).await {
                         last_error = error;
                     }
                 }
-                Err(error) => last_error = error.into(),
+                Err(error @ WriteError::NotApplied(_)) => {
+                    last_error = error.into();
+                    failures += 1;
+                }
+                Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => {
+                    last_error = error.into();
+                    break;
+                }
             }
             event = Some(proposal);
+            if failures > 0 && (failures == APPEND_FAILURES || !self.caller.may_repeat(failures).await) {
+                break;
+            }
         }
         self.answer_known(&mut waiting);
         let error = unknown.map_or(last_error, EngineError::OutcomeUnknown);

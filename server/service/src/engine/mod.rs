@@ -98,12 +98,13 @@ impl Engine {
     /// Reads the invalidation log and starts to follow it.
     pub async fn start(dependencies: Dependencies, settings: Settings) -> Result<Self, EngineError> {
         let Dependencies { stores, clock, entropy } = dependencies;
-        let caller = StoreCaller::new(&settings.store);
+        let caller = StoreCaller::new(&settings.store, Arc::clone(&entropy));
         let stopped = CancellationToken::new();
         let tasks = TaskTracker::new();
         let hub = Arc::new(WatchHub::new(entropy.bits(), settings.memory.watch_events));
         let log = LogHandle::start(
             stores.log,
+            caller.clone(),
             &settings,
             Arc::clone(&clock),
             Arc::clone(&entropy),
@@ -113,12 +114,7 @@ impl Engine {
         )
         .await?;
         let views = Arc::new(Views::new(stores.entries, caller.clone(), settings.memory.entry_bytes));
-        let bodies = Arc::new(Bodies::new(
-            stores.objects,
-            caller.clone(),
-            settings.memory.body_bytes,
-            settings.store.retry_pause,
-        ));
+        let bodies = Arc::new(Bodies::new(stores.objects, caller.clone(), settings.memory.body_bytes));
         let cleaner = Arc::new(Cleaner::new(
             settings.deletion_grace,
             settings.memory.pending_deletions,
@@ -132,7 +128,6 @@ impl Engine {
             entropy,
             caller,
             rules: settings.rules.clone(),
-            retry_pause: settings.store.retry_pause,
         });
         Ok(Self(Arc::new(Inner {
             waiters: Places::new("waiting calls", settings.limits.waiters),

@@ -17,7 +17,7 @@ use leasehold_core::{
     transition::{Context, Decision, Rules},
 };
 use leasehold_store::port::{Expected, Swap, WriteError};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// How often a store that does not answer is asked, and how often rivals may win, before the caller is told.
 const ATTEMPTS: u32 = 8;
@@ -51,7 +51,6 @@ pub(crate) struct Transitions {
     pub(crate) entropy: Arc<Entropy>,
     pub(crate) caller: StoreCaller,
     pub(crate) rules: Rules,
-    pub(crate) retry_pause: Duration,
 }
 
 impl Transitions {
@@ -121,9 +120,9 @@ impl Transitions {
                     let attempted = next.version;
                     lost.push((attempted, view.entry.clone()));
                     maybe_applied = Some(why);
-                    view = self
-                        .read_persistently(slot, &mut failures)
-                        .await
+                    // What is on file decides what happened.
+                    let read = self.views.read(slot, self.clock.now()).await;
+                    view = read
                         .map_err(|_| EngineError::OutcomeUnknown("the store does not answer".to_owned()))?;
                     is_strong = true;
                     if view.entry.as_ref().is_some_and(|entry| entry.version == attempted) {
@@ -133,11 +132,10 @@ impl Transitions {
                 }
                 Err(WriteError::NotApplied(why)) => {
                     failures += 1;
-                    if failures >= ATTEMPTS / 2 {
+                    if failures >= ATTEMPTS / 2 || !self.caller.may_repeat(failures).await {
                         return Err(maybe_applied
                             .map_or(EngineError::StoreUnavailable(why), EngineError::OutcomeUnknown));
                     }
-                    self.pause(failures).await;
                 }
                 Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => return Err(error.into()),
             }
@@ -146,31 +144,6 @@ impl Transitions {
             Some(why) => EngineError::OutcomeUnknown(why),
             None => EngineError::StoreUnavailable("the entry changes too fast".to_owned()),
         })
-    }
-
-    /// What is on file decides what happened: it is asked for until the store answers.
-    async fn read_persistently(
-        &self,
-        slot: &Arc<Slot>,
-        failures: &mut u32,
-    ) -> Result<Arc<View>, EngineError> {
-        loop {
-            match self.views.read(slot, self.clock.now()).await {
-                Ok(view) => return Ok(view),
-                Err(error) => {
-                    *failures += 1;
-                    if *failures >= ATTEMPTS / 2 {
-                        return Err(error);
-                    }
-                    self.pause(*failures).await;
-                }
-            }
-        }
-    }
-
-    async fn pause(&self, failures: u32) {
-        let pause = self.retry_pause * 2_u32.pow(failures.saturating_sub(1).min(10));
-        tokio::time::sleep(self.entropy.jitter(pause)).await;
     }
 
     /// When the store may delete the record: not while its page is remembered by rule, nor while its lease may live.

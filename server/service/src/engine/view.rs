@@ -387,7 +387,7 @@ impl Reader {
                 continue;
             };
             let sent = self.slot.sending(now);
-            let result = self.caller.read(self.store.read(&self.slot.id)).await;
+            let result = self.caller.read(|| self.store.read(&self.slot.id)).await;
             let result = result.map(|entry| self.slot.install_seen(entry, sent));
             self.kept.insert(self.slot.id.clone(), Kept::of(&self.slot));
             for WaitingRead { reply, .. } in waiting {
