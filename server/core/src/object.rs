@@ -17,7 +17,7 @@ pub const MAX_OBJECT_NAME_BYTES: usize = 1024;
 /// The longest prefix of object names, in bytes.
 pub const MAX_PREFIX_BYTES: usize = 200;
 /// How much of an entry's digest is in its objects' names, in bytes: 24 hex digits.
-const DIGEST_BYTES: usize = 12;
+pub const ENTRY_DIGEST_BYTES: usize = 12;
 /// The longest sidecar token: the base64url of the longest name.
 const MAX_TOKEN_BYTES: usize = (MAX_OBJECT_NAME_BYTES * 4).div_ceil(3);
 
@@ -129,7 +129,7 @@ impl ObjectPrefix {
     /// The directory of an entry's objects, with its slash.
     fn directory(&self, entry: &EntryId) -> String {
         let slash = if self.0.is_empty() { "" } else { "/" };
-        format!("{}{slash}{}/", self.0, hex::encode(&entry.digest()[..DIGEST_BYTES]))
+        format!("{}{slash}{}/", self.0, hex::encode(&entry.digest()[..ENTRY_DIGEST_BYTES]))
     }
 }
 
@@ -177,16 +177,24 @@ pub fn names_for(prefix: &ObjectPrefix, entry: &EntryId, lease: &Lease) -> PageO
 /// Whether `name` has exactly the structure that [`names_for`] gives to objects of this entry. A worker may
 /// write and commit no other.
 pub fn belongs_to(name: &ObjectName, prefix: &ObjectPrefix, entry: &EntryId) -> bool {
-    let Some(file) = name.as_str().strip_prefix(&prefix.directory(entry)) else {
-        return false;
-    };
-    let stem = name.kind().and_then(|kind| file.strip_suffix(kind.suffix()));
-    let Some((millis, uuid)) = stem.and_then(|stem| stem.split_once('-')) else {
-        return false;
-    };
-    let canonical_millis = millis.parse::<u64>().is_ok_and(|number| number.to_string() == millis);
-    let canonical_uuid = uuid.parse::<uuid::Uuid>().is_ok_and(|id| id.hyphenated().to_string() == uuid);
-    canonical_millis && canonical_uuid
+    name.as_str()
+        .strip_prefix(&prefix.directory(entry))
+        .is_some_and(|file| !file.contains('/') && canonical_grant(name).is_some())
+}
+
+/// The first bytes of the digest of the entry that an object is of, by its name; `None` for a name that [`names_for`]
+/// gives to no object, whatever the prefix: it is another writer's, and only that one knows what it is for.
+pub fn entry_digest_of(name: &ObjectName) -> Option<[u8; ENTRY_DIGEST_BYTES]> {
+    let uuid = canonical_grant(name)?;
+    if uuid.get_version() != Some(uuid::Version::Custom) {
+        return None;
+    }
+    let (directory, _) = name.as_str().rsplit_once('/')?;
+    let (prefix, digits) = directory.rsplit_once('/').unwrap_or(("", directory));
+    ObjectPrefix::parse(prefix).ok()?;
+    let mut digest = [0; ENTRY_DIGEST_BYTES];
+    hex::decode_to_slice(digits, &mut digest).ok()?;
+    (hex::encode(digest) == digits).then_some(digest)
 }
 
 /// When the lease of an object was granted, by its name; `None` for a name that [`names_for`] does not give.
@@ -202,6 +210,16 @@ pub fn seen_of(name: &ObjectName) -> Seq {
     // Other writers' UUIDs are not of this version: nothing is known of what they had seen.
     let uuid = uuid.filter(|uuid| uuid.get_version() == Some(uuid::Version::Custom));
     uuid.map_or(Seq::START, |uuid| Seq(uuid.as_u64_pair().0 >> (u64::BITS - SEEN_BITS)))
+}
+
+/// The UUID of a name whose last segment is exactly as [`names_for`] spells it, but for the UUID's version.
+fn canonical_grant(name: &ObjectName) -> Option<uuid::Uuid> {
+    let (millis, uuid) = grant_of(name)?;
+    let number = millis.parse::<u64>().ok()?;
+    let id = uuid::Uuid::parse_str(uuid).ok()?;
+    let suffix = name.kind()?.suffix();
+    let file = format!("{number}-{}{suffix}", id.hyphenated());
+    (name.as_str().rsplit('/').next() == Some(file.as_str())).then_some(id)
 }
 
 /// What the name of an object says of its grant: the milliseconds and the UUID.
@@ -335,6 +353,43 @@ mod tests {
             "x",
         ] {
             assert_eq!(seen_of(&ObjectName::parse(other).unwrap()), Seq::START, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_tells_whose_it_is_unless_another_writer_gave_it() {
+        let owner = entry("a", None, "k");
+        for prefix in ["isr", "", "0123456789abcdef01234567", "a.b/C_d-1"] {
+            let (_, names) = named(prefix, &owner);
+            for name in [names.html, names.sidecar] {
+                let digest = entry_digest_of(&name).unwrap();
+                assert_eq!(digest, owner.digest()[..ENTRY_DIGEST_BYTES], "{name}");
+            }
+        }
+        let (_, names) = named("isr", &owner);
+        let name = names.html.as_str();
+        let (directory, file) = name.rsplit_once('/').unwrap();
+        let (_, digits) = directory.rsplit_once('/').unwrap();
+        let (millis, uuid) = file.split_once('-').unwrap();
+        for other in [
+            format!("{directory}/{millis}-9d0f63dc-c9b0-4d20-9264-91df3e6db293.html"),
+            format!("isr/{}/{file}", digits.to_uppercase()),
+            format!("isr/{}/{file}", &digits[..22]),
+            format!("isr/{digits}00/{file}"),
+            format!("isr/{}g/{file}", &digits[..23]),
+            format!("isr/{digits}/x/{file}"),
+            format!("i r/{digits}/{file}"),
+            format!("{}/{digits}/{file}", "p".repeat(MAX_PREFIX_BYTES + 1)),
+            format!("{directory}/0{file}"),
+            format!("{directory}/{millis}-{}", uuid.to_uppercase().replace(".HTML", ".html")),
+            format!("{directory}/{millis}-{}", uuid.replacen('-', "", 4)),
+            format!("{directory}/x.{file}"),
+            name.replace(".html", ".json"),
+            name.replace(".html", ".x.html"),
+            file.to_owned(),
+            digits.to_owned(),
+        ] {
+            assert_eq!(entry_digest_of(&ObjectName::parse(&other).unwrap()), None, "{other}");
         }
     }
 

@@ -97,6 +97,16 @@ impl LogState {
 type AppendReply = oneshot::Sender<Result<Seq, EngineError>>;
 type ReadReply = oneshot::Sender<Result<(), EngineError>>;
 
+/// What the tasks get from outside.
+pub(crate) struct LogDependencies {
+    pub(crate) store: Arc<dyn InvalidationLog>,
+    pub(crate) caller: StoreCaller,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<Entropy>,
+    /// Where what was read is published.
+    pub(crate) hub: Arc<WatchHub>,
+}
+
 /// Speaks to the tasks.
 pub(crate) struct LogHandle {
     state: Arc<LogState>,
@@ -107,15 +117,12 @@ pub(crate) struct LogHandle {
 impl LogHandle {
     /// Reads the log to its head and starts following it until `shutdown`, by tasks that are given to `tasks`.
     pub(crate) async fn start(
-        store: Arc<dyn InvalidationLog>,
-        caller: StoreCaller,
+        log: LogDependencies,
         settings: &Settings,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<Entropy>,
-        hub: Arc<WatchHub>,
         shutdown: CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Self, EngineError> {
+        let LogDependencies { store, caller, clock, entropy, hub } = log;
         let state = Arc::new(LogState {
             view: RwLock::default(),
             position: AtomicU64::new(0),

@@ -41,7 +41,7 @@ use leasehold_core::{
     transition::{self, Context, Decision, Release, ReleaseOutcome, Renewed},
 };
 use leasehold_store::port::Stores;
-use log::LogHandle;
+use log::{LogDependencies, LogHandle};
 use std::{sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use transitions::{Settled, Transitions, Trust};
@@ -102,17 +102,14 @@ impl Engine {
         let stopped = CancellationToken::new();
         let tasks = TaskTracker::new();
         let hub = Arc::new(WatchHub::new(entropy.bits(), settings.memory.watch_events));
-        let log = LogHandle::start(
-            stores.log,
-            caller.clone(),
-            &settings,
-            Arc::clone(&clock),
-            Arc::clone(&entropy),
-            Arc::clone(&hub),
-            stopped.clone(),
-            &tasks,
-        )
-        .await?;
+        let log = LogDependencies {
+            store: stores.log,
+            caller: caller.clone(),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            hub: Arc::clone(&hub),
+        };
+        let log = LogHandle::start(log, &settings, stopped.clone(), &tasks).await?;
         let views = Arc::new(Views::new(stores.entries, caller.clone(), settings.memory.entry_bytes));
         let bodies = Arc::new(Bodies::new(stores.objects, caller.clone(), settings.memory.body_bytes));
         let cleaner = Arc::new(Cleaner::new(
