@@ -162,27 +162,23 @@ impl Engine {
     }
 
     /// Looks now and then whether another coordinator has changed the entry, for all who wait for it here: they are woken
-    /// by what is found. Often at first, as most renders are short, and seldom where the holder's calls are likely to come
-    /// here anyway.
+    /// by what is found. Seldom where the lease was granted here, as its holder's calls are likely to come here too.
     async fn poll(&self, slot: &Arc<Slot>) -> Infallible {
         let inner = &self.0;
-        let Some(shortest) = inner.settings.reread_interval else { return std::future::pending().await };
-        let longest = shortest * 4;
+        let Some(interval) = inner.settings.reread_interval else { return std::future::pending().await };
         let _turn = slot.poller.lock().await;
         loop {
             let now = self.now();
             let view = slot.view();
             let lease = view.as_ref().and_then(|view| view.entry.as_ref()?.lease.as_ref());
-            let interval = match lease {
-                Some(lease) if slot.is_granted_here(lease) => longest,
-                Some(lease) => (now.wall.since(lease.granted_at) / 8).clamp(shortest, longest),
-                None => shortest,
-            };
-            let due = view.map_or(now.elapsed, |view| view.seen_at + interval);
+            let is_ours = lease.is_some_and(|lease| slot.is_granted_here(lease));
+            let interval = if is_ours { interval * 4 } else { interval };
+            let due = view.map_or(now.elapsed, |view| slot.asked_at(&view) + interval);
             tokio::time::sleep(due.saturating_sub(now.elapsed)).await;
-            if inner.views.read(slot, self.now()).await.is_err() {
-                tokio::time::sleep(interval).await;
-            }
+            let now = self.now();
+            slot.note_reread(now);
+            // What cannot be read now is asked for again when its time comes.
+            let _ = inner.views.read(slot, now).await;
         }
     }
 
