@@ -239,6 +239,10 @@ pub(crate) struct TransportFlags {
     #[arg(long, env = "LEASEHOLD_STORE_TIMEOUT", value_name = "DURATION", default_value = "5s",
         value_parser = duration(ms(100), secs(600)))]
     pub(crate) store_timeout: Duration,
+    /// Cut off an upload that sends nothing, or the reader of a body that reads nothing, for so long. 1s to 10m
+    #[arg(long, env = "LEASEHOLD_STALL_TIMEOUT", value_name = "DURATION", default_value = "30s",
+        value_parser = duration(secs(1), secs(600)))]
+    pub(crate) stall_timeout: Duration,
     /// Tell a watch so often that it is alive. Watchers give up after a minute of silence. 100ms to 30s
     #[arg(long, env = "LEASEHOLD_WATCH_PROGRESS", value_name = "DURATION", default_value = "15s",
         value_parser = duration(ms(100), secs(30)))]

@@ -145,6 +145,7 @@ fn set_transport(settings: &mut Settings, transport: &mut TransportSettings, fla
         keepalive_timeout,
         default_deadline,
         store_timeout,
+        stall_timeout,
         watch_progress,
     } = *flags;
     transport.drain_timeout = drain_timeout;
@@ -152,6 +153,7 @@ fn set_transport(settings: &mut Settings, transport: &mut TransportSettings, fla
     transport.keepalive_timeout = keepalive_timeout;
     settings.store.default_deadline = default_deadline;
     settings.store.request_timeout = store_timeout;
+    settings.limits.stall_timeout = stall_timeout;
     settings.watch_progress_interval = watch_progress;
 }
 

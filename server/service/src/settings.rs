@@ -93,7 +93,7 @@ pub struct Limits {
     /// Bytes of all bodies on their way to readers of a stream.
     pub streamed_bytes: usize,
     /// A caller that sends nothing of its upload, or reads nothing of its body, for so long is cut off.
-    pub silence: Duration,
+    pub stall_timeout: Duration,
     /// The largest body that is sent within a message.
     pub inline_body_bytes: usize,
     /// The largest message that is accepted.
@@ -148,7 +148,7 @@ impl Default for Settings {
                 uploads: 1024,
                 upload_bytes: 256 * 1024 * 1024,
                 streamed_bytes: 256 * 1024 * 1024,
-                silence: Duration::from_secs(30),
+                stall_timeout: Duration::from_secs(30),
                 inline_body_bytes: 1024 * 1024,
                 message_bytes: 4 * 1024 * 1024,
             },

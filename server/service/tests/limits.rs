@@ -132,7 +132,7 @@ async fn uploads_that_say_nothing_keep_nobody_out_and_are_cut_off() {
         .start_with(|settings, _| {
             settings.limits.concurrent_calls = 1;
             settings.limits.uploads = 2;
-            settings.limits.silence = secs(1);
+            settings.limits.stall_timeout = secs(1);
         })
         .await;
     let silent: Vec<_> = (0..2)
@@ -161,7 +161,7 @@ async fn bodies_on_their_way_to_readers_that_stall_are_bounded_and_let_go() {
     let node = world
         .start_with(|settings, _| {
             settings.limits.streamed_bytes = 3 << 20;
-            settings.limits.silence = secs(1);
+            settings.limits.stall_timeout = secs(1);
         })
         .await;
     let page = entry("news");

@@ -129,7 +129,7 @@ impl Edge {
         chunk: fn(Bytes) -> T,
     ) -> Result<Answers<T>, EdgeError> {
         let place = self.streamed_bytes.take_many(body.len())?;
-        Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.silence))
+        Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.stall_timeout))
     }
 
     async fn read_upload(
@@ -139,14 +139,14 @@ impl Edge {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
         let Some(v1::UploadBodyRequest { part: Some(Part::Head(head)) }) =
-            next_part(&mut parts, limits.silence).await?
+            next_part(&mut parts, limits.stall_timeout).await?
         else {
             return Err(EdgeError::field("head", "must come first").into());
         };
         let ask = parse::upload(head, &self.engine.settings().boundary)?;
         let mut body = BytesMut::new();
         let mut places = Vec::new();
-        while let Some(message) = next_part(&mut parts, limits.silence).await? {
+        while let Some(message) = next_part(&mut parts, limits.stall_timeout).await? {
             let chunk = match message.part {
                 Some(Part::Chunk(chunk)) => chunk,
                 Some(Part::Head(_)) => return Err(EdgeError::field("head", "must come once").into()),
