@@ -5,6 +5,7 @@ use crate::{
     page::Pointer,
     time::Timestamp,
 };
+use std::time::Duration;
 
 /// One entry, as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Lease {
     pub granted_at: Timestamp,
     /// From when on others may be granted the next one.
     pub expires_at: Timestamp,
+    /// How long it was to last when it was granted or last renewed.
+    pub ttl: Duration,
     /// The latest that renewals can move `expires_at` to.
     pub hold_until: Timestamp,
     /// The grantor's position in the invalidation log at the grant. Never changed afterwards: what is invalidated later

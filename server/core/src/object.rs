@@ -294,6 +294,7 @@ mod tests {
             owner: Owner::parse("worker").unwrap(),
             granted_at,
             expires_at: granted_at,
+            ttl: std::time::Duration::ZERO,
             hold_until: granted_at,
             seen: Seq(seen),
         }

@@ -42,6 +42,9 @@ pub struct Context<'a> {
     pub log: Log<'a>,
     /// The time, read when the request arrived.
     pub now: Timestamp,
+    /// For how long, by its own steps, this coordinator has known the entry to be as it is: another coordinator's clock may
+    /// be wrong, but what it wrote is at least so old. Zero where it knows only that it is so now.
+    pub known_for: Duration,
     /// The settings.
     pub rules: &'a Rules,
     /// The version of the entry that a swap would put in place: random, never used before.
@@ -100,7 +103,7 @@ pub enum Acquired {
 
 /// Asks for the right to render the next generation.
 pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -> Decision<Acquired> {
-    let Context { id, log, now, rules, version } = context;
+    let Context { id, log, now, rules, version, known_for: _ } = context;
     let lease = entry.and_then(|entry| entry.lease.as_ref());
     let pointer = entry.and_then(|entry| entry.pointer.as_ref());
     if let Some((entry, lease)) = entry.zip(lease).filter(|(_, lease)| lease.token == request.token) {
@@ -119,15 +122,16 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
         return Decision::Answer(Acquired::Ready(freshness));
     }
     if let Some(lease) = lease {
-        let until = expired_from(lease, rules);
+        let until = expired_from(lease, context);
         if now < until && !is_overtaken(lease, pointer, request.path.as_ref(), context) {
             return Decision::Answer(Acquired::Held { until });
         }
     }
-    if let Some(backoff) = entry.and_then(|entry| entry.backoff.as_ref())
-        && now < backoff.not_before
-    {
-        return Decision::Answer(Acquired::BackingOff { until: backoff.not_before });
+    if let Some(backoff) = entry.and_then(|entry| entry.backoff.as_ref()) {
+        let until = backed_off_until(backoff, context);
+        if now < until {
+            return Decision::Answer(Acquired::BackingOff { until });
+        }
     }
     let generation = match entry {
         Some(entry) => Generation(entry.generation.0 + 1),
@@ -135,12 +139,14 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
         None => Generation(now.as_secs().max(1)),
     };
     let hold_until = now.plus(rules.max_hold);
+    let ttl = request.ttl.min(rules.max_hold);
     let lease = Lease {
         generation,
         token: request.token,
         owner: request.owner.clone(),
         granted_at: now,
-        expires_at: now.plus(request.ttl).min(hold_until),
+        expires_at: now.plus(ttl),
+        ttl,
         hold_until,
         seen: log.view.position(),
     };
@@ -182,7 +188,7 @@ pub fn renew(
     if expires_at <= lease.expires_at {
         return Decision::Answer(Renewed::Renewed(lease.clone()));
     }
-    let lease = Lease { expires_at, ..lease.clone() };
+    let lease = Lease { expires_at, ttl: expires_at.since(context.now), ..lease.clone() };
     let next = Entry { version: context.version, lease: Some(lease.clone()), ..entry.clone() };
     Decision::Swap(Box::new(next), Renewed::Renewed(lease))
 }
@@ -354,9 +360,21 @@ pub fn mark_gone(entry: Option<&Entry>, generation: Generation, context: Context
     Decision::Swap(Box::new(next), Healed::Gone)
 }
 
-/// From when on a lease counts as expired.
-pub fn expired_from(lease: &Lease, rules: &Rules) -> Timestamp {
-    lease.expires_at.plus(rules.expiry_tolerance)
+/// From when on a lease counts as expired: by the clock, or because it has been known for as long as it was to last, which
+/// holds also where the clock that wrote it was ahead.
+pub fn expired_from(lease: &Lease, context: Context<'_>) -> Timestamp {
+    let tolerance = context.rules.expiry_tolerance;
+    lease.expires_at.plus(tolerance).min(end_by_age(lease.ttl + tolerance, context))
+}
+
+fn backed_off_until(backoff: &Backoff, context: Context<'_>) -> Timestamp {
+    let pause = backoff.not_before.since(backoff.failed_at);
+    backoff.not_before.min(end_by_age(pause, context))
+}
+
+/// When something ends that was to last for so long when the entry was written.
+fn end_by_age(lasts: Duration, context: Context<'_>) -> Timestamp {
+    context.now.plus(lasts.saturating_sub(context.known_for))
 }
 
 /// Whether something that the holder is rendering was invalidated after its grant: the page it commits will be stale, so

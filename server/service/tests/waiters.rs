@@ -178,6 +178,25 @@ async fn an_expired_lease_frees_exactly_one_waiter() {
     }
 }
 
+/// By the clock that wrote it, an hour ahead, it would hold the entry for that hour.
+#[tokio::test]
+async fn a_lease_written_by_a_clock_that_is_ahead_delays_others_by_no_more_than_its_ttl() {
+    let world = World::new();
+    let (ahead, node) = (world.start_ahead(secs(3600)).await, world.start_one_of_many().await);
+    let page = entry("news");
+    let request = v1::AcquireLeaseRequest { ttl: Some(wire(ms(300))), ..acquire(&page) };
+    let dead = ahead.grant_to(request.clone()).await;
+    let took = Took::of(&soon(node.acquire(acquire_waiting(&page, secs(60)))).await.unwrap());
+    assert_eq!(took, Took::Granted { generation: dead.generation() + 1, previous: None });
+    // Whoever repeats the call there is told of no more time than it was granted.
+    let again = ahead.grant_to(acquire(&entry("other"))).await;
+    let told = node.grant_to(v1::AcquireLeaseRequest {
+        request_id: again.lease.request_id.clone(),
+        ..acquire(&entry("other"))
+    });
+    assert!(unwire(told.await.grant.remaining) <= Some(secs(10)));
+}
+
 #[tokio::test]
 async fn a_lease_that_was_not_needed_is_granted_to_a_waiter_at_once() {
     let world = World::new();

@@ -283,26 +283,28 @@ fn pointer_in(pointer: wire::Pointer) -> Result<Pointer, InvalidRecord> {
 }
 
 fn lease_out(lease: &Lease) -> wire::Lease {
-    let Lease { generation, token, owner, granted_at, expires_at, hold_until, seen } = lease;
+    let Lease { generation, token, owner, granted_at, expires_at, ttl, hold_until, seen } = lease;
     wire::Lease {
         generation: generation.0,
         token: bytes(token.bits()),
         owner: owner.as_str().into(),
         granted_at: granted_at.as_millis(),
         expires_at: expires_at.as_millis(),
+        ttl: Some(span_out(*ttl)),
         hold_until: hold_until.as_millis(),
         seen: seen.0,
     }
 }
 
 fn lease_in(lease: wire::Lease) -> Result<Lease, InvalidRecord> {
-    let wire::Lease { generation, token, owner, granted_at, expires_at, hold_until, seen } = lease;
+    let wire::Lease { generation, token, owner, granted_at, expires_at, hold_until, seen, ttl } = lease;
     Ok(Lease {
         generation: Generation(generation),
         token: LeaseToken::from_bits(bits("lease.token", &token)?),
         owner: name("lease.owner", Owner::parse(&owner))?,
         granted_at: Timestamp::from_millis(granted_at),
         expires_at: Timestamp::from_millis(expires_at),
+        ttl: required("lease.ttl", span_in("lease.ttl", ttl)?)?,
         hold_until: Timestamp::from_millis(hold_until),
         seen: Seq(seen),
     })

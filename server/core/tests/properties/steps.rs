@@ -77,6 +77,8 @@ pub(crate) struct Route {
     pub(crate) coordinator: usize,
     /// Whether it is judged on a remembered copy of the entry first, and on which.
     pub(crate) remembered: Option<Index>,
+    /// For how many seconds the coordinator says that it knows the entry.
+    pub(crate) known_for: u64,
     pub(crate) fate: Fate,
 }
 
@@ -101,10 +103,9 @@ fn route() -> impl Strategy<Value = Route> {
         1 => Just(Fate::CallLost),
     ];
     let remembered = prop::option::weighted(0.25, any::<Index>());
-    (0..COORDINATORS, remembered, fate).prop_map(|(coordinator, remembered, fate)| Route {
-        coordinator,
-        remembered,
-        fate,
+    let known_for = prop_oneof![4 => Just(0), 1 => 0..40_u64];
+    (0..COORDINATORS, remembered, known_for, fate).prop_map(|(coordinator, remembered, known_for, fate)| {
+        Route { coordinator, remembered, known_for, fate }
     })
 }
 

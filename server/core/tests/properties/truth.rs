@@ -143,11 +143,18 @@ impl<'a> Truth<'a> {
         } else if freshness == Freshness::Fresh || is_awaited || is_recent {
             Acquired::Ready(freshness)
         } else if let Some(lease) = lease.filter(|lease| {
-            observer.now < self.expires(lease) && !self.is_overtaken(observer, lease, pointer, ask)
+            observer.now < self.expires_to(observer, lease)
+                && !self.is_overtaken(observer, lease, pointer, ask)
         }) {
-            Acquired::Held { until: self.expires(lease) }
-        } else if let Some(backoff) = backoff.filter(|backoff| observer.now < backoff.not_before) {
-            Acquired::BackingOff { until: backoff.not_before }
+            Acquired::Held { until: self.expires_to(observer, lease) }
+        } else if let Some(until) = backoff
+            .map(|backoff| {
+                let pause = backoff.not_before.since(backoff.failed_at);
+                backoff.not_before.min(observer.now.plus(pause.saturating_sub(observer.known_for)))
+            })
+            .filter(|until| observer.now < *until)
+        {
+            Acquired::BackingOff { until }
         } else {
             let Decision::Swap(next, Answer::Acquired(Acquired::Granted(lease))) = decision else {
                 return Err(TestCaseError::fail(format!(
@@ -196,7 +203,10 @@ impl<'a> Truth<'a> {
                 if let Acquired::AlreadyYours(lease) | Acquired::Granted(lease) = outcome {
                     let same = |grant: &&Lease| grant.generation == lease.generation;
                     let grant = self.grants.iter().find(same).expect("a grant that was never applied");
-                    prop_assert_eq!(lease, &Lease { expires_at: lease.expires_at, ..grant.clone() });
+                    prop_assert_eq!(
+                        lease,
+                        &Lease { expires_at: lease.expires_at, ttl: lease.ttl, ..grant.clone() }
+                    );
                 }
                 Ok(())
             }
@@ -431,6 +441,12 @@ impl<'a> Truth<'a> {
 
     fn expires(&self, lease: &Lease) -> Timestamp {
         lease.expires_at.plus(self.rules.expiry_tolerance)
+    }
+
+    /// As an observer sees it, who may have known it for a while.
+    fn expires_to(&self, observer: Observer, lease: &Lease) -> Timestamp {
+        let lasts = lease.ttl + self.rules.expiry_tolerance;
+        self.expires(lease).min(observer.now.plus(lasts.saturating_sub(observer.known_for)))
     }
 
     fn count(&self, what: &'static str) {

@@ -6,6 +6,7 @@ use leasehold_core::{
     page::Pointer,
     time::Timestamp,
 };
+use std::time::Duration;
 
 /// Who judges, and when.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Observer {
     pub(crate) hard_floor: Seq,
     pub(crate) verified: bool,
     pub(crate) now: Timestamp,
+    /// For how long it says that it knows the entry.
+    pub(crate) known_for: Duration,
 }
 
 pub(crate) struct WholeLog {

@@ -38,6 +38,8 @@ pub(crate) struct World<'a> {
     calls: Vec<(Call, usize)>,
     under_way: Vec<Swap>,
     elapsed: Duration,
+    /// For how long the coordinator that judges says that it knows the entry: whatever it says, nothing unsafe may come of it.
+    known_for: Duration,
     drawn: u128,
     truth: Truth<'a>,
     counts: &'a Counts,
@@ -109,6 +111,7 @@ impl<'a> World<'a> {
             calls: Vec::new(),
             under_way: Vec::new(),
             elapsed: Duration::ZERO,
+            known_for: Duration::ZERO,
             drawn: 0,
             counts,
         }
@@ -232,7 +235,10 @@ impl<'a> World<'a> {
             None => self.register.clone(),
         };
         let now = self.now(route.coordinator);
-        self.settle(call, route.coordinator, now, entry, remembered.is_none(), route.fate)
+        self.known_for = Duration::from_secs(route.known_for);
+        let settled = self.settle(call, route.coordinator, now, entry, remembered.is_none(), route.fate);
+        self.known_for = Duration::ZERO;
+        settled
     }
 
     /// Asks the core until its answer is settled. `is_strong`: whether `entry` was read after the call
@@ -288,7 +294,8 @@ impl<'a> World<'a> {
     ) -> Decision<Answer> {
         let Coordinator { view, verified, .. } = &self.coordinators[coordinator];
         let log = Log { view, verified: *verified };
-        let context = Context { id: &self.id, log, now, rules: &self.rules, version };
+        let known_for = self.known_for;
+        let context = Context { id: &self.id, log, now, known_for, rules: &self.rules, version };
         match &self.calls[call].0 {
             Call::Acquire(ask) => transition::acquire(entry, ask, context).map(Answer::Acquired),
             Call::Renew(Attempt(token, generation), ttl) => {
@@ -444,6 +451,7 @@ impl<'a> World<'a> {
             hard_floor: *hard_floor,
             verified: *verified,
             now,
+            known_for: self.known_for,
         }
     }
 

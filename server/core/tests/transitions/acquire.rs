@@ -245,7 +245,7 @@ fn a_lease_holds_the_entry_until_it_expires_and_the_tolerance_is_over() {
     let world = World::new();
     let (entry, lease) = world.granted(START, token(1));
     let until = START.plus(TTL).plus(TOLERANCE);
-    assert_eq!(expired_from(&lease, &world.rules), until);
+    assert_eq!(expired_from(&lease, world.at(START)), until);
     for now in [START, START.plus(TTL), until.minus(millis(1))] {
         assert_eq!(answer(world.acquire(&entry, &ask(token(2)), now)), Acquired::Held { until });
     }
@@ -253,12 +253,30 @@ fn a_lease_holds_the_entry_until_it_expires_and_the_tolerance_is_over() {
     assert_eq!(next.generation, Generation(FIRST.0 + 1));
 }
 
+/// Its grantor's clock is an hour ahead: it ends when it has been known for as long as it was to last.
 #[test]
-fn a_clock_that_is_behind_the_grantors_only_waits_longer() {
-    let world = World::new();
-    let (entry, lease) = world.granted(START, token(1));
-    let decision = world.acquire(&entry, &ask(token(2)), START.minus(secs(3600)));
-    assert_eq!(answer(decision), held(&lease));
+fn a_lease_written_by_a_clock_that_is_ahead_holds_the_entry_no_longer_than_its_ttl() {
+    let mut world = World::new();
+    let (entry, _) = world.granted(after(secs(3600)), token(1));
+    for known_for in [Duration::ZERO, secs(4), TTL] {
+        world.known_for = known_for;
+        let until = START.plus(TTL + TOLERANCE - known_for);
+        assert_eq!(answer(world.acquire(&entry, &ask(token(2)), START)), Acquired::Held { until });
+    }
+    world.known_for = TTL + TOLERANCE;
+    grant(world.acquire(&entry, &ask(token(2)), START));
+}
+
+#[test]
+fn a_renewal_that_is_known_for_long_ends_by_its_own_ttl() {
+    let mut world = World::new();
+    let (entry, lease) = world.granted(after(secs(3600)), token(1));
+    let now = after(secs(3601));
+    let renewed = transition::renew(Some(&entry), lease.token, lease.generation, secs(30), world.at(now));
+    let (entry, _) = swap(renewed);
+    world.known_for = secs(30);
+    let until = START.plus(TOLERANCE);
+    assert_eq!(answer(world.acquire(&entry, &ask(token(2)), START)), Acquired::Held { until });
 }
 
 #[test]
@@ -269,7 +287,9 @@ fn a_lease_is_judged_before_the_backoff() {
     let (entry, _) = swap(world.release(&entry, &lease, &failed, START));
     let (entry, lease) = grant(world.acquire(&entry, &ask(token(2)), after(SECOND)));
     // Another coordinator's clock is behind: by it, the backoff is not over.
-    assert_eq!(answer(world.acquire(&entry, &ask(token(3)), START)), held(&lease));
+    let until = START.plus(TTL).plus(TOLERANCE);
+    assert_eq!(lease.granted_at, after(SECOND));
+    assert_eq!(answer(world.acquire(&entry, &ask(token(3)), START)), Acquired::Held { until });
 }
 
 // --- overtaken: granted at once ---
@@ -380,11 +400,23 @@ fn nobody_is_granted_a_lease_for_a_while_after_a_failure() {
     let failed = Release::Failed { reason: "503".to_owned() };
     let (entry, _) = swap(world.release(&entry, &lease, &failed, START));
     let until = after(SECOND);
-    for now in [START.minus(secs(5)), START, until.minus(millis(1))] {
+    for now in [START, until.minus(millis(1))] {
         assert_eq!(answer(world.acquire(&entry, &ask(token(2)), now)), Acquired::BackingOff { until });
     }
     let (entry, _) = grant(world.acquire(&entry, &ask(token(2)), until));
     assert_eq!(entry.backoff.unwrap().failures, 1, "a grant does not end a row of failures");
+}
+
+#[test]
+fn a_backoff_written_by_a_clock_that_is_ahead_lasts_no_longer_than_its_pause() {
+    let mut world = World::new();
+    let (entry, lease) = world.granted(after(secs(3600)), token(1));
+    let failed = Release::Failed { reason: "503".to_owned() };
+    let (entry, _) = swap(world.release(&entry, &lease, &failed, after(secs(3600))));
+    let until = START.plus(SECOND);
+    assert_eq!(answer(world.acquire(&entry, &ask(token(2)), START)), Acquired::BackingOff { until });
+    world.known_for = SECOND;
+    grant(world.acquire(&entry, &ask(token(2)), START));
 }
 
 #[test]
@@ -411,6 +443,7 @@ fn the_first_generation_of_an_entry_is_the_unix_time_in_seconds() {
         owner: Owner::parse("worker").unwrap(),
         granted_at: START,
         expires_at: START.plus(TTL),
+        ttl: TTL,
         hold_until: START.plus(MAX_HOLD),
         seen: Seq(1),
     };
@@ -443,7 +476,7 @@ fn every_further_grant_raises_the_generation_by_one_and_keeps_the_page() {
         assert_eq!((lease.generation, lease.granted_at), (Generation(expected), now));
         assert_eq!(next.pointer, pointer);
         entry = next;
-        now = expired_from(&lease, &world.rules);
+        now = expired_from(&lease, world.at(now));
     }
 }
 

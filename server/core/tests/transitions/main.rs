@@ -72,6 +72,7 @@ struct World {
     view: LogView,
     verified: bool,
     rules: Rules,
+    known_for: Duration,
 }
 
 impl World {
@@ -92,12 +93,13 @@ impl World {
                 backoff_base: SECOND,
                 backoff_max: secs(30),
             },
+            known_for: Duration::ZERO,
         }
     }
 
     fn at(&self, now: Timestamp) -> Context<'_> {
         let log = Log { view: &self.view, verified: self.verified };
-        Context { id: &self.id, log, now, rules: &self.rules, version: VERSION }
+        Context { id: &self.id, log, now, rules: &self.rules, version: VERSION, known_for: self.known_for }
     }
 
     fn invalidate(&mut self, scope: Scope, depth: Depth) {

@@ -14,7 +14,6 @@ use leasehold_core::{
     object::{PageObjects, SidecarToken},
     page::{PageMeta, Pointer},
     time::Timestamp,
-    transition,
 };
 use leasehold_proto::v1;
 use std::time::Duration;
@@ -155,7 +154,7 @@ pub(crate) async fn acquire(
                 }
             }
         }
-        AcquireOutcome::Held => {
+        AcquireOutcome::Held { until: _ } => {
             let regeneration = regeneration(&looked);
             let previous = previous(engine, looked, wish, previous_time).await;
             Outcome::Held(v1::LeaseHeld { regeneration, previous })
@@ -193,7 +192,7 @@ fn grant(
 ) -> v1::LeaseGrant {
     v1::LeaseGrant {
         generation: lease.generation.0,
-        remaining: Some(wire_duration(lease.expires_at.since(arrived))),
+        remaining: Some(wire_duration(remaining(lease, arrived))),
         renewable_for: Some(wire_duration(lease.hold_until.since(arrived))),
         html_object: objects.html.to_string(),
         sidecar_object: objects.sidecar.to_string(),
@@ -204,9 +203,14 @@ fn grant(
 
 pub(crate) fn renewed(lease: &Lease, now: Timestamp) -> v1::LeaseRenewed {
     v1::LeaseRenewed {
-        remaining: Some(wire_duration(lease.expires_at.since(now))),
+        remaining: Some(wire_duration(remaining(lease, now))),
         renewable_for: Some(wire_duration(lease.hold_until.since(now))),
     }
+}
+
+/// What is left of a lease: no more than it had at first, whatever the clock that wrote it said.
+fn remaining(lease: &Lease, now: Timestamp) -> Duration {
+    lease.expires_at.since(now).min(lease.ttl)
 }
 
 /// The head of a page that is streamed; `None` where there is nothing to serve.
@@ -318,7 +322,7 @@ fn metadata(meta: &PageMeta) -> v1::PageMetadata {
 
 fn regeneration(looked: &Looked) -> Option<v1::Regeneration> {
     let lease = looked.entry()?.lease.as_ref()?;
-    let remaining = lease.expires_at.since(looked.now.wall);
+    let remaining = remaining(lease, looked.now.wall);
     (!remaining.is_zero()).then(|| v1::Regeneration {
         owner: lease.owner.to_string(),
         generation: lease.generation.0,
@@ -374,7 +378,7 @@ fn lease_state(engine: &Engine, looked: &Looked, lease: &Lease) -> v1::LeaseStat
         granted_at: Some(wire_timestamp(lease.granted_at)),
         expires_at: Some(wire_timestamp(lease.expires_at)),
         hold_until: Some(wire_timestamp(lease.hold_until)),
-        expired: looked.now.wall >= transition::expired_from(lease, &engine.settings().rules),
+        expired: engine.is_expired(looked, lease),
         overtaken: engine.is_overtaken(looked, lease),
     }
 }

@@ -56,7 +56,10 @@ pub enum AcquireOutcome {
     /// The page is there.
     Ready(Freshness),
     /// Another renders.
-    Held,
+    Held {
+        /// Until then at the longest, if nothing changes.
+        until: Timestamp,
+    },
     /// The last render failed.
     BackingOff {
         /// From when on a lease is granted again.
@@ -126,7 +129,7 @@ impl Engine {
             changed.mark_unchanged();
             log_moved.mark_unchanged();
             let acquisition = self.attempt(&slot, &ask, now, may_reread).await?;
-            let AcquireOutcome::Held = acquisition.outcome else { return Ok(acquisition) };
+            let AcquireOutcome::Held { until } = acquisition.outcome else { return Ok(acquisition) };
             let left = give_up_at.saturating_sub(self.now().elapsed);
             if left.is_zero() {
                 return Ok(acquisition);
@@ -140,11 +143,6 @@ impl Engine {
             }
             let seen = acquisition.looked.pointer().map_or(Generation(0), |pointer| pointer.generation);
             ask.after.get_or_insert(seen);
-            let until = acquisition
-                .looked
-                .entry()
-                .and_then(|entry| entry.lease.as_ref())
-                .map_or(now.wall, |lease| transition::expired_from(lease, &inner.settings.rules));
             let free_in = until.since(self.now().wall).max(MIN_SLEEP);
             drop(acquisition);
             debug_assert!(call_place.is_none(), "a call that waits must not keep others out");
@@ -201,7 +199,7 @@ impl Engine {
         // Whoever only waits, or finds the page, needs no turn: thousands may.
         let outcome = match preview {
             Decision::Answer(Acquired::Ready(freshness)) => AcquireOutcome::Ready(freshness),
-            Decision::Answer(Acquired::Held { .. }) => AcquireOutcome::Held,
+            Decision::Answer(Acquired::Held { until }) => AcquireOutcome::Held { until },
             Decision::Answer(Acquired::BackingOff { until }) => AcquireOutcome::BackingOff { until },
             Decision::Answer(Acquired::AlreadyYours(_) | Acquired::Ended | Acquired::Granted(_))
             | Decision::Swap(..) => return self.take_turn(slot, ask.clone(), now).await,
@@ -227,7 +225,7 @@ impl Engine {
                 AcquireOutcome::Granted { lease, objects, receipt }
             }
             Acquired::Ready(freshness) => AcquireOutcome::Ready(freshness),
-            Acquired::Held { .. } => AcquireOutcome::Held,
+            Acquired::Held { until } => AcquireOutcome::Held { until },
             Acquired::BackingOff { until } => AcquireOutcome::BackingOff { until },
             Acquired::Ended => AcquireOutcome::Ended,
         };

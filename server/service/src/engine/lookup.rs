@@ -225,6 +225,13 @@ impl Engine {
         })
     }
 
+    /// Whether another may be granted the next lease because its time is over.
+    pub fn is_expired(&self, looked: &Looked, lease: &Lease) -> bool {
+        self.0.transitions.ask(&looked.slot, &looked.view, looked.now, |_, context| {
+            context.now >= transition::expired_from(lease, context)
+        })
+    }
+
     pub(super) fn judge(&self, slot: Arc<Slot>, view: Arc<View>, now: Moment) -> Looked {
         let freshness = view.judge(&slot.id, self.0.log.state(), now, self.0.settings.rules.retention);
         Looked { slot, view, freshness, now }

@@ -64,7 +64,9 @@ impl Transitions {
     ) -> T {
         let version = Version(self.entropy.bits());
         self.log.with(now, |log| {
-            let context = Context { id: &slot.id, log, now: now.wall, rules: &self.rules, version };
+            let known_for = view.known_for(now);
+            let context =
+                Context { id: &slot.id, log, now: now.wall, known_for, rules: &self.rules, version };
             decide(view.entry.as_deref(), context)
         })
     }

@@ -30,19 +30,30 @@ pub(crate) struct View {
     pub(crate) entry: Option<Arc<Entry>>,
     /// When the request that showed it was sent, in elapsed time.
     pub(crate) seen_at: Duration,
+    /// When the first request that showed it in this version was sent, as far as that is remembered.
+    known_since: Duration,
     /// The position in the log that the verdict was reached at, and the verdict, in one word, so that a hit reads both
     /// at once without a lock.
     verdict: AtomicU64,
 }
 
 impl View {
-    fn new(entry: Option<Arc<Entry>>, seen_at: Duration) -> Self {
-        Self { entry, seen_at, verdict: AtomicU64::new(NO_VERDICT) }
+    fn new(entry: Option<Arc<Entry>>, seen_at: Duration, known_since: Duration) -> Self {
+        Self { entry, seen_at, known_since, verdict: AtomicU64::new(NO_VERDICT) }
     }
 
     /// A view that is not remembered.
     pub(crate) fn of(entry: Option<Arc<Entry>>, now: Moment) -> Self {
-        Self::new(entry, now.elapsed)
+        Self::new(entry, now.elapsed, now.elapsed)
+    }
+
+    /// For how long it is known to be as it is.
+    pub(crate) fn known_for(&self, now: Moment) -> Duration {
+        now.elapsed.saturating_sub(self.known_since)
+    }
+
+    fn version(&self) -> Option<Version> {
+        self.entry.as_ref().map(|entry| entry.version)
     }
 
     /// The state of the page. Scans scopes only when the log has moved since the last time.
@@ -169,12 +180,18 @@ impl Slot {
 
     /// Remembers what a read, or a refused swap, showed.
     pub(crate) fn install_seen(&self, entry: Option<Entry>, sent: Sent) -> Arc<View> {
-        let view = Arc::new(View::new(entry.map(Arc::new), sent.at));
         let mut state = self.state.write();
+        let version = entry.as_ref().map(|entry| entry.version);
+        // The same version is the same entry, and has been since it was first seen: versions are never used again.
+        let known_since = match &state.view {
+            Some(known) if known.version() == version => known.known_since.min(sent.at),
+            _ => sent.at,
+        };
+        let view = Arc::new(View::new(entry.map(Arc::new), sent.at, known_since));
         // Something was installed after the request was sent: which of the two is newer cannot be told. The caller's view
         // is good for the caller; the one that is remembered stays.
         if state.epoch == sent.epoch {
-            let is_news = state.view.as_ref().is_none_or(|known| version(known) != version(&view));
+            let is_news = state.view.as_ref().is_none_or(|known| known.version() != version);
             state.view = Some(Arc::clone(&view));
             state.epoch += 1;
             drop(state);
@@ -187,10 +204,10 @@ impl Slot {
 
     /// Remembers the entry that a swap put in place of the one with version `before`.
     pub(crate) fn install_swapped(&self, before: Option<Version>, entry: Entry, sent: Sent) -> Arc<View> {
-        let view = Arc::new(View::new(Some(Arc::new(entry)), sent.at));
+        let view = Arc::new(View::new(Some(Arc::new(entry)), sent.at, sent.at));
         let mut state = self.state.write();
         let follows =
-            state.epoch == sent.epoch || state.view.as_ref().is_some_and(|known| version(known) == before);
+            state.epoch == sent.epoch || state.view.as_ref().is_some_and(|known| known.version() == before);
         // Otherwise others were installed meanwhile, older or newer ones: the next request reads again.
         state.view = follows.then(|| Arc::clone(&view));
         state.epoch += 1;
@@ -198,10 +215,6 @@ impl Slot {
         self.changed.send_replace(());
         view
     }
-}
-
-fn version(view: &View) -> Option<Version> {
-    view.entry.as_ref().map(|entry| entry.version)
 }
 
 impl Drop for Slot {

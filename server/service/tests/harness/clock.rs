@@ -3,7 +3,10 @@
 use leasehold_core::time::Timestamp;
 use leasehold_service::time::{Clock, Moment, SystemClock};
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,5 +54,16 @@ impl Clock for TestClock {
         let base = if stands { self.stood_at_micros.load(Ordering::SeqCst) } else { self.machine_micros() };
         let elapsed = Duration::from_micros(base + self.stepped_micros.load(Ordering::SeqCst));
         Moment { wall: START.plus(elapsed), elapsed }
+    }
+}
+
+/// A clock that is ahead of the others'.
+#[derive(Debug)]
+pub(crate) struct Ahead(pub(crate) Arc<TestClock>, pub(crate) Duration);
+
+impl Clock for Ahead {
+    fn now(&self) -> Moment {
+        let Moment { wall, elapsed } = self.0.now();
+        Moment { wall: wall.plus(self.1), elapsed }
     }
 }

@@ -1,12 +1,13 @@
 //! What runs: one store, any number of coordinators on it.
 
-use super::{TestClock, ms, secs, soon};
+use super::{Duration, TestClock, clock::Ahead, ms, secs, soon};
 use leasehold_proto::v1::coordinator_service_client::CoordinatorServiceClient;
 use leasehold_service::{
     engine::{Dependencies, Engine},
     random::Entropy,
     server::{self, Stopped, TransportSettings},
     settings::Settings,
+    time::Clock,
 };
 use leasehold_store::{
     decorators::{
@@ -70,9 +71,23 @@ impl World {
         self.start_with(|settings, _| settings.reread_interval = Some(ms(50))).await
     }
 
+    /// A coordinator that knows of others, and whose clock is ahead of theirs.
+    pub(crate) async fn start_ahead(&self, ahead: Duration) -> Coordinator {
+        let clock = Arc::new(Ahead(Arc::clone(&self.clock), ahead));
+        self.start_by(clock, |settings, _| settings.reread_interval = Some(ms(50))).await
+    }
+
     /// A coordinator whose settings differ.
     pub(crate) async fn start_with(
         &self,
+        change: impl FnOnce(&mut Settings, &mut TransportSettings),
+    ) -> Coordinator {
+        self.start_by(Arc::<TestClock>::clone(&self.clock), change).await
+    }
+
+    async fn start_by(
+        &self,
+        clock: Arc<dyn Clock>,
         change: impl FnOnce(&mut Settings, &mut TransportSettings),
     ) -> Coordinator {
         let mut settings = Settings::default();
@@ -84,7 +99,6 @@ impl World {
         change(&mut settings, &mut transport);
         let faults = Faults::new();
         let (stores, counters) = counted(faults.wrap(self.stores()));
-        let clock: Arc<TestClock> = Arc::clone(&self.clock);
         let seed = self.seeds.fetch_add(1, Ordering::Relaxed);
         let entropy = Arc::new(Entropy::from_seed(seed));
         let engine =

@@ -55,6 +55,7 @@ pub fn full_entry(version: u128, generation: u64) -> Entry {
             owner: Owner::parse("worker 7 / eu-west-1 — “blue”").expect("an owner"),
             granted_at: Timestamp::from_millis(1_800_000_000_001),
             expires_at: Timestamp::from_millis(1_800_000_030_002),
+            ttl: Duration::from_millis(30_001),
             hold_until: Timestamp::from_millis(1_800_000_300_003),
             seen: Seq(41),
         }),

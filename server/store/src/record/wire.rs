@@ -98,6 +98,8 @@ pub(super) struct Lease {
     pub(super) hold_until: u64,
     #[prost(uint64, tag = "7")]
     pub(super) seen: u64,
+    #[prost(message, optional, tag = "8")]
+    pub(super) ttl: Option<Span>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

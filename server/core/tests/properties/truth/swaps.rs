@@ -49,7 +49,10 @@ impl Truth<'_> {
         // Whatever it was: a lease is the grant it came from, but for its expiry.
         if let Some(lease) = &after.lease {
             let granted = self.grants.last().unwrap();
-            prop_assert_eq!(lease, &Lease { expires_at: lease.expires_at, ..granted.clone() });
+            prop_assert_eq!(
+                lease,
+                &Lease { expires_at: lease.expires_at, ttl: lease.ttl, ..granted.clone() }
+            );
             prop_assert!(lease.expires_at <= lease.hold_until && lease.expires_at >= granted.expires_at);
         }
         Ok(())
@@ -71,6 +74,7 @@ impl Truth<'_> {
             owner: ask.owner.clone(),
             granted_at: now,
             expires_at: now.plus(ask.ttl).min(now.plus(self.rules.max_hold)),
+            ttl: ask.ttl.min(self.rules.max_hold),
             hold_until: now.plus(self.rules.max_hold),
             seen: position,
         };
@@ -108,7 +112,7 @@ impl Truth<'_> {
         prop_assert_eq!(Attempt(old.token, old.generation), attempt);
         prop_assert!(new.expires_at > old.expires_at, "a renewal that is no gain");
         self.count(if now >= self.expires(&old) { "renew: moved after expiry" } else { "renew: moved" });
-        let lease = Some(Lease { expires_at: new.expires_at, ..old });
+        let lease = Some(Lease { expires_at: new.expires_at, ttl: new.expires_at.since(now), ..old });
         prop_assert_eq!(after, &Entry { version: after.version, lease, ..before.clone() });
         Ok(())
     }
