@@ -45,6 +45,8 @@ pub struct Lease {
     /// The grantor's position in the invalidation log at the grant. Never changed afterwards: what is invalidated later
     /// than this may have been read by the render before the change.
     pub seen: Seq,
+    /// Whether a repetition of its acquire was told of it: then somebody may hold it, whatever became of the first call.
+    pub repeated: bool,
 }
 
 impl Lease {

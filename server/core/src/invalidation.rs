@@ -16,6 +16,10 @@ pub const MAX_SCOPES: usize = 100;
 /// the smallest record that a store takes (DynamoDB: 400 KB).
 pub const MAX_SCOPE_BYTES: usize = 128 * 1024;
 
+/// So many of the newest events are remembered whatever they take: an append that was applied is recognised by its request's
+/// id in what is read after it.
+pub const ALWAYS_RETAINED: usize = 128;
+
 /// What an invalidation is about. Scopes of a tenant never reach another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -235,20 +239,24 @@ impl LogView {
         }
     }
 
-    /// Forgets events whose time is over. Entries that they concern are forgotten by rule before them; where a clock was
-    /// wrong and they are not, [`LogView::marks_for`] counts a forgotten event as one about everything.
-    pub fn forget(&mut self, now: Timestamp) {
-        while self.retained.front().is_some_and(|event| event.forget_after <= now) {
+    /// Forgets events whose time is over, at most so many at once; answers how many these were. Entries that they concern are
+    /// forgotten by rule before them; where a clock was wrong and they are not, [`LogView::marks_for`] counts a forgotten
+    /// event as one about everything.
+    pub fn forget(&mut self, now: Timestamp, most: usize) -> usize {
+        let before = self.retained.len();
+        let is_over = |view: &Self| view.retained.front().is_some_and(|event| event.forget_after <= now);
+        while before - self.retained.len() < most && is_over(self) {
             self.forget_oldest();
         }
+        before - self.retained.len()
     }
 
-    /// Forgets the oldest events, also before their time, until what is left takes at most about `max_bytes`. Answers how
-    /// many these were. Pages that are older than a forgotten event count as invalidated, or purged if it was hard: too
-    /// little memory costs renders, never a promise.
+    /// Forgets the oldest events, also before their time, until what is left takes at most about `max_bytes`, but never the
+    /// newest [`ALWAYS_RETAINED`]. Answers how many these were. Pages that are older than a forgotten event count as
+    /// invalidated, or purged if it was hard: too little memory costs renders, never a promise.
     pub fn forget_beyond(&mut self, max_bytes: usize) -> usize {
         let before = self.retained.len();
-        while self.retained_bytes > max_bytes && !self.retained.is_empty() {
+        while self.retained_bytes > max_bytes && self.retained.len() > ALWAYS_RETAINED {
             self.forget_oldest();
         }
         before - self.retained.len()

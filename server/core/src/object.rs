@@ -297,6 +297,7 @@ mod tests {
             ttl: std::time::Duration::ZERO,
             hold_until: granted_at,
             seen: Seq(seen),
+            repeated: false,
         }
     }
 

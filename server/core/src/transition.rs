@@ -80,7 +80,7 @@ pub struct Acquire {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
     /// The lease has this token already, even if expired or overtaken: an earlier attempt of the same call was granted.
-    /// The entry's version changes: a grantor that thinks that nobody heard of the grant cannot take it back any more.
+    /// The first repetition is noted in the lease: a grantor that thinks that nobody heard of it cannot take it back any more.
     AlreadyYours(Lease),
     /// A lease with this token was committed or released before: a late duplicate, of which nobody would hear.
     Ended,
@@ -107,8 +107,12 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
     let lease = entry.and_then(|entry| entry.lease.as_ref());
     let pointer = entry.and_then(|entry| entry.pointer.as_ref());
     if let Some((entry, lease)) = entry.zip(lease).filter(|(_, lease)| lease.token == request.token) {
-        let next = Entry { version, ..entry.clone() };
-        return Decision::Swap(Box::new(next), Acquired::AlreadyYours(lease.clone()));
+        if lease.repeated {
+            return Decision::Answer(Acquired::AlreadyYours(lease.clone()));
+        }
+        let lease = Lease { repeated: true, ..lease.clone() };
+        let next = Entry { version, lease: Some(lease.clone()), ..entry.clone() };
+        return Decision::Swap(Box::new(next), Acquired::AlreadyYours(lease));
     }
     let released = entry.and_then(|entry| entry.released.as_ref());
     if released.is_some_and(|released| released.token == request.token)
@@ -149,6 +153,7 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
         ttl,
         hold_until,
         seen: log.view.position(),
+        repeated: false,
     };
     let next = Entry {
         version,
@@ -203,12 +208,9 @@ pub enum Release {
         /// Why, for people. Cut at [`MAX_REASON_BYTES`].
         reason: String,
     },
-    /// The caller went away before it heard of its grant. Its retry may still come, and is granted a lease again. Only
-    /// while the entry is as the grant left it: a repetition that came meanwhile, to any coordinator, was told of the lease.
-    Unheard {
-        /// The entry's version by the grant.
-        granted: Version,
-    },
+    /// The caller went away before it heard of its grant. Its retry may still come, and is granted a lease again. Not after a
+    /// repetition of the call, on any coordinator, was told of the lease.
+    Unheard,
 }
 
 /// Outcomes of [`release`].
@@ -233,10 +235,10 @@ pub fn release(
     if entry.is_some_and(|entry| entry.released == Some(released)) {
         return Decision::Answer(ReleaseOutcome::Released);
     }
-    let Some((entry, _)) = held_by(entry, token, generation) else {
+    let Some((entry, lease)) = held_by(entry, token, generation) else {
         return Decision::Answer(ReleaseOutcome::NotHeld);
     };
-    if matches!(outcome, Release::Unheard { granted } if *granted != entry.version) {
+    if *outcome == Release::Unheard && lease.repeated {
         return Decision::Answer(ReleaseOutcome::NotHeld);
     }
     let mut next = Entry { version: context.version, lease: None, ..entry.clone() };
@@ -246,7 +248,7 @@ pub fn release(
             next.released = Some(released);
             next.backoff = Some(backoff_after(entry.backoff.as_ref(), reason, context));
         }
-        Release::Unheard { .. } => {}
+        Release::Unheard => {}
     }
     Decision::Swap(Box::new(next), ReleaseOutcome::Released)
 }
@@ -402,11 +404,11 @@ fn is_awaited(pointer: Option<&Pointer>, freshness: Freshness, after: Option<Gen
         }
 }
 
-/// Whether only the log stands in the way of calling a page fresh that was generated within the staleness bound.
+/// Whether only the log stands in the way of calling a page fresh that was committed within the staleness bound.
 fn is_recent(pointer: Option<&Pointer>, freshness: Freshness, context: Context<'_>) -> bool {
     freshness == Freshness::Stale(Staleness::Unverified)
         && pointer
-            .is_some_and(|pointer| context.now < pointer.generated_at.plus(context.rules.staleness_bound))
+            .is_some_and(|pointer| context.now < pointer.committed_at.plus(context.rules.staleness_bound))
 }
 
 fn held_by(entry: Option<&Entry>, token: LeaseToken, generation: Generation) -> Option<(&Entry, &Lease)> {

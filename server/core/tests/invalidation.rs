@@ -2,7 +2,9 @@
 
 use leasehold_core::{
     identity::{DeploymentId, EntryId, EntryKey, PagePath, RequestId, Seq, Tag, TenantId},
-    invalidation::{Depth, Invalidation, LogEvent, LogView, Mark, Marks, Scope, Verdict, concerns},
+    invalidation::{
+        ALWAYS_RETAINED, Depth, Invalidation, LogEvent, LogView, Mark, Marks, Scope, Verdict, concerns,
+    },
     time::Timestamp,
 };
 use proptest::{collection::vec, prelude::*, sample::select, sample::subsequence};
@@ -76,8 +78,6 @@ enum Step {
     Reach,
     /// The clock moves on (or back), and what is over is forgotten.
     Forget(u64),
-    /// There is no room for more than this.
-    Crowd(usize),
 }
 
 /// Every event that was ever folded, and how many of the oldest of these are forgotten.
@@ -148,13 +148,8 @@ impl Model {
                 }
             }
             Step::Forget(now) => {
-                view.forget(at(now));
+                view.forget(at(now), usize::MAX);
                 while self.retained().first().is_some_and(|event| event.forget_after <= at(now)) {
-                    self.forget_oldest();
-                }
-            }
-            Step::Crowd(max_bytes) => {
-                for _ in 0..view.forget_beyond(max_bytes) {
                     self.forget_oldest();
                 }
             }
@@ -203,7 +198,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..5_usize).prop_map(Step::ReadAgain),
         1 => Just(Step::Reach),
         2 => (0..60_000_u64).prop_map(Step::Forget),
-        1 => (0..8_000_usize).prop_map(Step::Crowd),
     ]
 }
 
@@ -280,7 +274,7 @@ proptest! {
             }
         }
         // What is forgotten leaves nothing behind but how far that went.
-        view.forget(at(u64::MAX));
+        view.forget(at(u64::MAX), usize::MAX);
         prop_assert_eq!(shape(&view), shape(&LogView::default()));
     }
 
@@ -414,7 +408,7 @@ fn a_repeated_request_is_recognised_until_it_is_forgotten() {
     assert_eq!(view.seq_of(RequestId(1001)), Some(Seq(1)));
     assert_eq!(view.seq_of(RequestId(1003)), None);
     assert_eq!(view.seq_of(RequestId(1)), None, "an event's own id is no caller's");
-    view.forget(at(101_000));
+    view.forget(at(101_000), usize::MAX);
     assert_eq!(view.seq_of(RequestId(1001)), None);
     assert_eq!(view.seq_of(RequestId(1002)), Some(Seq(2)));
 }
@@ -424,9 +418,9 @@ fn a_request_that_was_appended_twice_is_recognised_as_long_as_either_is_kept() {
     let mut view = LogView::default();
     view.fold(&soft(1));
     view.fold(&LogEvent { invalidations: soft(1).invalidations, ..soft(2) });
-    view.forget(at(101_000));
+    view.forget(at(101_000), usize::MAX);
     assert_eq!(view.seq_of(RequestId(1001)), Some(Seq(2)));
-    view.forget(at(102_000));
+    view.forget(at(102_000), usize::MAX);
     assert_eq!(view.seq_of(RequestId(1001)), None);
 }
 
@@ -452,10 +446,10 @@ fn events_after_a_position_are_told_only_if_none_of_them_is_forgotten() {
         view.fold(&soft(seq));
     }
     assert_eq!(seqs(view.events_after(Seq(1))), Some(vec![2, 3]));
-    view.forget(at(102_000));
+    view.forget(at(102_000), usize::MAX);
     assert_eq!(seqs(view.events_after(Seq(1))), None);
     assert_eq!(seqs(view.events_after(Seq(2))), Some(vec![3]));
-    view.forget(at(103_000));
+    view.forget(at(103_000), usize::MAX);
     assert_eq!(seqs(view.events_after(Seq(2))), None);
     assert_eq!(seqs(view.events_after(Seq(3))), Some(vec![]));
     assert_eq!(
@@ -486,10 +480,10 @@ fn forgetting_an_event_keeps_the_newer_ones_about_the_same_scope() {
     view.fold(&event(1, scope(), Depth::Hard));
     view.fold(&event(2, scope(), Depth::Hard));
     view.fold(&event(3, scope(), Depth::Soft));
-    view.forget(at(101_000));
+    view.forget(at(101_000), usize::MAX);
     let marks = view.marks_for(&entry("a", None, "k"), [], []);
     assert_eq!((marks.newest.seq, marks.hard.seq), (Seq(3), Seq(2)));
-    view.forget(at(102_000));
+    view.forget(at(102_000), usize::MAX);
     let marks = view.marks_for(&entry("a", None, "k"), [], []);
     assert_eq!(marks.newest, Mark { seq: Seq(3), at: at(3000) });
     assert_eq!(marks.verdict(Seq(2)), Verdict::Invalidated);
@@ -500,7 +494,7 @@ fn what_the_oldest_event_outlives_is_kept_with_it() {
     let mut view = LogView::default();
     view.fold(&LogEvent { forget_after: at(500_000), ..soft(1) });
     view.fold(&soft(2));
-    view.forget(at(400_000));
+    view.forget(at(400_000), usize::MAX);
     assert_eq!(seqs(view.events_after(Seq::START)), Some(vec![1, 2]));
 }
 
@@ -515,11 +509,41 @@ fn a_page_older_than_a_forgotten_event_is_never_valid_again_whatever_the_clock_s
     let verdict =
         |view: &LogView, seen| view.marks_for(&entry("a", None, "k"), &[tag("t")], []).verdict(seen);
     assert_eq!(verdict(&view, Seq::START), Verdict::Invalidated);
-    view.forget(at(102_000));
+    view.forget(at(102_000), usize::MAX);
     assert_eq!(verdict(&view, Seq::START), Verdict::Invalidated, "those that are forgotten were soft");
-    view.forget(at(103_000));
+    view.forget(at(103_000), usize::MAX);
     assert_eq!(verdict(&view, Seq::START), Verdict::Purged, "the forgotten hard one may have been about it");
     assert_eq!(verdict(&view, Seq(3)), Verdict::Valid, "what was rendered since is not touched");
+}
+
+#[test]
+fn what_there_is_no_room_for_is_forgotten_from_its_oldest_and_counts_for_every_page() {
+    let mut view = LogView::default();
+    let other = || Scope::Key(tenant("b"), key("other"));
+    for seq in 1..=200 {
+        view.fold(&event(seq, other(), if seq == 20 { Depth::Hard } else { Depth::Soft }));
+    }
+    let verdict = |view: &LogView, seen| view.marks_for(&entry("a", None, "k"), [], []).verdict(Seq(seen));
+    assert_eq!(view.forget_beyond(view.retained_bytes()), 0, "there is room");
+    assert_eq!(verdict(&view, 0), Verdict::Valid);
+    let each = view.retained_bytes() / 200;
+    assert_eq!(view.forget_beyond(each * 190), 10);
+    assert_eq!((verdict(&view, 9), verdict(&view, 10)), (Verdict::Invalidated, Verdict::Valid));
+    assert_eq!(view.forget_beyond(0), 190 - ALWAYS_RETAINED, "the newest are kept whatever they take");
+    assert_eq!(
+        [19, 20, 71, 72].map(|seen| verdict(&view, seen)),
+        [Verdict::Purged, Verdict::Invalidated, Verdict::Invalidated, Verdict::Valid]
+    );
+    assert_eq!(seqs(view.events_after(Seq(198))), Some(vec![199, 200]));
+}
+
+#[test]
+fn expired_events_can_be_forgotten_in_parts() {
+    let mut view = LogView::default();
+    for seq in 1..=5 {
+        view.fold(&soft(seq));
+    }
+    assert_eq!([2, 2, 2].map(|most| view.forget(at(103_000), most)), [2, 1, 0]);
 }
 
 #[test]
@@ -535,7 +559,7 @@ fn nothing_is_left_once_everything_is_forgotten() {
     ]) {
         view.fold(&event(seq, scope, if seq % 2 == 0 { Depth::Soft } else { Depth::Hard }));
     }
-    view.forget(at(1_000_000));
+    view.forget(at(1_000_000), usize::MAX);
     assert_eq!(shape(&view), shape(&LogView::default()));
 }
 

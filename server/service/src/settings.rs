@@ -74,7 +74,7 @@ pub struct MemorySettings {
 /// How many may do what at once, and how large.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Calls in progress, without those that wait.
+    /// Calls in progress, without those that wait; and as many bodies being streamed.
     pub concurrent_calls: usize,
     /// Calls that wait for another's lease.
     pub waiters: usize,
@@ -90,7 +90,7 @@ pub struct Limits {
     pub uploads: usize,
     /// Bytes of all bodies in progress towards the store, by uploads or within commits.
     pub upload_bytes: usize,
-    /// Bytes of all bodies on their way to readers of a stream.
+    /// Bytes of all bodies on their way to readers of a stream, each counted once however many read it.
     pub streamed_bytes: usize,
     /// A caller that sends nothing of its upload, or reads nothing of its body, for so long is cut off.
     pub stall_timeout: Duration,

@@ -490,3 +490,151 @@ async fn a_sidecar_of_an_older_generation_is_purged_by_what_its_page_had() {
         assert_eq!(served().await, (false, false));
     }
 }
+
+/// From here on it does not know what happens.
+async fn cut_off_from_the_log(node: &Coordinator) {
+    node.faults.add(Rule::on(Operation::HeadRead, Fault::Refuse));
+    let before = node.counts().head_reads;
+    // One may have been under way.
+    until(async || node.counts().head_reads > before + 1).await;
+}
+
+/// P3: the answer is given long after the staleness bound, on a log that nobody could read since.
+#[tokio::test]
+async fn an_answer_that_took_longer_than_the_staleness_bound_is_not_fresh() {
+    let world = World::new();
+    let writer = world.start().await;
+    let page = entry("news");
+    writer.publish_with(&page, "html", tagged(&["t"])).await;
+    let node = world.start_with(|settings, _| settings.rules.staleness_bound = secs(2)).await;
+    let gate = node.faults.hold(Operation::EntryRead);
+    let asked = {
+        let (mut client, request) = (node.client(), lookup(&page));
+        tokio::spawn(async move { client.lookup(request).await.unwrap().into_inner() })
+    };
+    soon(gate.arrived(1)).await;
+    // From here on the log cannot be read here; a second later somebody invalidates elsewhere, and is told so.
+    cut_off_from_the_log(&node).await;
+    world.clock.step(secs(1));
+    writer.invalidate(invalidation([tag("t")])).await.unwrap();
+    // Four times the bound after that the read is answered.
+    world.clock.step(secs(8));
+    gate.open();
+    let answer = soon(asked).await.unwrap();
+    assert!(!seen(&answer).is_fresh(), "{:?}, 8 s after the invalidation was acknowledged", seen(&answer));
+}
+
+/// The same by way of an acquire.
+#[tokio::test]
+async fn an_acquire_that_took_longer_than_the_staleness_bound_is_not_ready_as_fresh() {
+    let world = World::new();
+    let writer = world.start().await;
+    let page = entry("news");
+    writer.publish_with(&page, "html", tagged(&["t"])).await;
+    let node = world.start_with(|settings, _| settings.rules.staleness_bound = secs(2)).await;
+    let gate = node.faults.hold(Operation::EntryRead);
+    let asked = {
+        let (mut client, request) = (node.client(), acquire(&page));
+        tokio::spawn(async move { client.acquire_lease(request).await.unwrap().into_inner() })
+    };
+    soon(gate.arrived(1)).await;
+    cut_off_from_the_log(&node).await;
+    world.clock.step(secs(1));
+    writer.invalidate(invalidation([tag("t")])).await.unwrap();
+    world.clock.step(secs(8));
+    gate.open();
+    let took = Took::of(&soon(asked).await.unwrap().outcome.unwrap());
+    assert!(!matches!(took, Took::Fresh(_)), "{took:?}, 8 s after the invalidation was acknowledged");
+}
+
+#[tokio::test]
+async fn a_page_that_is_purged_while_its_body_is_read_is_not_served() {
+    let world = World::new();
+    let writer = world.start().await;
+    let page = entry("news");
+    writer.publish_with(&page, "html", tagged(&["t"])).await;
+    let node = world.start_with(|settings, _| settings.rules.staleness_bound = secs(2)).await;
+    let gate = node.faults.hold(Operation::Get);
+    let asked = {
+        let (mut client, request) = (node.client(), lookup_with_body(&page));
+        tokio::spawn(async move { client.lookup(request).await.unwrap().into_inner() })
+    };
+    soon(gate.arrived(1)).await;
+    // The log can be read here all the time, and is.
+    let token = writer.invalidate(purge([tag("t")])).await.unwrap();
+    assert_eq!(node.seen_by(lookup_as_of(&page, &token)).await, Seen::Missing(MissingReason::Purged));
+    world.clock.step(secs(4));
+    gate.open();
+    let answer = soon(asked).await.unwrap();
+    assert!(
+        !seen(&answer).is_fresh(),
+        "{:?}, 4 s after the purge was acknowledged, and read here",
+        seen(&answer)
+    );
+}
+
+/// A page rendered after a purge shares the sidecar of the purged page, which is named by what that one had seen.
+#[tokio::test]
+async fn a_sidecar_that_a_purged_page_had_too_is_served_after_its_own_page_is_superseded() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let with_sidecar = |render: &Render, html: &str| v1::CommitPointerRequest {
+        sidecar: inline("{same}"),
+        ..render.page_with(html, tagged(&["t"]))
+    };
+    let first = node.grant(&page).await;
+    node.commit_fresh(with_sidecar(&first, "html")).await;
+    node.invalidate(purge([tag("t")])).await.unwrap();
+    assert_eq!(node.seen(&page).await, Seen::Missing(MissingReason::Purged));
+    // Rendered after the purge: nothing is wrong with it.
+    let second = node.grant(&page).await;
+    let token = node.commit_fresh(with_sidecar(&second, "html")).await.sidecar_token;
+    assert_eq!(node.sidecar(&page, &token).await.unwrap().1, b"{same}");
+    node.invalidate(invalidation([tag("t")])).await.unwrap();
+    let third = node.grant(&page).await;
+    node.commit_fresh(with_sidecar(&third, "other html")).await;
+    // Softly invalidated and superseded, within the grace: a browser that has it still asks.
+    let served = node.sidecar(&page, &token).await;
+    assert!(served.is_ok(), "never purged, and not served: {:?}", served.unwrap_err());
+}
+
+/// It would not know that it is purged by them.
+#[tokio::test]
+async fn a_sidecar_is_not_committed_with_other_tags_than_it_was_stored_with() {
+    let world = World::new();
+    let (node, other) = (world.start().await, world.start().await);
+    let render = node.grant(&entry("news")).await;
+    let with_tags = |names: &[&str], html: &str| v1::CommitPointerRequest {
+        sidecar: inline("{data}"),
+        ..render.page_with(html, tagged(names))
+    };
+    // Sidecar stored, HTML not: "surely nothing was applied".
+    node.faults.add(Rule::on(Operation::Put, Fault::Refuse).after(1));
+    assert_refused(node.commit(with_tags(&["a"], "html")).await, Code::Unavailable, "STORE_UNAVAILABLE");
+    node.faults.clear();
+    // Rendered again under the same lease, which is still its own.
+    // The stored one would say that it is not of this tag.
+    for node in [&node, &other] {
+        let refused = node.commit(with_tags(&["b"], "html 2")).await;
+        assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+    }
+    other.commit_fresh(with_tags(&["a"], "html")).await;
+}
+
+/// While the log cannot be read, a page whose render takes longer than the staleness bound is rendered for every request.
+#[tokio::test]
+async fn a_page_that_was_just_committed_is_not_rendered_again_for_want_of_the_log() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.rules.staleness_bound = secs(2)).await;
+    let page = entry("news");
+    node.publish(&page, "html").await;
+    cut_off_from_the_log(&node).await;
+    world.clock.step(secs(10));
+    let render = node.grant(&page).await;
+    world.clock.step(secs(3));
+    let committed = node.commit(render.page("html 2")).await.unwrap();
+    assert!(matches!(committed, Committed::Committed(_)));
+    let took = node.took(acquire(&page)).await;
+    assert!(!matches!(took, Took::Granted { .. }), "{took:?}: as unverified as the one before");
+}

@@ -1,6 +1,10 @@
 //! Every outcome of every call, as the contract has it.
 
 use crate::harness::*;
+use leasehold_core::{
+    identity::{EntryId, EntryKey, TenantId},
+    object::ObjectName,
+};
 use tokio_stream::StreamExt as _;
 use v1::{
     MissingReason, StaleReason, acquire_lease_response::Outcome as Acquired,
@@ -488,4 +492,69 @@ async fn a_sidecar_that_comes_after_the_commit_is_refused_and_that_is_the_truth(
     let late = node.upload(upload_parts(&render, v1::BodyKind::Sidecar, b"{}")).await;
     assert_refused(late, Code::FailedPrecondition, "OBJECT_CONFLICT");
     node.upload(upload_parts(&render, v1::BodyKind::Html, b"html")).await.unwrap();
+}
+
+/// Renewing for less than what is left asks no store.
+#[tokio::test]
+async fn a_lease_that_was_lost_elsewhere_is_not_called_renewed() {
+    let world = World::new();
+    let (one, two) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    let page = entry("news");
+    let lost = one.grant(&page).await;
+    let token = two.invalidate(invalidation([key_scope("news")])).await.unwrap();
+    // Overtaken: the next one is granted at once, and commits.
+    let request = v1::AcquireLeaseRequest { consistency_token: token, ..acquire(&page) };
+    let newer = two.grant_to(request).await;
+    two.commit_fresh(newer.page("newer")).await;
+    let renewed = one.renew(lost.renewal(secs(5))).await.unwrap();
+    assert!(matches!(renewed, Renewed::Lost(_)), "{renewed:?}: another's page is current");
+}
+
+/// An unchanged body is left where it is, with what was said of it before.
+#[tokio::test]
+async fn the_bare_object_says_what_the_current_page_is() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let first = node.grant(&page).await;
+    node.commit_fresh(
+        first.page_with("html", v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() }),
+    )
+    .await;
+    let second = node.grant(&page).await;
+    node.commit_fresh(second.page_with(
+        "html",
+        v1::PageMetadata {
+            status: 404,
+            ..v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() }
+        },
+    ))
+    .await;
+    let stores = world.stores();
+    let id = EntryId {
+        tenant: TenantId::parse(TENANT).unwrap(),
+        deployment: None,
+        key: EntryKey::parse("news").unwrap(),
+    };
+    let pointer = stores.entries.read(&id).await.unwrap().unwrap().pointer.unwrap();
+    assert_eq!(pointer.meta.status.get(), 404);
+    let object = stores.objects.get(&pointer.html.object).await.unwrap().unwrap();
+    let status = object.meta.attributes.iter().find(|(name, _)| name == "facetheory-status").unwrap();
+    assert_eq!(status.1, "404");
+}
+
+/// The port's contract: two KiB at most for all of the metadata.
+#[tokio::test]
+async fn metadata_of_an_object_fits_its_store() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let render = node.grant(&page).await;
+    let csp = v1::NameValue { name: "content-security-policy".to_owned(), value: "a".repeat(4000) };
+    let metadata = v1::PageMetadata { headers: vec![csp], ..Default::default() };
+    node.commit_fresh(render.page_with("html", metadata)).await;
+    let name = ObjectName::parse(&render.grant.html_object).unwrap();
+    let meta = world.stores().objects.get(&name).await.unwrap().unwrap().meta;
+    let bytes: usize = meta.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
+    assert!(bytes <= 2048, "{bytes} bytes of metadata");
 }

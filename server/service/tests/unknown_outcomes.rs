@@ -422,3 +422,20 @@ async fn a_store_in_trouble_is_asked_no_more_than_its_retry_budget_allows() {
     node.faults.clear();
     assert!(node.lookup(lookup(&entry("0"))).await.is_ok(), "when the trouble is over, it is over");
 }
+
+/// "Surely nothing was applied", and then what was applied is in the way.
+#[tokio::test]
+async fn an_upload_whose_outcome_is_unknown_says_so() {
+    let world = World::new();
+    let node = world.start().await;
+    let render = node.grant(&entry("news")).await;
+    node.faults.add(Rule::on(Operation::Put, Fault::TimeOutAfter));
+    let status = node.upload(upload_parts(&render, v1::BodyKind::Html, b"one")).await.unwrap_err();
+    node.faults.clear();
+    let again = node.upload(upload_parts(&render, v1::BodyKind::Html, b"two")).await;
+    assert!(
+        refusal(&status).reason != "STORE_UNAVAILABLE" || again.is_ok(),
+        "surely nothing was applied, but: {:?}",
+        again.map_err(|status| refusal(&status).reason)
+    );
+}

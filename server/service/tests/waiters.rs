@@ -3,7 +3,10 @@
 
 use crate::harness::*;
 use futures::future::join_all;
-use leasehold_core::identity::{EntryId, EntryKey, LeaseToken, Owner, TenantId};
+use leasehold_core::{
+    identity::{EntryId, EntryKey, LeaseToken, Owner, TenantId},
+    object::ObjectName,
+};
 use leasehold_service::{
     engine::{AcquireOutcome, AcquireRequest},
     server::Stopped,
@@ -383,6 +386,41 @@ async fn a_grant_that_a_repetition_elsewhere_was_told_of_is_kept_though_the_firs
     let held = Took::Held { generation: render.generation(), previous: Some(render.generation() - 1) };
     assert_eq!(there.took(acquire(&page)).await, held);
     there.commit_fresh(render.page("rendered")).await;
+}
+
+#[tokio::test]
+async fn a_grant_that_nobody_hears_of_is_given_back_also_where_the_page_before_is_gone() {
+    let world = World::new();
+    let writer = world.start().await;
+    let page = entry("news");
+    let before = writer.grant(&page).await;
+    writer
+        .commit_fresh(
+            before
+                .page_with("html", v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() }),
+        )
+        .await;
+    let name = ObjectName::parse(&before.grant.html_object).unwrap();
+    world.stores().objects.delete(&[name]).await.unwrap();
+    let mut node = world.start().await;
+    // The grant's swap goes through; the one that marks the previous page as gone is applied, and answered late.
+    let gate = Gate::new();
+    node.faults.add(Rule::on(Operation::Swap, Fault::HoldAnswer(gate.clone())).nth(2));
+    let request = v1::AcquireLeaseRequest { body: v1::BodyDelivery::Inline.into(), ..acquire(&page) };
+    let mut client = node.client();
+    let call = tokio::spawn(async move { client.acquire_lease(request).await });
+    soon(gate.arrived(1)).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    // On the same connection, after the reset: when these are answered, the reset has arrived.
+    for _ in 0..3 {
+        node.client().lookup(v1::LookupRequest::default()).await.expect_err("no entry");
+    }
+    gate.open();
+    // It stops when all that it has begun is done.
+    assert_eq!(node.stop().await, Stopped::Drained);
+    let took = writer.took(acquire(&page)).await;
+    assert!(matches!(took, Took::Granted { .. }), "{took:?}, by a caller that has gone away");
 }
 
 #[tokio::test]

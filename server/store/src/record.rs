@@ -283,7 +283,7 @@ fn pointer_in(pointer: wire::Pointer) -> Result<Pointer, InvalidRecord> {
 }
 
 fn lease_out(lease: &Lease) -> wire::Lease {
-    let Lease { generation, token, owner, granted_at, expires_at, ttl, hold_until, seen } = lease;
+    let Lease { generation, token, owner, granted_at, expires_at, ttl, hold_until, seen, repeated } = lease;
     wire::Lease {
         generation: generation.0,
         token: bytes(token.bits()),
@@ -293,11 +293,13 @@ fn lease_out(lease: &Lease) -> wire::Lease {
         ttl: Some(span_out(*ttl)),
         hold_until: hold_until.as_millis(),
         seen: seen.0,
+        repeated: *repeated,
     }
 }
 
 fn lease_in(lease: wire::Lease) -> Result<Lease, InvalidRecord> {
-    let wire::Lease { generation, token, owner, granted_at, expires_at, hold_until, seen, ttl } = lease;
+    let wire::Lease { generation, token, owner, granted_at, expires_at, hold_until, seen, ttl, repeated } =
+        lease;
     Ok(Lease {
         generation: Generation(generation),
         token: LeaseToken::from_bits(bits("lease.token", &token)?),
@@ -307,6 +309,7 @@ fn lease_in(lease: wire::Lease) -> Result<Lease, InvalidRecord> {
         ttl: required("lease.ttl", span_in("lease.ttl", ttl)?)?,
         hold_until: Timestamp::from_millis(hold_until),
         seen: Seq(seen),
+        repeated,
     })
 }
 

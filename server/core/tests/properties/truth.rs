@@ -130,13 +130,11 @@ impl<'a> Truth<'a> {
             .contains(&Some(ask.token));
         let is_recent = freshness == Freshness::Stale(Staleness::Unverified)
             && pointer
-                .is_some_and(|pointer| observer.now.since(pointer.generated_at) < self.rules.staleness_bound);
+                .is_some_and(|pointer| observer.now < pointer.committed_at.plus(self.rules.staleness_bound));
         let wanted = if let Some(lease) = lease.filter(|lease| lease.token == ask.token) {
-            prop_assert_eq!(found, &Acquired::AlreadyYours(lease.clone()));
-            prop_assert!(
-                matches!(decision, Decision::Swap(..)),
-                "told by a swap, so that it is not taken back"
-            );
+            let told = Lease { repeated: true, ..lease.clone() };
+            prop_assert_eq!(found, &Acquired::AlreadyYours(told));
+            prop_assert_eq!(matches!(decision, Decision::Answer(_)), lease.repeated);
             return Ok(());
         } else if is_over {
             Acquired::Ended
@@ -205,7 +203,12 @@ impl<'a> Truth<'a> {
                     let grant = self.grants.iter().find(same).expect("a grant that was never applied");
                     prop_assert_eq!(
                         lease,
-                        &Lease { expires_at: lease.expires_at, ttl: lease.ttl, ..grant.clone() }
+                        &Lease {
+                            expires_at: lease.expires_at,
+                            ttl: lease.ttl,
+                            repeated: lease.repeated,
+                            ..grant.clone()
+                        }
                     );
                 }
                 Ok(())
@@ -232,9 +235,8 @@ impl<'a> Truth<'a> {
             }
             (Call::Release(attempt, how), Answer::Released(outcome)) => {
                 let register = register.expect("answered on a strong read");
-                if let (true, Release::Unheard { granted }) = (is_held_by(register, *attempt), how) {
-                    // Somebody was told of it since, or has renewed it.
-                    prop_assert_ne!(register.map(|entry| entry.version), Some(*granted));
+                if is_held_by(register, *attempt) && *how == Release::Unheard {
+                    prop_assert!(self.told_again.contains(attempt), "nobody was told of it, and it is kept");
                     prop_assert_eq!(outcome, &ReleaseOutcome::NotHeld);
                     self.count("release: kept, as somebody heard of it");
                     return Ok(());

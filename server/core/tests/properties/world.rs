@@ -203,21 +203,12 @@ impl<'a> World<'a> {
                     Act::Renew { ttl } => Call::Renew(attempt, Duration::from_secs(ttl)),
                     Act::Release => Call::Release(attempt, Release::Unused),
                     Act::Fail => Call::Release(attempt, failed()),
-                    Act::Undo => Call::Release(attempt, self.unheard(attempt)),
+                    Act::Undo => Call::Release(attempt, Release::Unheard),
                 };
                 self.call(call, worker)
             }
         };
         self.arrive(call, route)
-    }
-
-    /// As its grantor gives it back, who knows the entry as its grant left it.
-    fn unheard(&self, Attempt(token, generation): Attempt) -> Release {
-        let is_grant = |entry: &&Entry| {
-            entry.lease.as_ref().is_some_and(|lease| (lease.token, lease.generation) == (token, generation))
-        };
-        let granted = self.past.iter().flatten().find(is_grant).expect("it was granted");
-        Release::Unheard { granted: granted.version }
     }
 
     fn call(&mut self, call: Call, from: usize) -> usize {
@@ -413,7 +404,7 @@ impl<'a> World<'a> {
     fn forget(&mut self, coordinator: usize) {
         let now = self.now(coordinator);
         let mine = &mut self.coordinators[coordinator];
-        mine.view.forget(now);
+        mine.view.forget(now, usize::MAX);
         let over = mine.kept.iter().take_while(|event| event.forget_after <= now).count();
         for event in mine.kept.drain(..over) {
             mine.floor = mine.floor.max(event.seq);

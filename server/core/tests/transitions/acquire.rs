@@ -18,31 +18,32 @@ fn waiting(token: LeaseToken, known: Generation) -> Acquire {
 
 // --- already yours ---
 
-/// The lease that a repetition is told, by a swap that changes nothing but the version.
+/// The lease that a repetition is told: by a swap that notes the first one and changes nothing else, then without.
 #[track_caller]
-fn again_yours(entry: &Entry, decision: Decision<Acquired>) -> Lease {
-    let (next, told) = swap(decision);
-    assert_eq!(next, Entry { version: VERSION, ..entry.clone() });
-    match told {
-        Acquired::AlreadyYours(lease) => lease,
-        other => panic!("expected to be told of its lease, not {other:?}"),
-    }
+fn again_yours(world: &World, entry: &Entry, ask: &Acquire, now: Timestamp) -> Lease {
+    let (next, told) = swap(world.acquire(entry, ask, now));
+    let Acquired::AlreadyYours(lease) = told else {
+        panic!("expected to be told of its lease, not {told:?}")
+    };
+    assert!(lease.repeated);
+    assert_eq!(next, Entry { version: VERSION, lease: Some(lease.clone()), ..entry.clone() });
+    assert_eq!(answer(world.acquire(&next, ask, now)), Acquired::AlreadyYours(lease.clone()));
+    Lease { repeated: false, ..lease }
 }
 
 #[test]
 fn a_repeated_acquire_is_told_its_stored_lease() {
     let world = World::new();
     let (entry, lease) = world.granted(START, token(1));
-    let again = world.acquire(&entry, &Acquire { ttl: secs(55), ..ask(token(1)) }, after(secs(3)));
-    assert_eq!(again_yours(&entry, again), lease);
+    let again = Acquire { ttl: secs(55), ..ask(token(1)) };
+    assert_eq!(again_yours(&world, &entry, &again, after(secs(3))), lease);
 }
 
 #[test]
 fn a_repeated_acquire_is_told_its_lease_even_after_it_expired() {
     let world = World::new();
     let (entry, lease) = world.granted(START, token(1));
-    let again = world.acquire(&entry, &ask(token(1)), after(secs(3600)));
-    assert_eq!(again_yours(&entry, again), lease);
+    assert_eq!(again_yours(&world, &entry, &ask(token(1)), after(secs(3600))), lease);
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn a_repeated_acquire_is_told_its_old_seen_even_after_an_invalidation_overtook_i
     world.invalidate(Scope::Everything, Depth::Soft);
     let (entry, lease) = world.granted(START, token(1));
     world.invalidate_key(Depth::Hard);
-    let told = again_yours(&entry, world.acquire(&entry, &ask(token(1)), after(SECOND)));
+    let told = again_yours(&world, &entry, &ask(token(1)), after(SECOND));
     assert_eq!((told.generation, told.seen), (FIRST, Seq(1)));
     assert_eq!(told, lease);
 }
@@ -63,8 +64,7 @@ fn a_repeated_acquire_is_told_its_lease_even_when_the_page_is_fresh() {
     entry.pointer.as_mut().unwrap().meta.revalidate = None;
     let fresh = world.acquire(&entry, &ask(token(3)), after(REVALIDATE));
     assert_eq!(answer(fresh), Acquired::Ready(Freshness::Fresh));
-    let again = world.acquire(&entry, &ask(token(2)), after(REVALIDATE));
-    assert_eq!(again_yours(&entry, again), lease);
+    assert_eq!(again_yours(&world, &entry, &ask(token(2)), after(REVALIDATE)), lease);
 }
 
 // --- ended ---
@@ -103,7 +103,7 @@ fn a_released_acquire_stays_ended_while_another_renders() {
 fn an_acquire_whose_grant_nobody_heard_of_may_be_granted_again() {
     let world = World::new();
     let (entry, lease) = world.granted(START, token(1));
-    let (entry, _) = swap(world.release(&entry, &lease, &unheard(&entry), START));
+    let (entry, _) = swap(world.release(&entry, &lease, &Release::Unheard, START));
     let (_, again) = grant(world.acquire(&entry, &ask(token(1)), after(SECOND)));
     assert_eq!(again.generation, Generation(FIRST.0 + 1));
 }
@@ -446,6 +446,7 @@ fn the_first_generation_of_an_entry_is_the_unix_time_in_seconds() {
         ttl: TTL,
         hold_until: START.plus(MAX_HOLD),
         seen: Seq(1),
+        repeated: false,
     };
     assert_eq!(lease, wanted);
     let wanted = Entry {

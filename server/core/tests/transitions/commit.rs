@@ -217,7 +217,7 @@ fn a_commit_stays_fenced_after_its_successor_gave_up() {
 fn a_commit_after_its_own_release_is_fenced() {
     let world = World::new();
     let (entry, lease) = world.granted(START, token(1));
-    for how in [Release::Unused, Release::Failed { reason: "x".to_owned() }, unheard(&entry)] {
+    for how in [Release::Unused, Release::Failed { reason: "x".to_owned() }, Release::Unheard] {
         let (entry, _) = swap(world.release(&entry, &lease, &how, START));
         let fenced = Committed::Fenced { latest: Some(FIRST) };
         assert_eq!(answer(world.commit(&entry, &lease, &page(), START)), fenced);

@@ -96,7 +96,7 @@ fn a_lease_is_lost_by_ending_it() {
     let (entry, lease) = world.granted(START, token(1));
     let (committed, _) = swap(world.commit(&entry, &lease, &page(), START));
     assert_eq!(answer(renew(&world, &committed, &lease, TTL, START)), Renewed::Lost);
-    for how in [Release::Unused, failed("x"), unheard(&entry)] {
+    for how in [Release::Unused, failed("x"), Release::Unheard] {
         let (released, _) = swap(world.release(&entry, &lease, &how, START));
         assert_eq!(answer(renew(&world, &released, &lease, TTL, START)), Renewed::Lost);
     }
@@ -247,9 +247,8 @@ fn a_release_that_is_no_failure_leaves_the_row_of_failures_as_it_is() {
     let (entry, lease) = world.granted(START, token(1));
     let (entry, _) = swap(world.release(&entry, &lease, &failed("x"), START));
     let before = entry.backoff.clone();
-    for is_heard in [true, false] {
+    for how in [Release::Unused, Release::Unheard] {
         let (entry, lease) = grant(world.acquire(&entry, &ask(token(2)), after(SECOND)));
-        let how = if is_heard { Release::Unused } else { unheard(&entry) };
         let (entry, _) = swap(world.release(&entry, &lease, &how, after(SECOND)));
         assert_eq!(entry.backoff, before);
     }
@@ -278,7 +277,7 @@ fn a_grant_that_nobody_heard_of_leaves_no_trace_but_its_generation() {
     let world = World::new();
     let entry = world.rendered(&page());
     let (granted, lease) = grant(world.acquire(&entry, &ask(token(2)), after(REVALIDATE)));
-    let (undone, outcome) = swap(world.release(&granted, &lease, &unheard(&granted), after(REVALIDATE)));
+    let (undone, outcome) = swap(world.release(&granted, &lease, &Release::Unheard, after(REVALIDATE)));
     assert_eq!(outcome, ReleaseOutcome::Released);
     assert_eq!(undone, Entry { version: VERSION, generation: lease.generation, ..entry });
 }
@@ -287,9 +286,16 @@ fn a_grant_that_nobody_heard_of_leaves_no_trace_but_its_generation() {
 fn a_grant_that_a_repetition_was_told_of_is_not_taken_back() {
     let world = World::new();
     let (granted, lease) = world.granted(START, token(1));
-    // The repetition may have come to another coordinator, of which the grantor knows nothing but the entry's version.
-    let (told, _) =
-        swap(world.acquire(&Entry { version: Version(7), ..granted.clone() }, &ask(token(1)), START));
-    let how = Release::Unheard { granted: Version(7) };
-    assert_eq!(answer(world.release(&told, &lease, &how, START)), ReleaseOutcome::NotHeld);
+    let (told, _) = swap(world.acquire(&granted, &ask(token(1)), START));
+    assert_eq!(answer(world.release(&told, &lease, &Release::Unheard, START)), ReleaseOutcome::NotHeld);
+}
+
+#[test]
+fn a_grant_that_nobody_heard_of_is_taken_back_whatever_else_has_changed() {
+    let world = World::new();
+    let (granted, lease) = world.regenerating(after(REVALIDATE), token(2));
+    let generation = granted.pointer.as_ref().unwrap().generation;
+    let (changed, _) = swap(transition::mark_gone(Some(&granted), generation, world.at(START)));
+    let (undone, _) = swap(world.release(&changed, &lease, &Release::Unheard, START));
+    assert_eq!(undone.lease, None);
 }

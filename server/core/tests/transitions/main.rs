@@ -160,11 +160,6 @@ impl World {
     }
 }
 
-/// As given back by the grantor, of an entry that is as its grant left it.
-fn unheard(granted: &Entry) -> Release {
-    Release::Unheard { granted: granted.version }
-}
-
 fn ask(token: LeaseToken) -> Acquire {
     Acquire { token, owner: Owner::parse("worker").unwrap(), ttl: TTL, path: None, after: None }
 }

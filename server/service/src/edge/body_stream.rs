@@ -1,27 +1,70 @@
 //! A body on its way to its reader, in messages after its head.
 //!
 //! Its bytes are kept until they are read, and the transport asks for the next message only when the last one is on its
-//! way: a reader that stalls would keep them for good. So they count against a limit, and are let go when nothing was read
-//! for a while.
+//! way: a reader that stalls would keep them for good. So they count against a limit, once for all who read the same body
+//! at a time, and are let go when nothing was read for a while.
 
 use super::{error::EdgeError, streams::Answers};
-use crate::engine::{EngineError, Place};
+use crate::engine::{EngineError, Place, Places};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 /// Bytes of a body in one message.
 const CHUNK_BYTES: usize = 128 * 1024;
 
+/// Bodies on their way, limited in bytes and in number.
+pub(super) struct BodyPlaces {
+    bytes: Arc<Places>,
+    readers: Arc<Places>,
+    /// By where they are in memory: those who got a body from the cache share its bytes.
+    shared: Mutex<HashMap<usize, Weak<Place>>>,
+}
+
+/// One reader's place.
+pub(super) struct BodyPlace {
+    _bytes: Arc<Place>,
+    _reader: Place,
+}
+
+impl BodyPlaces {
+    pub(super) fn new(bytes: usize, readers: usize) -> Self {
+        Self {
+            bytes: Places::new("bytes of bodies being streamed", bytes),
+            readers: Places::new("bodies being streamed", readers),
+            shared: Mutex::default(),
+        }
+    }
+
+    pub(super) fn take(&self, body: &Bytes) -> Result<BodyPlace, EngineError> {
+        let reader = self.readers.take()?;
+        let mut shared = self.shared.lock();
+        let at = body.as_ptr().addr();
+        if let Some(bytes) = shared.get(&at).and_then(Weak::upgrade) {
+            return Ok(BodyPlace { _bytes: bytes, _reader: reader });
+        }
+        let bytes = Arc::new(self.bytes.take_many(body.len())?);
+        if shared.len() == shared.capacity() {
+            shared.retain(|_, place| place.strong_count() > 0);
+        }
+        shared.insert(at, Arc::downgrade(&bytes));
+        Ok(BodyPlace { _bytes: bytes, _reader: reader })
+    }
+}
+
 /// What is still to be read.
 struct Rest {
     body: Bytes,
     /// Messages read so far.
     read: u64,
-    _place: Place,
+    _place: BodyPlace,
 }
 
 /// The messages of a body. `place` is for its bytes, and is given back when they are read or let go; they are let go after
@@ -30,7 +73,7 @@ pub(super) fn answers<T: Send + 'static>(
     head: T,
     body: Bytes,
     chunk: fn(Bytes) -> T,
-    place: Place,
+    place: BodyPlace,
     silence: Duration,
 ) -> Answers<T> {
     let rest = Arc::new(Mutex::new(Some(Rest { body, read: 0, _place: place })));

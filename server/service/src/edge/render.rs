@@ -193,7 +193,7 @@ fn grant(
     v1::LeaseGrant {
         generation: lease.generation.0,
         remaining: Some(wire_duration(remaining(lease, arrived))),
-        renewable_for: Some(wire_duration(lease.hold_until.since(arrived))),
+        renewable_for: Some(wire_duration(renewable_for(lease, arrived))),
         html_object: objects.html.to_string(),
         sidecar_object: objects.sidecar.to_string(),
         sidecar_token: SidecarToken::encode(&objects.sidecar),
@@ -204,13 +204,18 @@ fn grant(
 pub(crate) fn renewed(lease: &Lease, now: Timestamp) -> v1::LeaseRenewed {
     v1::LeaseRenewed {
         remaining: Some(wire_duration(remaining(lease, now))),
-        renewable_for: Some(wire_duration(lease.hold_until.since(now))),
+        renewable_for: Some(wire_duration(renewable_for(lease, now))),
     }
 }
 
 /// What is left of a lease: no more than it had at first, whatever the clock that wrote it said.
 fn remaining(lease: &Lease, now: Timestamp) -> Duration {
     lease.expires_at.since(now).min(lease.ttl)
+}
+
+/// Likewise, with all renewals.
+fn renewable_for(lease: &Lease, now: Timestamp) -> Duration {
+    lease.hold_until.since(now).min(lease.hold_until.since(lease.granted_at))
 }
 
 /// The head of a page that is streamed; `None` where there is nothing to serve.

@@ -1,14 +1,14 @@
 //! The service: each call is parsed, admitted, handed to the engine within its deadline, and answered.
 
 use super::{
-    body_stream,
+    body_stream::{self, BodyPlaces},
     deadline::Deadline,
     error::EdgeError,
     parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk, UploadAsk},
     render::{self, AcquireTime, Wish},
     streams::{self, Answers, LookupAnswers},
 };
-use crate::engine::{Consistency, Engine, EngineError, Places, Uploaded};
+use crate::engine::{Consistency, Engine, EngineError, Place, Places, Uploaded};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
 use leasehold_core::{
@@ -35,7 +35,7 @@ pub struct Edge {
     lookup_streams: Arc<Places>,
     uploads: Arc<Places>,
     upload_bytes: Arc<Places>,
-    streamed_bytes: Arc<Places>,
+    streamed: Arc<BodyPlaces>,
 }
 
 impl Edge {
@@ -48,7 +48,7 @@ impl Edge {
             lookup_streams: Places::new("lookup streams", limits.lookup_streams),
             uploads: Places::new("uploads", limits.uploads),
             upload_bytes: Places::new("bytes of uploads and commits in progress", limits.upload_bytes),
-            streamed_bytes: Places::new("bytes of bodies being streamed", limits.streamed_bytes),
+            streamed: Arc::new(BodyPlaces::new(limits.streamed_bytes, limits.concurrent_calls)),
             engine,
         }
     }
@@ -128,14 +128,14 @@ impl Edge {
         body: Bytes,
         chunk: fn(Bytes) -> T,
     ) -> Result<Answers<T>, EdgeError> {
-        let place = self.streamed_bytes.take_many(body.len())?;
+        let place = self.streamed.take(&body)?;
         Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.stall_timeout))
     }
 
     async fn read_upload(
         &self,
         mut parts: Streaming<v1::UploadBodyRequest>,
-    ) -> Result<(UploadAsk, Bytes, Vec<crate::engine::Place>), Status> {
+    ) -> Result<(UploadAsk, Bytes, Place), Status> {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
         let Some(v1::UploadBodyRequest { part: Some(Part::Head(head)) }) =
@@ -145,7 +145,7 @@ impl Edge {
         };
         let ask = parse::upload(head, &self.engine.settings().boundary)?;
         let mut body = BytesMut::new();
-        let mut places = Vec::new();
+        let mut place = self.upload_bytes.take_many(0).map_err(EdgeError::from)?;
         while let Some(message) = next_part(&mut parts, limits.stall_timeout).await? {
             let chunk = match message.part {
                 Some(Part::Chunk(chunk)) => chunk,
@@ -153,12 +153,10 @@ impl Edge {
                 None => return Err(EdgeError::field("chunk", "is required after the head").into()),
             };
             parse::check_body_size("chunk", body.len() + chunk.len(), limits)?;
-            if !chunk.is_empty() {
-                places.push(self.upload_bytes.take_many(chunk.len()).map_err(EdgeError::from)?);
-            }
+            place.grow(chunk.len()).map_err(EdgeError::from)?;
             body.extend_from_slice(&chunk);
         }
-        Ok((ask, body.freeze(), places))
+        Ok((ask, body.freeze(), place))
     }
 }
 
@@ -327,7 +325,7 @@ impl CoordinatorService for Edge {
         let _place = self.uploads.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
         let uploading = async {
-            let (ask, body, _places) = self.read_upload(request.into_inner()).await?;
+            let (ask, body, _place) = self.read_upload(request.into_inner()).await?;
             let UploadAsk { lease, kind, content_type } = ask;
             let uploading =
                 self.engine.upload(&lease.id, lease.token, lease.generation, kind, &content_type, body);

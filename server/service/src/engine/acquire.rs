@@ -8,11 +8,10 @@ use super::{
     transitions::{Settled, Trust},
     view::{Slot, View},
 };
-use crate::time::Moment;
 use leasehold_core::{
     entry::Lease,
     freshness::Freshness,
-    identity::{EntryId, Generation, LeaseToken, Owner, PagePath, Seq, Version},
+    identity::{EntryId, Generation, LeaseToken, Owner, PagePath, Seq},
     object::PageObjects,
     time::Timestamp,
     transition::{self, Acquire, Acquired, Decision, Release},
@@ -106,8 +105,7 @@ impl Engine {
     ) -> Result<Acquisition, EngineError> {
         let mut call_place = place;
         let inner = &self.0;
-        let mut now = self.now();
-        let give_up_at = now.elapsed + request.wait.min(inner.settings.leases.max_wait);
+        let give_up_at = self.now().elapsed + request.wait.min(inner.settings.leases.max_wait);
         if let Some(seq) = request.at_least {
             inner.log.reach(seq).await?;
         }
@@ -128,7 +126,7 @@ impl Engine {
         loop {
             changed.mark_unchanged();
             log_moved.mark_unchanged();
-            let acquisition = self.attempt(&slot, &ask, now, may_reread).await?;
+            let acquisition = self.attempt(&slot, &ask, may_reread).await?;
             let AcquireOutcome::Held { until } = acquisition.outcome else { return Ok(acquisition) };
             let left = give_up_at.saturating_sub(self.now().elapsed);
             if left.is_zero() {
@@ -155,7 +153,6 @@ impl Engine {
                 () = tokio::time::sleep(left.min(free_in)) => may_reread = true,
                 never = self.poll(&slot) => match never {},
             }
-            now = self.now();
         }
     }
 
@@ -185,14 +182,14 @@ impl Engine {
         &self,
         slot: &Arc<Slot>,
         ask: &Acquire,
-        now: Moment,
         may_reread: bool,
     ) -> Result<Acquisition, EngineError> {
         let inner = &self.0;
         let view = match may_reread {
-            true => self.current_view(slot, now).await?,
-            false => inner.views.view(slot, now).await?,
+            true => self.current_view(slot, self.now()).await?,
+            false => inner.views.view(slot, self.now()).await?,
         };
+        let now = self.now();
         let preview = inner
             .transitions
             .ask(slot, &view, now, |entry, context| transition::acquire(entry, ask, context));
@@ -202,21 +199,16 @@ impl Engine {
             Decision::Answer(Acquired::Held { until }) => AcquireOutcome::Held { until },
             Decision::Answer(Acquired::BackingOff { until }) => AcquireOutcome::BackingOff { until },
             Decision::Answer(Acquired::AlreadyYours(_) | Acquired::Ended | Acquired::Granted(_))
-            | Decision::Swap(..) => return self.take_turn(slot, ask.clone(), now).await,
+            | Decision::Swap(..) => return self.take_turn(slot, ask.clone()).await,
         };
         Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now) })
     }
 
-    async fn take_turn(
-        &self,
-        slot: &Arc<Slot>,
-        ask: Acquire,
-        now: Moment,
-    ) -> Result<Acquisition, EngineError> {
+    async fn take_turn(&self, slot: &Arc<Slot>, ask: Acquire) -> Result<Acquisition, EngineError> {
         let (reply, answer) = oneshot::channel::<Reply>();
         let inner = Arc::clone(&self.0);
         let turn_slot = Arc::clone(slot);
-        self.0.tasks.spawn(async move { inner.grant(turn_slot, ask, now, reply).await });
+        self.0.tasks.spawn(async move { inner.grant(turn_slot, ask, reply).await });
         let (settled, receipt) =
             answer.await.unwrap_or(Err(EngineError::Internal("a grant ended without an answer")))?;
         let outcome = match settled.answer {
@@ -229,6 +221,7 @@ impl Engine {
             Acquired::BackingOff { until } => AcquireOutcome::BackingOff { until },
             Acquired::Ended => AcquireOutcome::Ended,
         };
+        let now = self.now();
         let view = Arc::new(View::of(settled.entry, now));
         Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now) })
     }
@@ -236,12 +229,11 @@ impl Engine {
 
 impl Inner {
     /// Takes the turn on the entry, in a task of its own: what was swapped is remembered, and undone if nobody hears of it.
-    async fn grant(&self, slot: Arc<Slot>, ask: Acquire, now: Moment, reply: oneshot::Sender<Reply>) {
+    async fn grant(&self, slot: Arc<Slot>, ask: Acquire, reply: oneshot::Sender<Reply>) {
         let result = self
             .transitions
             .carry_out(
                 &slot,
-                now,
                 |answer| match answer {
                     Acquired::Ended | Acquired::AlreadyYours(_) => Trust::ReadAfterArrival,
                     Acquired::Ready(_)
@@ -266,8 +258,7 @@ impl Inner {
             }
         };
         self.retire_replaced(&slot.id, &settled);
-        let granted = settled.entry.as_ref().map(|entry| entry.version);
-        let (Acquired::Granted(lease), Some(granted)) = (settled.answer.clone(), granted) else {
+        let Acquired::Granted(lease) = settled.answer.clone() else {
             let _ = reply.send(Ok((settled, Receipt(None))));
             return;
         };
@@ -276,21 +267,21 @@ impl Inner {
         // Where nobody takes it, it is dropped with its receipt.
         let _ = reply.send(Ok((settled, Receipt(Some(receipt)))));
         if heard.await.is_err() {
-            self.undo(&slot, lease, granted).await;
+            self.undo(&slot, lease).await;
         }
     }
 
-    /// Gives back a lease whose caller went away, unless the entry has changed since the grant: then a repetition of the
-    /// call, here or on another coordinator, may have been told of it.
-    async fn undo(&self, slot: &Arc<Slot>, lease: Lease, granted: Version) {
-        let unheard = Release::Unheard { granted };
+    /// Gives back a lease whose caller went away, unless a repetition of the call, here or on another coordinator, was told
+    /// of it meanwhile.
+    async fn undo(&self, slot: &Arc<Slot>, lease: Lease) {
         let result = self
             .transitions
             .carry_out(
                 slot,
-                self.clock.now(),
                 |_| Trust::Remembered,
-                |entry, context| transition::release(entry, lease.token, lease.generation, &unheard, context),
+                |entry, context| {
+                    transition::release(entry, lease.token, lease.generation, &Release::Unheard, context)
+                },
             )
             .await;
         match result {

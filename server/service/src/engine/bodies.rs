@@ -1,6 +1,6 @@
 //! Bodies: kept in memory by their names, which never change their meaning.
 
-use super::{caller::StoreCaller, error::EngineError};
+use super::{caller::StoreCaller, error::EngineError, placing::labels_in};
 use bytes::Bytes;
 use leasehold_core::{
     object::ObjectName,
@@ -78,7 +78,11 @@ impl Bodies {
         }
     }
 
-    /// Stores a body and keeps it in memory.
+    /// Stores a body and keeps it in memory. What an earlier attempt stored under the same name must have the same bytes, and
+    /// must not say otherwise of its page than this one, as far as `meta` says anything that the coordinator relies on.
+    ///
+    /// # Errors
+    /// [`EngineError::OutcomeUnknown`] where it may be stored all the same.
     pub(crate) async fn put(
         &self,
         name: &ObjectName,
@@ -88,25 +92,43 @@ impl Bodies {
     ) -> Result<BodyRef, EngineError> {
         let size_bytes = body.len() as u64;
         let mut failures = 0;
+        let mut maybe_stored = None;
         loop {
             match self.caller.write(self.store.put(name, body.clone(), digest, &meta)).await {
-                Ok(Put::Created) => break,
-                Ok(Put::Exists) => {
-                    self.check_stored(name, digest, size_bytes).await?;
-                    break;
+                Ok(Put::Created) => {
+                    self.cache.insert(name.clone(), StoredObject { body, meta });
+                    return Ok(BodyRef { object: name.clone(), digest, size_bytes });
                 }
-                Err(WriteError::NotApplied(why) | WriteError::Unknown(why)) => {
-                    failures += 1;
-                    if failures == PUT_ATTEMPTS || !self.caller.may_repeat(failures).await {
-                        // Nothing points to it yet: for the page, nothing was applied.
-                        return Err(EngineError::StoreUnavailable(why));
-                    }
+                Ok(Put::Exists) => {
+                    let stored = self.check_stored(name, digest, size_bytes).await?;
+                    self.check_labels(name, &meta).await?;
+                    return Ok(stored);
                 }
                 Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => return Err(error.into()),
+                Err(error) => {
+                    if let WriteError::Unknown(why) = &error {
+                        maybe_stored = Some(why.clone());
+                    }
+                    failures += 1;
+                    if failures == PUT_ATTEMPTS || !self.caller.may_repeat(failures).await {
+                        return Err(maybe_stored.map_or(error.into(), EngineError::OutcomeUnknown));
+                    }
+                }
             }
         }
-        self.cache.insert(name.clone(), StoredObject { body, meta });
-        Ok(BodyRef { object: name.clone(), digest, size_bytes })
+    }
+
+    /// That an object which is stored already is labelled as it would be now: a sidecar is purged by what it says of itself.
+    /// One without labels counts as purged whenever in doubt, which does for every page.
+    async fn check_labels(&self, name: &ObjectName, meta: &ObjectMeta) -> Result<(), EngineError> {
+        if labels_in(meta).is_none() {
+            return Ok(());
+        }
+        let stored = self.get(name).await?.ok_or_else(|| EngineError::ObjectMissing(name.clone()))?;
+        match labels_in(&stored.meta) {
+            Some(labels) if Some(labels) != labels_in(meta) => Err(EngineError::ObjectConflict(name.clone())),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// That a body which somebody else stored is there, and is the one that is meant.

@@ -70,7 +70,11 @@ impl Engine {
         let CommitRequest { id, token, generation, html, sidecar, mut meta } = request;
         let (lease, previous) = match self.standing(&id, token, generation).await? {
             Attempt::MayCommit { lease, previous } => (lease, previous),
-            Attempt::Settled { answer, current } => return Ok((answer, current.map(|pointer| *pointer))),
+            Attempt::Settled { answer, current } => {
+                let own =
+                    current.filter(|pointer| (pointer.token, pointer.generation) == (token, generation));
+                return Ok((answer, own.map(|pointer| *pointer)));
+            }
         };
         let inner = &self.0;
         let objects = inner.objects_of(&id, &lease);
@@ -81,7 +85,7 @@ impl Engine {
         // What was found missing must be stored again, also when its bytes are the same.
         let mut shared = previous.filter(|pointer| !pointer.gone);
         loop {
-            let page = inner.place(&objects, bodies.clone(), shared.as_deref(), &meta).await?;
+            let page = inner.place(&id, &objects, bodies.clone(), shared.as_deref(), &meta).await?;
             match self.move_pointer(&id, token, generation, page).await? {
                 Some((answer, pointer)) => return Ok((answer, pointer)),
                 None => shared = None,
@@ -99,14 +103,12 @@ impl Engine {
     ) -> Result<Option<(Committed, Option<Pointer>)>, EngineError> {
         let inner = &self.0;
         let slot = inner.views.slot(id);
-        let now = self.now();
         let task_inner = Arc::clone(inner);
         let task = inner.tasks.spawn(async move {
             let settled = task_inner
                 .transitions
                 .carry_out(
                     &slot,
-                    now,
                     |moved| match moved {
                         Moved::Answered(answer) => trust(answer),
                         Moved::SharedBodyGone => Trust::Remembered,
@@ -168,12 +170,11 @@ impl Engine {
         generation: Generation,
     ) -> Result<Attempt, EngineError> {
         let inner = &self.0;
-        let now = self.now();
         let slot = inner.views.slot(id);
-        let mut view = inner.views.view(&slot, now).await?;
+        let mut view = inner.views.view(&slot, self.now()).await?;
         let mut is_strong = false;
         loop {
-            let attempt = inner.transitions.ask(&slot, &view, now, |entry, context| {
+            let attempt = inner.transitions.ask(&slot, &view, self.now(), |entry, context| {
                 let current = entry.and_then(|entry| entry.pointer.clone()).map(Box::new);
                 match transition::standing(entry, token, generation, context) {
                     Standing::Holder(_, lease) => {
@@ -186,7 +187,7 @@ impl Engine {
                 Attempt::Settled { answer, .. }
                     if !is_strong && trust(&answer) == Trust::ReadAfterArrival =>
                 {
-                    view = inner.views.read(&slot, now).await?;
+                    view = inner.views.read(&slot, self.now()).await?;
                     is_strong = true;
                 }
                 attempt => return Ok(attempt),

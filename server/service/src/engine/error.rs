@@ -35,8 +35,8 @@ pub enum EngineError {
     /// A commit names a body that is not there.
     #[error("the body {0} is not stored")]
     ObjectMissing(ObjectName),
-    /// Another body is stored under the same lease.
-    #[error("the body {0} is stored already, with other bytes")]
+    /// Another body is stored under the same lease, or the same of a page with other tags or another path.
+    #[error("the body {0} is stored already, with other bytes, or of a page with other tags or another path")]
     ObjectConflict(ObjectName),
     /// The attempt's page is current, and has no body of this kind.
     #[error("the page of this lease is committed already, without this body")]

@@ -34,18 +34,30 @@ impl Places {
 
     /// Takes several or none.
     pub fn take_many(self: &Arc<Self>, count: usize) -> Result<Place, EngineError> {
-        let before = self.taken.fetch_add(count, Ordering::AcqRel);
-        // Made before the check: dropping it gives the places back.
-        let place = Place { places: Arc::clone(self), count };
-        if before.saturating_add(count) > self.limit {
-            return Err(EngineError::LimitReached { what: self.what, limit: self.limit });
+        self.add(count)?;
+        Ok(Place { places: Arc::clone(self), count })
+    }
+
+    fn add(&self, count: usize) -> Result<(), EngineError> {
+        let fits = |taken: usize| taken.checked_add(count).filter(|taken| *taken <= self.limit);
+        match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(EngineError::LimitReached { what: self.what, limit: self.limit }),
         }
-        Ok(place)
     }
 
     /// How many are taken.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)
+    }
+}
+
+impl Place {
+    /// Takes some more, or none.
+    pub fn grow(&mut self, count: usize) -> Result<(), EngineError> {
+        self.places.add(count)?;
+        self.count += count;
+        Ok(())
     }
 }
 

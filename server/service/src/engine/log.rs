@@ -12,10 +12,9 @@ use crate::{
     time::{Clock, Moment},
 };
 use leasehold_core::{
-    freshness::{self, Log},
-    identity::{EntryId, RequestId, Seq},
-    invalidation::{Invalidation, LogEvent, LogView, Verdict},
-    page::Pointer,
+    freshness::Log,
+    identity::{EntryId, PagePath, RequestId, Seq, Tag},
+    invalidation::{Invalidation, LogEvent, LogView, Marks},
 };
 use leasehold_store::port::{Append, InvalidationLog, WriteError};
 use parking_lot::RwLock;
@@ -47,6 +46,8 @@ const APPEND_ATTEMPTS: u32 = 64;
 const APPEND_FAILURES: u32 = 6;
 /// Calls that may wait for each task.
 const QUEUE: usize = 8192;
+/// Events dropped at once.
+const FORGET_PART: usize = 1000;
 /// How often expired events are dropped from memory.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -83,9 +84,9 @@ impl LogState {
         judge(Log { view: &view, verified: self.is_verified(now) })
     }
 
-    /// What is known of a page.
-    pub(crate) fn verdict(&self, id: &EntryId, pointer: &Pointer) -> Verdict {
-        freshness::marks(id, pointer, &self.view.read()).verdict(pointer.seen)
+    /// The newest events about a page.
+    pub(crate) fn marks(&self, id: &EntryId, tags: &[Tag], path: Option<&PagePath>) -> Marks {
+        self.view.read().marks_for(id, tags, path)
     }
 
     /// Wakes when the log has moved.
@@ -296,7 +297,10 @@ impl Follower {
                 () = shutdown.cancelled() => return,
                 _ = forget.tick() => {
                     let now = self.reader.clock.now().wall;
-                    self.reader.state.view.write().forget(now);
+                    // In parts: those who judge by the view have their turn in between.
+                    while self.reader.state.view.write().forget(now, FORGET_PART) == FORGET_PART {
+                        tokio::task::yield_now().await;
+                    }
                     continue;
                 }
                 _ = tail.tick() => {}

@@ -44,7 +44,7 @@ pub struct Looked {
     view: Arc<View>,
     /// What may be served.
     pub freshness: Freshness,
-    /// When it was judged.
+    /// When it was judged: after all waits, so that nothing is called fresh by a log that was read too long ago.
     pub now: Moment,
 }
 
@@ -123,7 +123,7 @@ impl Engine {
             Consistency::Strict => inner.views.read(&slot, now).await?,
             Consistency::Bounded => self.current_view(&slot, now).await?,
         };
-        Ok(self.judge(slot, view, now))
+        Ok(self.judge(slot, view, self.now()))
     }
 
     /// What is remembered, unless it says that nothing is fresh and another coordinator may know better.
@@ -149,10 +149,16 @@ impl Engine {
     pub async fn page_body(&self, mut looked: Looked) -> Result<(Looked, Option<StoredObject>), EngineError> {
         for _ in 0..HEALS {
             let Some(pointer) = looked.servable() else { return Ok((looked, None)) };
-            if let Some(object) = self.0.bodies.get(&pointer.html.object).await? {
+            let (name, generation) = (pointer.html.object.clone(), pointer.generation);
+            let Some(object) = self.0.bodies.get(&name).await? else {
+                looked = self.heal(looked).await?;
+                continue;
+            };
+            // It took its time: the page may be stale by now, or purged.
+            looked = self.judge(looked.slot, looked.view, self.now());
+            if looked.servable().is_some_and(|pointer| pointer.generation == generation) {
                 return Ok((looked, Some(object)));
             }
-            looked = self.heal(looked).await?;
         }
         Err(EngineError::StoreUnavailable("the page changes faster than it can be read".to_owned()))
     }
@@ -182,7 +188,7 @@ impl Engine {
             }
             return Err(EngineError::SidecarNotFound);
         };
-        let is_purged = self.0.log.state().with(now, |log| {
+        let is_purged = self.0.log.state().with(self.now(), |log| {
             let hard = match (current, labels_of(&object)) {
                 (Some(pointer), _) => freshness::marks(id, pointer, log.view).hard,
                 (None, Some(Labels { tags, path })) => log.view.marks_for(id, &tags, &path).hard,
@@ -253,7 +259,6 @@ impl Engine {
         let settled = self
             .settle(
                 looked.id(),
-                looked.now,
                 |_| Trust::ReadAfterArrival,
                 move |entry, context| transition::mark_gone(entry, generation, context),
             )
@@ -262,7 +267,7 @@ impl Engine {
             tracing::warn!(object = %object, entry.generation = generation.0, "the body of the current page is gone");
         }
         let slot = Arc::clone(&looked.slot);
-        let view = self.0.views.view(&slot, looked.now).await?;
-        Ok(self.judge(slot, view, looked.now))
+        let view = self.0.views.view(&slot, self.now()).await?;
+        Ok(self.judge(slot, view, self.now()))
     }
 }

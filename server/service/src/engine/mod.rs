@@ -147,7 +147,7 @@ impl Engine {
         &self.0.settings
     }
 
-    /// Reads the clock. Once for each request, before any I/O.
+    /// Reads the clock: when a request arrives, and again after every wait.
     pub fn now(&self) -> Moment {
         self.0.clock.now()
     }
@@ -210,11 +210,8 @@ impl Engine {
         let settled = self
             .settle(
                 id,
-                self.now(),
-                |answer| match answer {
-                    Renewed::Renewed(_) => Trust::Remembered,
-                    Renewed::Lost => Trust::ReadAfterArrival,
-                },
+                // Also that it still is, without a swap that would prove it.
+                |_| Trust::ReadAfterArrival,
                 move |entry, context| transition::renew(entry, token, generation, ttl, context),
             )
             .await?;
@@ -232,7 +229,6 @@ impl Engine {
         let settled = self
             .settle(
                 id,
-                self.now(),
                 |answer| match answer {
                     ReleaseOutcome::Released => Trust::Remembered,
                     ReleaseOutcome::NotHeld => Trust::ReadAfterArrival,
@@ -247,14 +243,13 @@ impl Engine {
     async fn settle<T: Send + 'static>(
         &self,
         id: &EntryId,
-        now: Moment,
         trust: impl Fn(&T) -> Trust + Send + Sync + 'static,
         decide: impl Fn(Option<&Entry>, Context<'_>) -> Decision<T> + Send + Sync + 'static,
     ) -> Result<Settled<T>, EngineError> {
         let slot = self.0.views.slot(id);
         let inner = Arc::clone(&self.0);
         let task = self.0.tasks.spawn(async move {
-            let settled = inner.transitions.carry_out(&slot, now, trust, decide).await?;
+            let settled = inner.transitions.carry_out(&slot, trust, decide).await?;
             inner.retire_replaced(&slot.id, &settled);
             Ok(settled)
         });
@@ -289,7 +284,8 @@ impl Inner {
             let is_current =
                 |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
             let left = pointer.objects().filter(|name| !is_current(name)).cloned();
-            match self.log.state().verdict(id, pointer) {
+            let marks = self.log.state().marks(id, &pointer.meta.tags, pointer.meta.path.as_ref());
+            match marks.verdict(pointer.seen) {
                 Verdict::Purged => self.cleaner.retire_purged(left),
                 Verdict::Valid | Verdict::Invalidated => self.cleaner.retire(left),
             }

@@ -4,8 +4,9 @@ use super::{Inner, bodies::digest, error::EngineError};
 use bytes::Bytes;
 use leasehold_core::{
     entry::Entry,
+    identity::EntryId,
     labels::Labels,
-    object::{BodyKind, ObjectName, PageObjects},
+    object::{self, BodyKind, ObjectName, PageObjects},
     page::{BodyRef, Digest, Page, PageMeta, Pointer},
 };
 use leasehold_store::port::{ObjectMeta, StoredObject};
@@ -86,20 +87,29 @@ impl Inner {
     /// shared only where none of these has changed.
     pub(super) async fn place(
         &self,
+        id: &EntryId,
         objects: &PageObjects,
         bodies: GivenBodies,
         previous: Option<&Pointer>,
         meta: &PageMeta,
     ) -> Result<Page, EngineError> {
         let GivenBodies { html, sidecar } = bodies;
-        let shared_html = self.shared(&html, previous.map(|pointer| &pointer.html)).await?;
+        let html_meta = object_meta(BodyKind::Html, &meta.content_type, Some(meta));
+        let known_html = previous
+            // Its metadata is for those who read the bare object, and says what the page before was.
+            .filter(|pointer| {
+                object_meta(BodyKind::Html, &pointer.meta.content_type, Some(&pointer.meta)) == html_meta
+            })
+            .map(|pointer| &pointer.html);
+        let shared_html = self.shared(&html, known_html).await?;
         // In this order: whoever finds the HTML finds its sidecar.
         let sidecar = match sidecar {
             None => None,
             Some(given) => {
                 let known = previous
                     .filter(|pointer| shared_html.is_some() && is_sidecar_of(&pointer.meta, meta))
-                    .and_then(|pointer| pointer.sidecar.as_ref());
+                    .and_then(|pointer| pointer.sidecar.as_ref())
+                    .filter(|sidecar| self.is_unpurged(id, &sidecar.object, meta));
                 let shared = self.shared(&given, known).await?;
                 let stored_meta = object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, Some(meta));
                 Some(match shared {
@@ -110,12 +120,16 @@ impl Inner {
         };
         let html = match shared_html {
             Some(shared) => shared,
-            None => {
-                let stored_meta = object_meta(BodyKind::Html, &meta.content_type, Some(meta));
-                self.store(&objects.html, html, stored_meta).await?
-            }
+            None => self.store(&objects.html, html, html_meta).await?,
         };
         Ok(Page { html, sidecar, meta: meta.clone() })
+    }
+
+    /// Whether a sidecar would be served by what its name and labels say, as it will have to be once its page is superseded:
+    /// they may be of a page from before a purge.
+    fn is_unpurged(&self, id: &EntryId, sidecar: &ObjectName, meta: &PageMeta) -> bool {
+        let hard = self.log.state().marks(id, &meta.tags, meta.path.as_ref()).hard;
+        hard.seq <= object::seen_of(sidecar)
     }
 
     /// The body of the page before, where it is the same and is still there.
@@ -128,7 +142,11 @@ impl Inner {
     async fn store(&self, name: &ObjectName, given: Given, meta: ObjectMeta) -> Result<BodyRef, EngineError> {
         match given {
             Given::Stored { digest, size_bytes } => self.bodies.check_stored(name, digest, size_bytes).await,
-            Given::Inline(body, digest) => self.bodies.put(name, body, digest, meta).await,
+            Given::Inline(body, digest) => match self.bodies.put(name, body, digest, meta).await {
+                // Nothing points to it yet: for the page, nothing was applied.
+                Err(EngineError::OutcomeUnknown(why)) => Err(EngineError::StoreUnavailable(why)),
+                stored => stored,
+            },
         }
     }
 }
@@ -149,18 +167,25 @@ pub(super) fn shares_a_gone_body(entry: Option<&Entry>, page: &Page) -> bool {
 
 /// The metadata under which a sidecar says what its page can be invalidated by.
 const LABELS_ATTRIBUTE: &str = "leasehold-labels";
+/// The longest value of an attribute: what a store takes for all of them is two KiB. Longer ones are left out.
+const MAX_ATTRIBUTE_BYTES: usize = 1024;
 
 /// What readers of the bare object see. The attributes of HTML are FaceTheory's, whose readers restore the response from
 /// them. Ahead of the commit nothing is known of the page.
 pub(super) fn object_meta(kind: BodyKind, content_type: &str, page: Option<&PageMeta>) -> ObjectMeta {
     let mut attributes = Vec::new();
+    let mut add = |name: &str, value: &str| {
+        let is_printable = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if is_printable && value.trim() == value && value.len() <= MAX_ATTRIBUTE_BYTES {
+            attributes.push((name.to_owned(), value.to_owned()));
+        }
+    };
     match (kind, page) {
         (BodyKind::Html, Some(page)) => {
-            attributes.push(("facetheory-status".to_owned(), page.status.get().to_string()));
-            attributes.push(("facetheory-content-type".to_owned(), page.content_type.clone()));
-            let csp = page.headers.iter().find(|(name, _)| name == "content-security-policy");
-            if let Some((_, value)) = csp {
-                attributes.push(("facetheory-content-security-policy".to_owned(), value.clone()));
+            add("facetheory-status", &page.status.get().to_string());
+            add("facetheory-content-type", &page.content_type);
+            if let Some((_, csp)) = page.headers.iter().find(|(name, _)| name == "content-security-policy") {
+                add("facetheory-content-security-policy", csp);
             }
         }
         (BodyKind::Sidecar, Some(page)) => {
@@ -174,6 +199,11 @@ pub(super) fn object_meta(kind: BodyKind, content_type: &str, page: Option<&Page
 
 /// What a sidecar says of the page it was stored for.
 pub(super) fn labels_of(object: &StoredObject) -> Option<Labels> {
-    let (_, labels) = object.meta.attributes.iter().find(|(name, _)| name == LABELS_ATTRIBUTE)?;
-    Labels::parse(labels)
+    Labels::parse(labels_in(&object.meta)?)
+}
+
+/// The same, as it is written.
+pub(super) fn labels_in(meta: &ObjectMeta) -> Option<&str> {
+    let (_, labels) = meta.attributes.iter().find(|(name, _)| name == LABELS_ATTRIBUTE)?;
+    Some(labels)
 }

@@ -77,25 +77,26 @@ impl Transitions {
     pub(crate) async fn carry_out<T>(
         &self,
         slot: &Arc<Slot>,
-        now: Moment,
         trust: impl Fn(&T) -> Trust,
         decide: impl Fn(Option<&Entry>, Context<'_>) -> Decision<T>,
     ) -> Result<Settled<T>, EngineError> {
         let _turn = slot.gate.lock().await;
-        let mut view = self.views.view(slot, now).await?;
+        let mut view = self.views.view(slot, self.clock.now()).await?;
         let mut is_strong = false;
         let mut maybe_applied = None;
         // Attempts whose answer was lost, and what each would have replaced.
         let mut lost: Vec<(Version, Option<Arc<Entry>>)> = Vec::new();
         let mut failures = 0;
         for _ in 0..ATTEMPTS {
+            // Anew after every wait: what was true when the call arrived, as that the log was read recently, may be no more.
+            let now = self.clock.now();
             let (next, answer) = match self.ask(slot, &view, now, &decide) {
                 Decision::Answer(answer) => {
                     if is_strong || trust(&answer) == Trust::Remembered {
                         let replaced = replaced_by(&lost, &view);
                         return Ok(Settled { answer, entry: view.entry.clone(), replaced });
                     }
-                    view = self.views.read(slot, now).await?;
+                    view = self.views.read(slot, self.clock.now()).await?;
                     is_strong = true;
                     continue;
                 }

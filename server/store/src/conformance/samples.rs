@@ -58,6 +58,7 @@ pub fn full_entry(version: u128, generation: u64) -> Entry {
             ttl: Duration::from_millis(30_001),
             hold_until: Timestamp::from_millis(1_800_000_300_003),
             seen: Seq(41),
+            repeated: true,
         }),
         released: Some(Released {
             generation: Generation(generation.saturating_sub(1)),

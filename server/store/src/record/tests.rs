@@ -81,12 +81,12 @@ prop_compose! {
 prop_compose! {
     fn lease()(
         generation: u64, token: u128, owner in text(40), granted_at in timestamp(), expires_at in timestamp(),
-        ttl: Duration, hold_until in timestamp(), seen: u64,
+        ttl: Duration, hold_until in timestamp(), seen: u64, repeated: bool,
     ) -> Lease {
         Lease {
             generation: Generation(generation), token: LeaseToken::from_bits(token),
             owner: Owner::parse(&owner).unwrap(), granted_at, expires_at, ttl, hold_until,
-            seen: Seq(seen),
+            seen: Seq(seen), repeated,
         }
     }
 }

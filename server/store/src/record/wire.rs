@@ -100,6 +100,8 @@ pub(super) struct Lease {
     pub(super) seen: u64,
     #[prost(message, optional, tag = "8")]
     pub(super) ttl: Option<Span>,
+    #[prost(bool, tag = "9")]
+    pub(super) repeated: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

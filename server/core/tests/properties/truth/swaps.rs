@@ -26,7 +26,8 @@ impl Truth<'_> {
             && let Some(lease) = before.lease.as_ref().filter(|lease| lease.token == ask.token)
         {
             self.told_again.insert(Attempt(lease.token, lease.generation));
-            prop_assert_eq!(after, &Entry { version: after.version, ..before.clone() });
+            let told = Lease { repeated: true, ..lease.clone() };
+            prop_assert_eq!(after, &Entry { version: after.version, lease: Some(told), ..before.clone() });
         } else if let Call::Acquire(ask) = call {
             self.applied_grant(now, position, ask, before, after)?;
         } else {
@@ -51,7 +52,12 @@ impl Truth<'_> {
             let granted = self.grants.last().unwrap();
             prop_assert_eq!(
                 lease,
-                &Lease { expires_at: lease.expires_at, ttl: lease.ttl, ..granted.clone() }
+                &Lease {
+                    expires_at: lease.expires_at,
+                    ttl: lease.ttl,
+                    repeated: lease.repeated,
+                    ..granted.clone()
+                }
             );
             prop_assert!(lease.expires_at <= lease.hold_until && lease.expires_at >= granted.expires_at);
         }
@@ -77,6 +83,7 @@ impl Truth<'_> {
             ttl: ask.ttl.min(self.rules.max_hold),
             hold_until: now.plus(self.rules.max_hold),
             seen: position,
+            repeated: false,
         };
         prop_assert_eq!(lease, &granted);
         prop_assert_eq!(after.generation, granted.generation);
@@ -138,13 +145,13 @@ impl Truth<'_> {
                 prop_assert_eq!(&after.backoff, &before.backoff);
                 self.count("release: unused");
             }
-            Release::Unheard { .. } => {
+            Release::Unheard => {
                 prop_assert_eq!(&after.backoff, &before.backoff);
                 prop_assert!(!self.told_again.contains(&attempt), "taken back from one who was told of it");
                 self.count("release: unheard");
             }
         }
-        if !matches!(how, Release::Unheard { .. }) {
+        if *how != Release::Unheard {
             self.last_ended = Some((attempt, true));
             self.ended.insert(attempt.0);
         }
