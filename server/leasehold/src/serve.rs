@@ -9,7 +9,7 @@ use leasehold_service::{
     settings::Settings,
     time::{Clock, SystemClock},
 };
-use leasehold_store::embedded::{EmbeddedStore, OpenError};
+use leasehold_store::embedded::{EmbeddedStore, Keep, OpenError};
 use std::{
     ffi::OsString,
     io,
@@ -109,7 +109,7 @@ fn open_advice(error: &OpenError) -> String {
     }
 }
 
-/// How often what is past its retention is deleted.
+/// How often what is past its retention, or named by no entry, is deleted.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How long the threads that are still busy get after everything else has ended.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
@@ -142,6 +142,7 @@ pub async fn run(
         clock: Arc::clone(&clock),
         entropy: Arc::new(Entropy::from_os()),
     };
+    let keep = Keep { max_hold: settings.rules.max_hold, grace: settings.deletion_grace };
     let engine = match Engine::start(dependencies, settings).await {
         Ok(engine) => engine,
         Err(error) => {
@@ -150,7 +151,7 @@ pub async fn run(
         }
     };
     let keeping_house = CancellationToken::new();
-    let housekeeper = tokio::spawn(keep_house(Arc::clone(&store), clock, keeping_house.clone()));
+    let housekeeper = tokio::spawn(keep_house(Arc::clone(&store), clock, keep, keeping_house.clone()));
 
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     tracing::info!(server.address = %address, data.dir = %data_dir.display(), "serving");
@@ -227,7 +228,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn keep_house(store: Arc<EmbeddedStore>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+async fn keep_house(store: Arc<EmbeddedStore>, clock: Arc<dyn Clock>, keep: Keep, stop: CancellationToken) {
     let mut turns = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -240,13 +241,14 @@ async fn keep_house(store: Arc<EmbeddedStore>, clock: Arc<dyn Clock>, stop: Canc
             biased;
             // What it has under way is done whole or not at all.
             () = stop.cancelled() => return,
-            kept = store.housekeep(clock.now().wall) => kept,
+            kept = store.housekeep(clock.now().wall, keep) => kept,
         };
         match kept {
             Ok(kept) => tracing::debug!(
                 entries.forgotten = kept.entries,
                 objects.deleted = kept.objects,
                 events.forgotten = kept.events,
+                orphans.deleted = kept.orphans,
                 freed_bytes = kept.freed_bytes,
                 "housekeeping done"
             ),

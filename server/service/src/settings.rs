@@ -67,7 +67,7 @@ pub struct MemorySettings {
     pub body_bytes: u64,
     /// Commits and invalidations that a watch can be resumed from.
     pub watch_events: usize,
-    /// Superseded bodies that wait for their deletion; what is over is left to a sweep.
+    /// Superseded bodies that wait for their deletion; what is over is left to those who look for what no entry names.
     pub pending_deletions: usize,
 }
 

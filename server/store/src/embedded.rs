@@ -28,6 +28,7 @@ use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
 mod directory;
 mod lane;
 mod operations;
+mod orphans;
 mod reader;
 mod schema;
 mod writer;
@@ -40,7 +41,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// The largest body, in bytes. The writer is busy with one of this size for some 100 ms.
 pub const MAX_OBJECT_BYTES: usize = 64 << 20;
 
-/// Entries or events per transaction of housekeeping, so that it never keeps others waiting for long.
+/// Entries, events or objects per step of housekeeping, so that it never keeps others waiting for long.
 const HOUSEKEEPING_BATCH: usize = 200;
 /// Pages per transaction that housekeeping gives back to the file system.
 const GIVE_BACK_PAGES: u64 = 1024;
@@ -108,6 +109,15 @@ fn by(holder: Option<u32>) -> String {
     holder.map(|pid| format!(" (by process {pid})")).unwrap_or_default()
 }
 
+/// How long housekeeping leaves an object alone that no entry names: the rules of the coordinator that writes here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// The longest that a lease can be held: so long after its grant its holder may still be about to commit.
+    pub max_hold: Duration,
+    /// How long a superseded body is kept for those who still read it.
+    pub grace: Duration,
+}
+
 /// What one run of housekeeping did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Housekept {
@@ -117,6 +127,8 @@ pub struct Housekept {
     pub objects: u64,
     /// Events forgotten.
     pub events: u64,
+    /// Objects that no entry named, deleted.
+    pub orphans: u64,
     /// Bytes given back to the file system.
     pub freed_bytes: u64,
 }
@@ -169,42 +181,98 @@ impl EmbeddedStore {
     }
 
     /// Deletes what may be forgotten at `now`: entries past their `forget_after`, with the objects of their pointers, but
-    /// none whose lease may still live or be renewed; events past theirs, oldest first. Then gives unused space back to the
-    /// file system. In small transactions, between which others have their turn.
+    /// none whose lease may still live or be renewed; events past theirs, oldest first; and objects that no entry names.
+    /// Then gives unused space back to the file system. In small transactions, between which others have their turn.
+    ///
+    /// Of the objects, only those go whose names are of [`object::names_for`](leasehold_core::object::names_for), and of
+    /// these only what can neither become current any more nor was current until a moment ago: the lease they were
+    /// written under is not in their entry's record, it was granted longer ago than both times in `keep` together, and
+    /// the entry's last commit, which may be what superseded them, longer ago than the grace. So a page that is committed
+    /// more often than that loses them only once it has come to rest.
     ///
     /// # Errors
-    /// That of the first transaction that fails; those before it stay.
-    pub async fn housekeep(&self, now: Timestamp) -> Result<Housekept, WriteError> {
-        let mut done = Housekept::default();
+    /// That of the first step that fails; what the steps before it did stays.
+    pub async fn housekeep(&self, now: Timestamp, keep: Keep) -> Result<Housekept, WriteError> {
+        let (entries, objects) = self.forget_entries(now).await?;
+        let events = self.forget_events(now).await?;
+        let orphans = self.delete_orphans(now, keep).await?;
+        let freed_bytes = self.give_back_pages().await?;
+        Ok(Housekept { entries, objects, events, orphans, freed_bytes })
+    }
+
+    async fn forget_entries(&self, now: Timestamp) -> Result<(u64, u64), WriteError> {
+        let (mut entries, mut objects) = (0, 0);
         loop {
             let batch = self
                 .writer
                 .write(0, move |connection| operations::forget_entries(connection, now, HOUSEKEEPING_BATCH))
                 .await?;
-            done.entries += batch.entries;
-            done.objects += batch.objects;
+            entries += batch.entries;
+            objects += batch.objects;
             if batch.entries < HOUSEKEEPING_BATCH as u64 {
-                break;
+                return Ok((entries, objects));
             }
         }
+    }
+
+    async fn forget_events(&self, now: Timestamp) -> Result<u64, WriteError> {
+        let mut forgotten = 0;
         loop {
             let events = self
                 .writer
                 .write(0, move |connection| operations::forget_events(connection, now, HOUSEKEEPING_BATCH))
                 .await?;
-            done.events += events;
+            forgotten += events;
             if events < HOUSEKEEPING_BATCH as u64 {
-                break;
+                return Ok(forgotten);
             }
         }
+    }
+
+    async fn delete_orphans(&self, now: Timestamp, keep: Keep) -> Result<u64, WriteError> {
+        let (mut deleted, mut undecided, mut why) = (0, 0, None);
+        let mut after = Some(String::new());
+        while let Some(name) = after {
+            let step = self
+                .readers
+                .read(move |connection| orphans::find(connection, &name, HOUSEKEEPING_BATCH, now, keep))
+                .await
+                .map_err(|error| match error {
+                    ReadError::Unavailable(why) => WriteError::NotApplied(why),
+                    ReadError::Corrupt(why) => WriteError::Corrupt(why),
+                })?;
+            if !step.orphans.is_empty() {
+                deleted += self
+                    .writer
+                    .write(0, move |connection| orphans::delete(connection, &step.orphans, now, keep))
+                    .await?;
+            }
+            undecided += step.undecided;
+            why = step.why.or(why);
+            after = step.last;
+        }
+        if let Some(error) = why {
+            // Once for each run: a damaged page is one line, however many bodies it has.
+            tracing::warn!(
+                name: "store.embedded.orphans_undecided",
+                objects = undecided,
+                error = %error,
+                "objects are kept because their entries do not decode"
+            );
+        }
+        Ok(deleted)
+    }
+
+    async fn give_back_pages(&self) -> Result<u64, WriteError> {
+        let mut freed_bytes = 0;
         loop {
             let freed = self
                 .writer
                 .write(0, |connection| operations::give_back_pages(connection, GIVE_BACK_PAGES, SPARE_PAGES))
                 .await?;
-            done.freed_bytes += freed;
+            freed_bytes += freed;
             if freed == 0 {
-                return Ok(done);
+                return Ok(freed_bytes);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Deletes bodies that no page names any more, after a grace period.
 //!
 //! What is handed in can never become current again: it was superseded by a swap that is known to be applied, or belonged
-//! to a lease that can no longer commit. What is pending when the process ends is left to a sweep.
+//! to a lease that can no longer commit. What is pending when the process ends is found again as named by no entry: by the
+//! embedded store's housekeeping, or by a sweep.
 
 use super::bodies::Bodies;
 use crate::time::Clock;
@@ -84,7 +85,7 @@ impl Cleaner {
         if left > 0 {
             tracing::warn!(
                 objects = left,
-                "too many superseded bodies wait for deletion; these are left to a sweep"
+                "too many superseded bodies wait for deletion; these are left to those who look for what no entry names"
             );
         }
         self.added.notify_one();

@@ -260,11 +260,11 @@ pub(super) fn forget_entries(
                         entry.pointer.iter().flat_map(|pointer| pointer.objects()).cloned().collect();
                     forgotten.objects += delete_objects(connection, &names)?;
                 }
-                // It is past its time all the same; only its objects cannot be found any more.
+                // It is past its time all the same; its objects are then found as orphans.
                 Err(error) => tracing::warn!(
                     name: "store.embedded.forgot_undecodable",
                     error = %error,
-                    "a forgotten entry did not decode; its objects stay"
+                    "a forgotten entry did not decode; its objects are left to be found as orphans"
                 ),
             }
         }
