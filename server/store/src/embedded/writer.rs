@@ -14,8 +14,8 @@
 use super::lane::Lane;
 use crate::port::WriteError;
 use rusqlite::{Connection, ErrorCode};
-use std::{io, slice};
-use tokio::sync::{mpsc, oneshot};
+use std::{io, slice, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 #[cfg(test)]
 mod tests;
@@ -27,12 +27,20 @@ const MAX_GROUP_OPERATIONS: usize = 256;
 /// A group that has this many bytes takes no more operations.
 const MAX_GROUP_BYTES: usize = 8 << 20;
 
+/// About the most bytes in the queue; beyond that, callers wait. Those that gave up count until their turn comes: what they
+/// wanted written is in memory until then.
+const QUEUE_BYTES: u32 = 256 << 20;
+
 /// The writer's thread and its queue.
-pub(super) struct Writer(Lane<Box<dyn Job>>);
+pub(super) struct Writer {
+    lane: Lane<Box<dyn Job>>,
+    room: Arc<Semaphore>,
+}
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> io::Result<Self> {
-        Lane::start("leasehold-write", QUEUE, |queue| vec![move || serve(connection, queue)]).map(Self)
+        let lane = Lane::start("leasehold-write", QUEUE, |queue| vec![move || serve(connection, queue)])?;
+        Ok(Self { lane, room: Arc::new(Semaphore::new(QUEUE_BYTES as usize)) })
     }
 
     /// Runs an operation and answers when it is durable. `bytes` is about what it writes. The operation is called again
@@ -45,10 +53,12 @@ impl Writer {
         bytes: usize,
         operation: impl FnMut(&Connection) -> Result<T, WriteError> + Send + 'static,
     ) -> Result<T, WriteError> {
-        let (job, answer) = pending(bytes, operation);
-        self.0.send(job).await.map_err(|_| {
-            WriteError::NotApplied("the embedded store is closed, or its writer has failed".into())
-        })?;
+        let closed =
+            || WriteError::NotApplied("the embedded store is closed, or its writer has failed".into());
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(QUEUE_BYTES);
+        let room = Arc::clone(&self.room).acquire_many_owned(wanted).await.map_err(|_| closed())?;
+        let (job, answer) = pending(bytes, room, operation);
+        self.lane.send(job).await.map_err(|_| closed())?;
         answer
             .await
             .unwrap_or_else(|_| Err(WriteError::Unknown("the writer of the embedded store failed".into())))
@@ -56,10 +66,10 @@ impl Writer {
 
     /// Takes no more operations from now on, and ends when those accepted are done and `first` has come to its end.
     pub(super) async fn close(&self, first: impl Future<Output = ()>) {
-        let stopping = self.0.stop();
+        let stopping = self.lane.stop();
         first.await;
         drop(stopping);
-        self.0.ended().await;
+        self.lane.ended().await;
     }
 }
 
@@ -84,6 +94,7 @@ trait Job: Send {
 struct Pending<T, F> {
     operation: F,
     bytes: usize,
+    _room: OwnedSemaphorePermit,
     reply: oneshot::Sender<Result<T, WriteError>>,
     wrote: bool,
     outcome: Result<T, WriteError>,
@@ -92,12 +103,13 @@ struct Pending<T, F> {
 /// A job, and where its answer comes.
 fn pending<T: Send + 'static>(
     bytes: usize,
+    room: OwnedSemaphorePermit,
     operation: impl FnMut(&Connection) -> Result<T, WriteError> + Send + 'static,
 ) -> (Box<dyn Job>, oneshot::Receiver<Result<T, WriteError>>) {
     let (reply, answer) = oneshot::channel();
     // Stays where the caller goes away before the job's turn.
     let outcome = Err(WriteError::NotApplied("the caller has gone away".into()));
-    (Box::new(Pending { operation, bytes, reply, wrote: false, outcome }), answer)
+    (Box::new(Pending { operation, bytes, _room: room, reply, wrote: false, outcome }), answer)
 }
 
 impl<T, F> Job for Pending<T, F>

@@ -9,6 +9,10 @@ use tempfile::{TempDir, tempdir};
 
 type Answer = oneshot::Receiver<Result<(), WriteError>>;
 
+fn room() -> OwnedSemaphorePermit {
+    Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
+}
+
 fn database() -> (TempDir, Connection) {
     let dir = tempdir().unwrap();
     let connection = connect(&dir);
@@ -33,7 +37,7 @@ fn connect(dir: &TempDir) -> Connection {
 /// An operation that executes the next of these with each call.
 fn executes<const N: usize>(calls: [&'static str; N]) -> (Box<dyn Job>, Answer) {
     let mut calls = calls.into_iter();
-    pending(0, move |connection| {
+    pending(0, room(), move |connection| {
         let sql = calls.next().expect("called too often");
         connection.execute(sql, []).map(drop).map_err(|error| write_error(&error))
     })
@@ -101,7 +105,7 @@ async fn nothing_of_a_transaction_that_was_rolled_back_is_called_done_and_a_lock
             false
         }))
         .unwrap();
-    let (locks, told) = pending(0, move |connection| {
+    let (locks, told) = pending(0, room(), move |connection| {
         connection.execute_batch("ROLLBACK").unwrap();
         // So that there is no second attempt.
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
