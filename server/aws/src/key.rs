@@ -1,0 +1,263 @@
+//! The partition key of an entry: a template, so that a table can be shared with others who chose theirs.
+
+use leasehold_core::identity::EntryId;
+use std::{fmt, str::FromStr};
+
+/// The longest partition key that DynamoDB takes, in bytes.
+pub const MAX_PK_BYTES: usize = 2048;
+
+/// How the partition key of an entry is made: literal text with placeholders.
+///
+/// | placeholder | becomes |
+/// |---|---|
+/// | `{tenant}` | the tenant |
+/// | `{deployment}` | the deployment, nothing where there is none |
+/// | `{key}` | the key |
+/// | `{digest}` | 64 hex digits: SHA-256 over tenant, deployment and key, framed so that no two identities share one |
+///
+/// The default is `TENANT#{tenant}#CACHE#{digest}`. `CACHE#{key}` is what TableTheory has without configuration.
+///
+/// Whatever the template, the record of an entry holds its whole identity: where two entries have one partition key, the
+/// second is refused, and never answered with the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PkTemplate {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Field(Field),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Tenant,
+    Deployment,
+    Key,
+    Digest,
+}
+
+/// Why a text is no template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTemplate {
+    /// Braces around something else than the name of a placeholder.
+    #[error("`{{{0}}}` is no placeholder; there are {{tenant}}, {{deployment}}, {{key}} and {{digest}}")]
+    UnknownPlaceholder(String),
+    /// A brace without its other one.
+    #[error("a brace is open or closed without its other one")]
+    UnbalancedBrace,
+    /// Nothing tells one entry of a tenant from another.
+    #[error("needs {{digest}} or {{key}}: without them all entries would have one partition key")]
+    NoKey,
+    /// Where one value ends and the next begins could not be told.
+    #[error("two placeholders stand side by side; put a separator between them")]
+    Adjacent,
+}
+
+/// A partition key would be over [`MAX_PK_BYTES`]: there is no such record, and can be none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its partition key is {0} bytes long; the limit is {MAX_PK_BYTES}. A template with {{digest}} has no such limit"
+)]
+pub(crate) struct PkTooLong(usize);
+
+impl PkTemplate {
+    /// The partition key of an entry.
+    pub(crate) fn render(&self, id: &EntryId) -> Result<String, PkTooLong> {
+        let mut pk = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => pk.push_str(text),
+                Part::Field(Field::Digest) => pk.push_str(&hex::encode(id.digest())),
+                Part::Field(field) => pk.push_str(field.text(id)),
+            }
+        }
+        if pk.len() > MAX_PK_BYTES { Err(PkTooLong(pk.len())) } else { Ok(pk) }
+    }
+
+    /// Whether the partition key alone says which entry it is of. Where it does not, a row that somebody else wrote, which
+    /// holds no identity of its own, may be another tenant's page.
+    pub(crate) fn identifies(&self, id: &EntryId) -> bool {
+        if self.has(Field::Digest) {
+            return true;
+        }
+        // A value that contains what follows it could be read as a shorter one, and the rest as part of the next.
+        let unambiguous = self.parts.windows(2).all(|pair| match pair {
+            [Part::Field(field), Part::Literal(next)] => !field.text(id).contains(&**next),
+            _ => true,
+        });
+        // Keys that are derived from requests begin with their tenant, here and in FaceTheory.
+        let key_of_tenant =
+            || id.key.as_str().strip_prefix(id.tenant.as_str()).is_some_and(|rest| rest.starts_with("::"));
+        let tenant = self.has(Field::Tenant) || key_of_tenant();
+        let deployment = self.has(Field::Deployment) || id.deployment.is_none();
+        unambiguous && tenant && deployment
+    }
+
+    fn has(&self, field: Field) -> bool {
+        self.parts.contains(&Part::Field(field))
+    }
+}
+
+impl Field {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "tenant" => Self::Tenant,
+            "deployment" => Self::Deployment,
+            "key" => Self::Key,
+            "digest" => Self::Digest,
+            _ => return None,
+        })
+    }
+
+    /// The value as it is in the identity; a digest is not.
+    fn text(self, id: &EntryId) -> &str {
+        match self {
+            Self::Tenant => id.tenant.as_str(),
+            Self::Deployment => id.deployment.as_ref().map_or("", |deployment| deployment.as_str()),
+            Self::Key => id.key.as_str(),
+            Self::Digest => "",
+        }
+    }
+}
+
+impl FromStr for PkTemplate {
+    type Err = InvalidTemplate;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTemplate> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let literal = rest.find(['{', '}']).unwrap_or(rest.len());
+            if literal > 0 {
+                parts.push(Part::Literal(rest[..literal].into()));
+            }
+            rest = &rest[literal..];
+            if rest.is_empty() {
+                break;
+            }
+            let (name, after) = rest
+                .strip_prefix('{')
+                .and_then(|inside| inside.split_once('}'))
+                .ok_or(InvalidTemplate::UnbalancedBrace)?;
+            let field = Field::parse(name).ok_or_else(|| InvalidTemplate::UnknownPlaceholder(name.into()))?;
+            if matches!(parts.last(), Some(Part::Field(_))) {
+                return Err(InvalidTemplate::Adjacent);
+            }
+            parts.push(Part::Field(field));
+            rest = after;
+        }
+        let template = Self { text: text.into(), parts };
+        if !template.has(Field::Digest) && !template.has(Field::Key) {
+            return Err(InvalidTemplate::NoKey);
+        }
+        Ok(template)
+    }
+}
+
+impl fmt::Display for PkTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Default for PkTemplate {
+    fn default() -> Self {
+        let literal = |text: &str| Part::Literal(text.into());
+        let parts = vec![
+            literal("TENANT#"),
+            Part::Field(Field::Tenant),
+            literal("#CACHE#"),
+            Part::Field(Field::Digest),
+        ];
+        Self { text: "TENANT#{tenant}#CACHE#{digest}".into(), parts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leasehold_core::identity::{DeploymentId, EntryKey, TenantId};
+
+    fn id(tenant: &str, deployment: Option<&str>, key: &str) -> EntryId {
+        EntryId {
+            tenant: TenantId::parse(tenant).unwrap(),
+            deployment: deployment.map(|deployment| DeploymentId::parse(deployment).unwrap()),
+            key: EntryKey::parse(key).unwrap(),
+        }
+    }
+
+    fn template(text: &str) -> PkTemplate {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_default_names_the_tenant_and_a_digest_of_everything() {
+        let entry = id("acme", Some("blue"), "acme::/blog?");
+        let digest = hex::encode(entry.digest());
+        let pk = PkTemplate::default().render(&entry).unwrap();
+        assert_eq!(pk, format!("TENANT#acme#CACHE#{digest}"));
+        assert_eq!(template("TENANT#{tenant}#CACHE#{digest}"), PkTemplate::default());
+    }
+
+    #[test]
+    fn placeholders_become_the_parts_of_the_identity() {
+        let entry = id("acme", Some("blue"), "/blog");
+        for (text, pk) in [
+            ("CACHE#{key}", "CACHE#/blog"),
+            ("{tenant}#{deployment}#{key}", "acme#blue#/blog"),
+            ("{key}", "/blog"),
+            ("é{key}é", "é/blogé"),
+        ] {
+            assert_eq!(template(text).render(&entry).unwrap(), pk);
+            assert_eq!(template(text).to_string(), text);
+        }
+        assert_eq!(template("{deployment}#{key}").render(&id("t", None, "k")).unwrap(), "#k");
+    }
+
+    #[test]
+    fn templates_that_cannot_work_are_refused() {
+        use InvalidTemplate::{Adjacent, NoKey, UnbalancedBrace, UnknownPlaceholder};
+        for (text, why) in [
+            ("", NoKey),
+            ("CACHE#", NoKey),
+            ("CACHE#{tenant}", NoKey),
+            ("{tenant}{key}", Adjacent),
+            ("CACHE#{", UnbalancedBrace),
+            ("CACHE#{key", UnbalancedBrace),
+            ("CACHE#}{key}", UnbalancedBrace),
+            ("{Key}", UnknownPlaceholder("Key".into())),
+            ("{}", UnknownPlaceholder(String::new())),
+            ("{{key}}", UnknownPlaceholder("{key".into())),
+        ] {
+            assert_eq!(text.parse::<PkTemplate>(), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_is_refused_and_a_digest_always_fits() {
+        let entry = id(&"t".repeat(128), None, &"k".repeat(4096));
+        assert_eq!(template("CACHE#{key}").render(&entry), Err(PkTooLong(4102)));
+        assert!(PkTemplate::default().render(&entry).is_ok());
+    }
+
+    #[test]
+    fn a_partition_key_that_two_tenants_could_share_identifies_neither() {
+        let cases = [
+            ("CACHE#{key}", id("acme", None, "acme::/blog?"), true),
+            ("CACHE#{key}", id("acme", None, "other::/blog?"), false),
+            ("CACHE#{key}", id("acme", None, "acmeother::/blog?"), false),
+            ("CACHE#{key}", id("acme", Some("blue"), "acme::/blog?"), false),
+            ("CACHE#{digest}", id("acme", Some("blue"), "other::/blog?"), true),
+            ("{tenant}#{key}", id("acme", None, "b#c"), true),
+            ("{tenant}#{key}", id("acme#b", None, "c"), false),
+            ("{tenant}#{key}", id("acme", Some("blue"), "b"), false),
+            ("{tenant}#{deployment}#{key}", id("acme", Some("blue"), "b"), true),
+        ];
+        for (text, entry, expected) in cases {
+            assert_eq!(template(text).identifies(&entry), expected, "{text} {entry:?}");
+        }
+    }
+}
