@@ -139,7 +139,8 @@ impl Aws {
         let bucket = &self.settings.bucket;
         match self.s3.head_bucket().bucket(bucket).send().await {
             Ok(_) => return Ok(None),
-            Err(SdkError::ServiceError(error)) if error.err().is_not_found() => {}
+            // Answered without a body, so that there is only the status to go by.
+            Err(SdkError::ServiceError(error)) if error.raw().status().as_u16() == 404 => {}
             Err(error) => return Err(failed("HeadBucket", bucket, &error)),
         }
         let elsewhere = self.region.as_deref().filter(|region| *region != FIRST_REGION).map(|region| {

@@ -130,7 +130,9 @@ async fn a_connection_that_was_refused_or_timed_out_is_not_applied_with_the_real
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version_latest()
             .region(aws_sdk_dynamodb::config::Region::new("eu-west-1"))
-            .credentials_provider(aws_credential_types::Credentials::from_keys("key", "secret", None))
+            .credentials_provider(aws_credential_types::Credentials::new(
+                "key", "secret", None, None, "fixed",
+            ))
             .endpoint_url(&endpoint)
             .retry_config(aws_sdk_dynamodb::config::retry::RetryConfig::disabled())
             .build();

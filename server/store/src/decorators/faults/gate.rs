@@ -42,7 +42,8 @@ impl Gate {
         self.0.permits.close();
     }
 
-    pub(super) async fn pass(&self) {
+    /// Comes to the gate, and waits until it lets the caller through.
+    pub async fn pass(&self) {
         self.0.arrived.send_modify(|arrived| *arrived += 1);
         // An error says that the gate is open for good.
         if let Ok(permit) = self.0.permits.acquire().await {

@@ -1,0 +1,97 @@
+//! DynamoDB, as dynoxide has it, over a database in memory.
+
+use super::{
+    connector::{Server, operation_of},
+    faults::response,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use dynoxide::{Database, DynoxideError, storage_backend::ManualClock};
+use leasehold_core::time::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use std::sync::Arc;
+
+/// A DynamoDB in the process. Clones are the same one. Its clock stands at the epoch until [`DynamoDbDouble::expire`] sets
+/// it: nothing expires by itself.
+#[derive(Clone)]
+pub struct DynamoDbDouble {
+    database: Database,
+    clock: ManualClock,
+}
+
+impl DynamoDbDouble {
+    /// One without tables.
+    ///
+    /// # Panics
+    /// When the database cannot be opened.
+    pub fn new() -> Self {
+        let clock = ManualClock::new(0);
+        let database = Database::memory_with_clock(clock.arc()).expect("open a database in memory");
+        Self { database, clock }
+    }
+
+    /// Deletes what has expired by `now`, as DynamoDB does some time.
+    ///
+    /// # Panics
+    /// When the database fails.
+    pub fn expire(&self, now: Timestamp) {
+        self.clock.set(now.as_secs());
+        self.database.sweep_ttl().expect("delete what has expired");
+    }
+
+    pub(super) fn server(&self) -> Server {
+        let double = self.clone();
+        Arc::new(move |request| {
+            let double = double.clone();
+            Box::pin(async move {
+                // Somewhere else than the caller, so that a caller that goes away finds it before, in, or after the call.
+                tokio::task::yield_now().await;
+                let answer = double.answer(&request);
+                tokio::task::yield_now().await;
+                Ok(answer)
+            })
+        })
+    }
+
+    fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        let body = request.body().bytes().expect("the SDK sends JSON from memory");
+        match self.dispatch(&operation_of(request), body) {
+            Ok(answer) => response(200, SdkBody::from(answer)),
+            Err(error) => response(error.status_code(), SdkBody::from(error.to_json())),
+        }
+    }
+
+    fn dispatch(&self, operation: &str, body: &[u8]) -> dynoxide::Result<Vec<u8>> {
+        let db = &self.database;
+        match operation {
+            "CreateTable" => answered(body, |request| db.create_table(request)),
+            "DescribeTable" => answered(body, |request| db.describe_table(request)),
+            "DeleteTable" => answered(body, |request| db.delete_table(request)),
+            "UpdateTimeToLive" => answered(body, |request| db.update_time_to_live(request)),
+            "DescribeTimeToLive" => answered(body, |request| db.describe_time_to_live(request)),
+            "GetItem" => answered(body, |request| db.get_item(request)),
+            "PutItem" => answered(body, |request| db.put_item(request)),
+            "UpdateItem" => answered(body, |request| db.update_item(request)),
+            "DeleteItem" => answered(body, |request| db.delete_item(request)),
+            "Query" => answered(body, |request| db.query(request)),
+            "TransactWriteItems" => answered(body, |request| db.transact_write_items(request)),
+            // Whoever scans has left the budget: it is not there to be used.
+            _ => Err(DynoxideError::ValidationException(format!("{operation} is not for the coordinator"))),
+        }
+    }
+}
+
+impl Default for DynamoDbDouble {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn answered<Q: DeserializeOwned, A: Serialize>(
+    body: &[u8],
+    call: impl FnOnce(Q) -> dynoxide::Result<A>,
+) -> dynoxide::Result<Vec<u8>> {
+    let malformed = |error: serde_json::Error| DynoxideError::SerializationException(error.to_string());
+    let answer = call(serde_json::from_slice(body).map_err(malformed)?)?;
+    serde_json::to_vec(&answer).map_err(malformed)
+}

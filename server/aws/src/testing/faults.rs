@@ -1,0 +1,204 @@
+//! What goes wrong between the SDK and the services, on demand.
+//!
+//! Rules are asked in the order in which they were added, and the first that has something to say about a request decides;
+//! only those before it have counted the request.
+
+use super::connector::{Answer, Server, operation_of};
+use aws_smithy_runtime_api::{
+    client::{
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+use leasehold_store::decorators::faults::Gate;
+use parking_lot::Mutex;
+use std::{future::pending, io, sync::Arc, time::Duration};
+
+/// What happens to a request.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Nobody listens: it is never sent.
+    Refuse,
+    /// The service has no capacity left for it: without effect.
+    Throttle,
+    /// Answered with 500, and not applied.
+    FailBefore,
+    /// Applied, and answered with 500.
+    FailAfter,
+    /// Never answered, and not applied.
+    HangBefore,
+    /// Applied, and never answered.
+    HangAfter,
+    /// Applied, and the connection breaks before the answer.
+    DropAnswer,
+    /// Applied, and answered with something that is no answer.
+    Garble,
+    /// It reaches the service after this time, on tokio's clock.
+    Delay(Duration),
+    /// It reaches the service when the gate lets it.
+    Hold(Gate),
+    /// It is done at once, and answered when the gate lets it.
+    HoldAnswer(Gate),
+}
+
+/// Which requests a fault happens to.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    operation: Option<&'static str>,
+    fault: Fault,
+    skip: u64,
+    times: u64,
+}
+
+impl Rule {
+    /// Every request of this operation, by the API's name of it: `PutItem`, `DeleteObjects`.
+    pub fn on(operation: &'static str, fault: Fault) -> Self {
+        Self { operation: Some(operation), fault, skip: 0, times: u64::MAX }
+    }
+
+    /// Every request.
+    pub fn on_any(fault: Fault) -> Self {
+        Self { operation: None, fault, skip: 0, times: u64::MAX }
+    }
+
+    /// Only the `n`th request of those, counted from 1 when the rule is added.
+    #[must_use]
+    pub fn nth(self, n: u64) -> Self {
+        Self { skip: n.saturating_sub(1), times: 1, ..self }
+    }
+
+    /// Not the first `skip` requests of those.
+    #[must_use]
+    pub fn after(self, skip: u64) -> Self {
+        Self { skip, ..self }
+    }
+
+    /// At most so many of those.
+    #[must_use]
+    pub fn times(self, times: u64) -> Self {
+        Self { times, ..self }
+    }
+}
+
+/// The script. Without rules, requests go through as they are. Clones are the same script.
+#[derive(Clone, Default)]
+pub struct Faults {
+    rules: Arc<Mutex<Vec<Rule>>>,
+}
+
+impl Faults {
+    /// An empty script.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a rule, for requests from now on.
+    pub fn add(&self, rule: Rule) {
+        self.rules.lock().push(rule);
+    }
+
+    /// Holds every request of this operation, before it reaches the service, until the gate lets it through.
+    pub fn hold(&self, operation: &'static str) -> Gate {
+        let gate = Gate::new();
+        self.add(Rule::on(operation, Fault::Hold(gate.clone())));
+        gate
+    }
+
+    /// Removes all rules. Requests that are held stay so until their gate lets them through.
+    pub fn clear(&self) {
+        self.rules.lock().clear();
+    }
+
+    /// `server` under this script.
+    pub(super) fn in_front_of(&self, server: Server) -> Server {
+        let faults = self.clone();
+        Arc::new(move |request| {
+            let fault = faults.next(&operation_of(&request));
+            let server = server.clone();
+            Box::pin(async move {
+                match fault {
+                    None => server(request).await,
+                    Some(fault) => suffer(fault, server, request).await,
+                }
+            })
+        })
+    }
+
+    fn next(&self, operation: &str) -> Option<Fault> {
+        for rule in self.rules.lock().iter_mut() {
+            if rule.times == 0 || rule.operation.is_some_and(|matched| matched != operation) {
+                continue;
+            }
+            if rule.skip > 0 {
+                rule.skip -= 1;
+                continue;
+            }
+            rule.times -= 1;
+            return Some(rule.fault.clone());
+        }
+        None
+    }
+}
+
+async fn suffer(fault: Fault, server: Server, request: HttpRequest) -> Answer {
+    let table = request.headers().get("x-amz-target").is_some();
+    match fault {
+        Fault::Refuse => Err(broken(io::ErrorKind::ConnectionRefused)),
+        Fault::Throttle if table => Ok(dynamodb_error(400, "ThrottlingException")),
+        Fault::Throttle => Ok(s3_error(503, "SlowDown")),
+        Fault::FailBefore => Ok(internal_error(table)),
+        Fault::FailAfter => {
+            let _lost = server(request).await;
+            Ok(internal_error(table))
+        }
+        Fault::HangBefore => pending().await,
+        Fault::HangAfter => {
+            let _lost = server(request).await;
+            pending().await
+        }
+        Fault::DropAnswer => {
+            let _lost = server(request).await;
+            Err(broken(io::ErrorKind::ConnectionReset))
+        }
+        Fault::Garble => {
+            let _lost = server(request).await;
+            Ok(response(200, SdkBody::from("<html>welcome to the proxy")))
+        }
+        Fault::Delay(time) => {
+            tokio::time::sleep(time).await;
+            server(request).await
+        }
+        Fault::Hold(gate) => {
+            gate.pass().await;
+            server(request).await
+        }
+        Fault::HoldAnswer(gate) => {
+            let answer = server(request).await;
+            gate.pass().await;
+            answer
+        }
+    }
+}
+
+fn broken(kind: io::ErrorKind) -> ConnectorError {
+    ConnectorError::io(io::Error::from(kind).into())
+}
+
+fn internal_error(table: bool) -> HttpResponse {
+    if table { dynamodb_error(500, "InternalServerError") } else { s3_error(500, "InternalError") }
+}
+
+fn dynamodb_error(status: u16, code: &str) -> HttpResponse {
+    let code = format!("com.amazonaws.dynamodb.v20120810#{code}");
+    response(status, SdkBody::from(serde_json::json!({ "__type": code, "message": "injected" }).to_string()))
+}
+
+fn s3_error(status: u16, code: &str) -> HttpResponse {
+    response(status, SdkBody::from(format!("<Error><Code>{code}</Code><Message>injected</Message></Error>")))
+}
+
+pub(super) fn response(status: u16, body: SdkBody) -> HttpResponse {
+    HttpResponse::new(StatusCode::try_from(status).expect("a status"), body)
+}

@@ -1,0 +1,282 @@
+//! S3, as far as the coordinator uses it: its wire protocol by s3s, over objects in memory.
+
+use super::{
+    ACCESS_KEY, SECRET_KEY,
+    connector::{Answer, Server},
+};
+use aws_smithy_runtime_api::client::{
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+};
+use aws_smithy_types::body::SdkBody;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use leasehold_core::object::ObjectName;
+use parking_lot::Mutex;
+use s3s::{
+    Body, S3, S3Request, S3Response, S3Result,
+    auth::SimpleAuth,
+    dto::{
+        ChecksumMode, CreateBucketInput, CreateBucketOutput, DeleteObjectsInput, DeleteObjectsOutput,
+        DeletedObject, ETag, ETagCondition, Error, GetObjectInput, GetObjectOutput, HeadBucketInput,
+        HeadBucketOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
+    },
+    s3_error,
+    service::{S3Service, S3ServiceBuilder},
+};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+/// An S3 in the process. Clones are the same one.
+#[derive(Clone)]
+pub struct S3Double {
+    state: Arc<Mutex<State>>,
+    service: S3Service,
+}
+
+#[derive(Default)]
+struct State {
+    buckets: HashMap<String, BTreeMap<String, Object>>,
+    undeletable: HashSet<String>,
+}
+
+#[derive(Clone)]
+struct Object {
+    body: Bytes,
+    content_type: Option<String>,
+    metadata: Option<HashMap<String, String>>,
+    /// Of objects that were put with one.
+    checksum_sha256: Option<String>,
+}
+
+impl S3Double {
+    /// One without buckets.
+    pub fn new() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let mut service = S3ServiceBuilder::new(InMemory(state.clone()));
+        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        Self { state, service: service.build() }
+    }
+
+    /// Puts an object as somebody else would: without a checksum.
+    pub fn put_plainly(&self, bucket: &str, name: &ObjectName, body: impl Into<Bytes>) {
+        let object = Object { body: body.into(), content_type: None, metadata: None, checksum_sha256: None };
+        self.state.lock().buckets.entry(bucket.into()).or_default().insert(name.as_str().into(), object);
+    }
+
+    /// Changes an object's bytes behind the back of its checksum. Nothing where there is none.
+    pub fn rot(&self, bucket: &str, name: &ObjectName) {
+        let mut state = self.state.lock();
+        let object = state.buckets.get_mut(bucket).and_then(|objects| objects.get_mut(name.as_str()));
+        if let Some(object) = object {
+            object.body = object.body.iter().map(|byte| !byte).collect();
+        }
+    }
+
+    /// From now on, deleting this object fails with an error of its own, amid others that are deleted.
+    pub fn refuse_to_delete(&self, name: &ObjectName) {
+        self.state.lock().undeletable.insert(name.as_str().into());
+    }
+
+    /// The names of all objects in a bucket, in order.
+    pub fn names(&self, bucket: &str) -> Vec<String> {
+        let state = self.state.lock();
+        state.buckets.get(bucket).map(|objects| objects.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What a browser gets from a URL: status and body.
+    pub async fn browse(&self, url: &str) -> (u16, Bytes) {
+        let request = http::Request::get(url).body(SdkBody::empty()).expect("a URL");
+        let request = HttpRequest::try_from(request).expect("a request");
+        let answer = answer(&self.service, request).await.expect("an answer");
+        let status = answer.status().as_u16();
+        let body = aws_smithy_types::byte_stream::ByteStream::new(answer.into_body()).collect().await;
+        (status, body.expect("a body").into_bytes())
+    }
+
+    pub(super) fn server(&self) -> Server {
+        let service = self.service.clone();
+        Arc::new(move |request| {
+            let service = service.clone();
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                let answer = answer(&service, request).await;
+                tokio::task::yield_now().await;
+                answer
+            })
+        })
+    }
+}
+
+impl Default for S3Double {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn answer(service: &S3Service, request: HttpRequest) -> Answer {
+    let mut request = request
+        .try_into_http1x()
+        .map_err(|error| ConnectorError::user(error.into()))?
+        .map(Body::http_body_unsync);
+    // As a client on a socket would: the server verifies a signature over it.
+    if let Some(host) = request.uri().host().filter(|_| !request.headers().contains_key(http::header::HOST)) {
+        let host = http::HeaderValue::from_str(host).map_err(|error| ConnectorError::user(error.into()))?;
+        request.headers_mut().insert(http::header::HOST, host);
+    }
+    let head = request.method() == http::Method::HEAD;
+    let answer = service
+        .call(request)
+        .await
+        .map_err(|error| ConnectorError::other(format!("{error:?}").into(), None))?;
+    // To a HEAD there is no body, and so no code of an error either.
+    let body = |body| if head { SdkBody::empty() } else { SdkBody::from_body_1_x(body) };
+    HttpResponse::try_from(answer.map(body)).map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+/// The service itself. Each operation takes the lock once, which is what makes it atomic: two puts under `If-None-Match`
+/// that checked before either of them wrote would both create the object.
+struct InMemory(Arc<Mutex<State>>);
+
+impl InMemory {
+    fn object(&self, bucket: &str, key: &str) -> S3Result<Object> {
+        let state = self.0.lock();
+        let objects = state.buckets.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        objects.get(key).cloned().ok_or_else(|| s3_error!(NoSuchKey))
+    }
+}
+
+#[async_trait::async_trait]
+impl S3 for InMemory {
+    async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
+        let mut state = self.0.lock();
+        if state.buckets.contains_key(&request.input.bucket) {
+            return Err(s3_error!(BucketAlreadyOwnedByYou));
+        }
+        state.buckets.insert(request.input.bucket, BTreeMap::new());
+        Ok(S3Response::new(CreateBucketOutput::default()))
+    }
+
+    async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        if self.0.lock().buckets.contains_key(&request.input.bucket) {
+            Ok(S3Response::new(HeadBucketOutput::default()))
+        } else {
+            Err(s3_error!(NoSuchBucket))
+        }
+    }
+
+    async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        let PutObjectInput {
+            bucket,
+            key,
+            body,
+            content_type,
+            metadata,
+            checksum_sha256,
+            if_match,
+            if_none_match,
+            ..
+        } = request.input;
+        let body = collect(body).await?;
+        let digest = STANDARD.encode(Sha256::digest(&body));
+        // Before anything is written: a put that is refused leaves what is there as it is.
+        if checksum_sha256.as_ref().is_some_and(|given| *given != digest) {
+            return Err(s3_error!(BadDigest));
+        }
+        let mut state = self.0.lock();
+        let objects = state.buckets.get_mut(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        match (if_none_match, if_match) {
+            (Some(ETagCondition::Any), None) if objects.contains_key(&key) => {
+                return Err(s3_error!(PreconditionFailed));
+            }
+            (None, Some(_)) if !objects.contains_key(&key) => return Err(s3_error!(NoSuchKey)),
+            (Some(ETagCondition::Any) | None, None) => {}
+            // Not asked for by anybody: better told than done wrongly.
+            _ => return Err(s3_error!(NotImplemented)),
+        }
+        let checksum_sha256 = checksum_sha256.map(|_| digest.clone());
+        objects.insert(key, Object { body, content_type, metadata, checksum_sha256 });
+        Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(digest)), ..Default::default() }))
+    }
+
+    async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        let GetObjectInput { bucket, key, checksum_mode, .. } = request.input;
+        let Object { body, content_type, metadata, checksum_sha256 } = self.object(&bucket, &key)?;
+        Ok(S3Response::new(GetObjectOutput {
+            content_length: i64::try_from(body.len()).ok(),
+            body: Some(StreamingBlob::from(Body::from(body))),
+            content_type,
+            metadata,
+            checksum_sha256: checksum_sha256.filter(|_| is_on(checksum_mode.as_ref())),
+            ..Default::default()
+        }))
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        let HeadObjectInput { bucket, key, checksum_mode, .. } = request.input;
+        let Object { body, content_type, metadata, checksum_sha256 } = self.object(&bucket, &key)?;
+        Ok(S3Response::new(HeadObjectOutput {
+            content_length: i64::try_from(body.len()).ok(),
+            content_type,
+            metadata,
+            checksum_sha256: checksum_sha256.filter(|_| is_on(checksum_mode.as_ref())),
+            ..Default::default()
+        }))
+    }
+
+    async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let DeleteObjectsInput { bucket, delete, .. } = request.input;
+        if delete.objects.len() > 1000 {
+            return Err(s3_error!(MalformedXML));
+        }
+        let mut state = self.0.lock();
+        let State { buckets, undeletable } = &mut *state;
+        let objects = buckets.get_mut(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+        for object in delete.objects {
+            let key = Some(object.key.clone());
+            if undeletable.contains(&object.key) {
+                errors.push(Error { key, code: Some("InternalError".into()), ..Default::default() });
+            } else {
+                objects.remove(&object.key);
+                deleted.push(DeletedObject { key, ..Default::default() });
+            }
+        }
+        let quiet = delete.quiet == Some(true);
+        Ok(S3Response::new(DeleteObjectsOutput {
+            deleted: (!quiet).then_some(deleted),
+            errors: Some(errors),
+            ..Default::default()
+        }))
+    }
+}
+
+/// Checksums are told only to who asks.
+fn is_on(mode: Option<&ChecksumMode>) -> bool {
+    mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
+}
+
+async fn collect(body: Option<StreamingBlob>) -> S3Result<Bytes> {
+    let mut collected = BytesMut::new();
+    let Some(mut body) = body else { return Ok(Bytes::new()) };
+    while let Some(chunk) = body.next().await {
+        collected.extend_from_slice(&chunk.map_err(|_| s3_error!(IncompleteBody))?);
+    }
+    Ok(collected.freeze())
+}

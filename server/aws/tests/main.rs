@@ -1,0 +1,7 @@
+//! The adapters on doubles in the process, behind the real SDK.
+
+mod budget;
+mod conformance;
+mod faults;
+mod preflight;
+mod rows;
