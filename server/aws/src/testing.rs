@@ -19,6 +19,7 @@ mod dynamodb;
 mod faults;
 mod fixture;
 mod s3;
+pub mod samples;
 
 pub use counting::Counters;
 pub use dynamodb::DynamoDbDouble;

@@ -9,6 +9,7 @@ use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, DynoxideError, storage_backend::ManualClock};
 use leasehold_core::time::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A DynamoDB in the process. Clones are the same one. Its clock stands at the epoch until [`DynamoDbDouble::expire`] sets
@@ -37,6 +38,35 @@ impl DynamoDbDouble {
     pub fn expire(&self, now: Timestamp) {
         self.clock.set(now.as_secs());
         self.database.sweep_ttl().expect("delete what has expired");
+    }
+
+    /// Creates a table with another key than ours: names and types, the partition key first.
+    ///
+    /// # Panics
+    /// When DynamoDB would refuse it.
+    pub fn create_table(&self, table: &str, key: &[(&str, &str)]) {
+        let named = |(name, kind): &(&str, &str)| json!({ "AttributeName": name, "AttributeType": kind });
+        let keyed =
+            |((name, _), role): (&(&str, &str), &str)| json!({ "AttributeName": name, "KeyType": role });
+        self.call(
+            "CreateTable",
+            &json!({
+                "TableName": table,
+                "BillingMode": "PAY_PER_REQUEST",
+                "AttributeDefinitions": key.iter().map(named).collect::<Vec<_>>(),
+                "KeySchema": key.iter().zip(["HASH", "RANGE"]).map(keyed).collect::<Vec<_>>(),
+            }),
+        );
+    }
+
+    /// Calls an operation as somebody else would who uses the table: request and answer are DynamoDB's JSON.
+    ///
+    /// # Panics
+    /// When DynamoDB would refuse it.
+    pub fn call(&self, operation: &str, request: &Value) -> Value {
+        let request = serde_json::to_vec(request).expect("JSON");
+        let answer = self.dispatch(operation, &request).expect("an answer");
+        serde_json::from_slice(&answer).expect("JSON")
     }
 
     pub(super) fn server(&self) -> Server {

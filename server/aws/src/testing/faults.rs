@@ -23,6 +23,8 @@ pub enum Fault {
     Refuse,
     /// The service has no capacity left for it: without effect.
     Throttle,
+    /// The caller has no right to it: without effect.
+    Deny,
     /// Answered with 500, and not applied.
     FailBefore,
     /// Applied, and answered with 500.
@@ -148,6 +150,8 @@ async fn suffer(fault: Fault, server: Server, request: HttpRequest) -> Answer {
         Fault::Refuse => Err(broken(io::ErrorKind::ConnectionRefused)),
         Fault::Throttle if table => Ok(dynamodb_error(400, "ThrottlingException")),
         Fault::Throttle => Ok(s3_error(503, "SlowDown")),
+        Fault::Deny if table => Ok(dynamodb_error(400, "AccessDeniedException")),
+        Fault::Deny => Ok(s3_error(403, "AccessDenied")),
         Fault::FailBefore => Ok(internal_error(table)),
         Fault::FailAfter => {
             let _lost = server(request).await;
