@@ -250,3 +250,20 @@ async fn a_body_that_the_caller_has_is_not_fetched() {
     });
     assert_eq!(hit.await, Counts { entry_reads: 1, ..NOTHING });
 }
+
+#[tokio::test]
+async fn an_invalidation_is_not_read_back_also_where_its_answer_comes_late() {
+    let world = World::new();
+    let node = world.start().await;
+    let gate = Gate::new();
+    node.faults.add(Rule::on(Operation::Append, Fault::HoldAnswer(gate.clone())));
+    let before = node.counts();
+    let (mut client, request) = (node.client(), invalidation([tag("t")]));
+    let appending = tokio::spawn(async move { client.invalidate(request).await });
+    soon(gate.arrived(1)).await;
+    until(async || node.engine.stats().log_position.0 == 1).await;
+    gate.open();
+    soon(appending).await.unwrap().unwrap();
+    let counts = node.counts().since(before);
+    assert_eq!((counts.appends, counts.event_reads), (1, 0));
+}

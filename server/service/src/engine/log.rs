@@ -16,8 +16,8 @@ use leasehold_core::{
     identity::{EntryId, PagePath, RequestId, Seq, Tag},
     invalidation::{Invalidation, LogEvent, LogView, Marks},
 };
-use leasehold_store::port::{Append, InvalidationLog, WriteError};
-use parking_lot::RwLock;
+use leasehold_store::port::{Append, Head, InvalidationLog, WriteError};
+use parking_lot::{Mutex, RwLock};
 use std::{
     collections::HashMap,
     sync::{
@@ -138,6 +138,7 @@ impl LogHandle {
             hub,
             state: Arc::clone(&state),
             memory_bytes: settings.memory.log_bytes,
+            proposed: Mutex::default(),
             failing: AtomicBool::new(false),
         });
         // What happened before this run began is no news to anybody who watches.
@@ -200,6 +201,8 @@ struct Reader {
     hub: Arc<WatchHub>,
     state: Arc<LogState>,
     memory_bytes: usize,
+    /// The event that was proposed here last: where the head shows it, it need not be read.
+    proposed: Mutex<Option<LogEvent>>,
     failing: AtomicBool,
 }
 
@@ -230,6 +233,8 @@ impl Reader {
                 head.seq
             )));
         }
+        self.fold_own(head);
+        position = position.max(self.state.position());
         while position < head.seq {
             let events = self.caller.read(|| self.store.events(position, EVENT_PAGE)).await?;
             let last = events.last().map_or(head.seq, |event| event.seq);
@@ -240,6 +245,19 @@ impl Reader {
         }
         self.verify(sent);
         Ok(())
+    }
+
+    /// Folds what was proposed here, where it is all that is new: its own answer may still be on the way.
+    fn fold_own(&self, head: Head) {
+        let own = self.proposed.lock().clone();
+        let is_news = |event: &LogEvent| {
+            (head.seq, head.last_event) == (event.seq, Some(event.id))
+                && self.state.position().next() == event.seq
+        };
+        if let Some(event) = own.filter(is_news) {
+            self.fold(std::slice::from_ref(&event), Publish::Yes);
+            self.advance_to(event.seq);
+        }
     }
 
     fn fold(&self, events: &[LogEvent], publish: Publish) {
@@ -389,6 +407,7 @@ impl Appender {
                 None => self.propose(expected, &order, &waiting),
             };
             let sent = self.reader.clock.now();
+            *self.reader.proposed.lock() = Some(proposal.clone());
             match self.caller.write(self.store.append(expected, &proposal)).await {
                 Ok(Append::Appended) => {
                     self.reader.fold(std::slice::from_ref(&proposal), Publish::Yes);
