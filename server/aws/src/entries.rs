@@ -7,9 +7,7 @@ use crate::{
     table::Table,
 };
 use async_trait::async_trait;
-use aws_sdk_dynamodb::{
-    error::SdkError, operation::put_item::PutItemError, types::ReturnValuesOnConditionCheckFailure,
-};
+use aws_sdk_dynamodb::{operation::put_item::PutItemError, types::ReturnValuesOnConditionCheckFailure};
 use leasehold_core::{
     entry::Entry,
     identity::{EntryId, Version},
@@ -71,13 +69,12 @@ impl DynamoEntries {
             .await;
         match sent {
             Ok(_) => Ok(Outcome::Applied),
-            Err(SdkError::ServiceError(refused)) if refused.err().is_conditional_check_failed_exception() => {
-                let PutItemError::ConditionalCheckFailedException(refused) = refused.into_err() else {
-                    return Ok(Outcome::Refused(None));
-                };
-                Ok(Outcome::Refused(refused.item))
-            }
-            Err(error) => Err(call.write(&error)),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(refused)) => {
+                    Ok(Outcome::Refused(refused.item.clone()))
+                }
+                _ => Err(call.write(&error)),
+            },
         }
     }
 

@@ -19,7 +19,6 @@ use crate::{
 };
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{
-    error::SdkError,
     operation::transact_write_items::TransactWriteItemsError,
     types::{CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
 };
@@ -244,15 +243,12 @@ impl InvalidationLog for DynamoLog {
                 *self.known.lock() = Some(Known { head, keep_until_secs });
                 Ok(Append::Appended)
             }
-            Err(SdkError::ServiceError(error)) if error.err().is_transaction_canceled_exception() => {
-                match error.err() {
-                    TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-                        self.judge(call, event, cancelled.cancellation_reasons())
-                    }
-                    _ => self.judge(call, event, &[]),
+            Err(error) => match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    self.judge(call, event, cancelled.cancellation_reasons())
                 }
-            }
-            Err(error) => Err(call.write(&error)),
+                _ => Err(call.write(&error)),
+            },
         }
     }
 }

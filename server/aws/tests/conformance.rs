@@ -6,6 +6,7 @@ use leasehold_aws::{
 };
 use leasehold_store::decorators::faults::Gate;
 
+/// Behind the empty script and the counters that every double has.
 mod plain {
     use super::*;
     leasehold_store::conformance_suite!(AwsFixture::new().await);

@@ -90,6 +90,19 @@ async fn a_swap_says_whether_it_can_have_been_applied_and_its_repetition_settles
     }
 }
 
+/// The emulator has no conflicts of its own; DynamoDB has them wherever two appends meet.
+#[tokio::test]
+async fn a_conflict_with_another_write_is_surely_not_applied() {
+    let (doubles, aws) = ready().await;
+    let stores = aws.stores();
+    doubles.faults.add(Rule::on_any(Fault::Conflict).times(2));
+    let append = stores.log.append(Seq::START, &event(1, 1)).await;
+    assert_eq!(write_outcome(&append), "not applied");
+    let swap = stores.entries.swap(&id("a"), Expected::Absent, &entry(version(1).0, 1), LATER).await;
+    assert_eq!(write_outcome(&swap), "not applied");
+    assert_eq!(stores.log.append(Seq::START, &event(1, 1)).await.unwrap(), Append::Appended);
+}
+
 /// The first attempt was applied, and somebody went on from there: the repetition is refused by the successor.
 #[tokio::test]
 async fn a_repeated_swap_that_was_overtaken_is_shown_its_successor() {

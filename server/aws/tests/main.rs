@@ -2,6 +2,7 @@
 
 mod budget;
 mod conformance;
+mod damage;
 mod faults;
 mod preflight;
 mod rows;

@@ -23,6 +23,8 @@ pub enum Fault {
     Refuse,
     /// The service has no capacity left for it: without effect.
     Throttle,
+    /// Another write has the item at that moment: without effect. For DynamoDB.
+    Conflict,
     /// The caller has no right to it: without effect.
     Deny,
     /// Answered with 500, and not applied.
@@ -150,6 +152,7 @@ async fn suffer(fault: Fault, server: Server, request: HttpRequest) -> Answer {
         Fault::Refuse => Err(broken(io::ErrorKind::ConnectionRefused)),
         Fault::Throttle if table => Ok(dynamodb_error(400, "ThrottlingException")),
         Fault::Throttle => Ok(s3_error(503, "SlowDown")),
+        Fault::Conflict => Ok(conflict(&operation_of(&request))),
         Fault::Deny if table => Ok(dynamodb_error(400, "AccessDeniedException")),
         Fault::Deny => Ok(s3_error(403, "AccessDenied")),
         Fault::FailBefore => Ok(internal_error(table)),
@@ -197,6 +200,18 @@ fn internal_error(table: bool) -> HttpResponse {
 fn dynamodb_error(status: u16, code: &str) -> HttpResponse {
     let code = format!("com.amazonaws.dynamodb.v20120810#{code}");
     response(status, SdkBody::from(serde_json::json!({ "__type": code, "message": "injected" }).to_string()))
+}
+
+fn conflict(operation: &str) -> HttpResponse {
+    if operation != "TransactWriteItems" {
+        return dynamodb_error(400, "TransactionConflictException");
+    }
+    let body = serde_json::json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "injected",
+        "CancellationReasons": [{ "Code": "TransactionConflict" }, { "Code": "None" }],
+    });
+    response(400, SdkBody::from(body.to_string()))
 }
 
 fn s3_error(status: u16, code: &str) -> HttpResponse {
