@@ -48,7 +48,8 @@ impl S3Objects {
             .get_object()
             .bucket(&self.bucket)
             .key(name.as_str())
-            // Without it, the service keeps the checksum to itself, and what rotted on the way is served as it is.
+            // Said here too, because the environment can tell the SDK not to ask: then the service keeps the checksum to
+            // itself, and what rotted is served as it is.
             .checksum_mode(ChecksumMode::Enabled)
             .send()
             .await;

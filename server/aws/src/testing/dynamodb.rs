@@ -85,7 +85,8 @@ impl DynamoDbDouble {
 
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
         let body = request.body().bytes().expect("the SDK sends JSON from memory");
-        match self.dispatch(&operation_of(request), body) {
+        let operation = operation_of(request);
+        match strongly(&operation, body).and_then(|()| self.dispatch(&operation, body)) {
             Ok(answer) => response(200, SdkBody::from(answer)),
             Err(error) => response(error.status_code(), SdkBody::from(error.to_json())),
         }
@@ -109,6 +110,18 @@ impl DynamoDbDouble {
             _ => Err(DynoxideError::ValidationException(format!("{operation} is not for the coordinator"))),
         }
     }
+}
+
+/// Every read here is consistent, so that one that does not ask for it would pass every test and fail in production.
+fn strongly(operation: &str, body: &[u8]) -> dynoxide::Result<()> {
+    let reads = matches!(operation, "GetItem" | "Query");
+    let asked = || {
+        serde_json::from_slice::<Value>(body).is_ok_and(|request| request["ConsistentRead"] == json!(true))
+    };
+    if reads && !asked() {
+        return Err(DynoxideError::ValidationException(format!("{operation} without ConsistentRead")));
+    }
+    Ok(())
 }
 
 impl Default for DynamoDbDouble {
