@@ -95,6 +95,11 @@ impl Aws {
         }
     }
 
+    /// What it was connected with.
+    pub fn settings(&self) -> &AwsSettings {
+        &self.settings
+    }
+
     /// The ports.
     pub fn stores(&self) -> Stores {
         let AwsSettings { bucket, timeouts, .. } = &*self.settings;

@@ -15,12 +15,12 @@ pub(crate) fn print(started: &Started, program: &Path) {
 }
 
 fn text(started: &Started, invocation: &Invocation) -> String {
-    let Started { address, data_dir } = started;
+    let Started { address, place: data } = started;
     let endpoint = endpoint_option(*address);
     let Invocation { command, place } = invocation;
     let run = |arguments: &str| format!("  {command} {arguments}{endpoint}\n");
     let first_page = "commit hello --html - --tag greetings --revalidate 60s";
-    let mut text = format!("Leasehold listens on {address}; its data is in {}\n\n", data_dir.display());
+    let mut text = format!("Leasehold listens on {address}; its data is in {data}\n\n");
     text.push_str(&format!("Try it from another terminal{place}:\n"));
     text.push_str(&format!("  echo '<h1>Hello</h1>' | {}", run(first_page).trim_start()));
     text.push_str(&run("lookup hello --body"));

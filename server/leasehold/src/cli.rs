@@ -4,6 +4,7 @@ use crate::{
     command::{ClientFlags, Command, Operation},
     exit::{EXIT_CODES, Exit},
     flags::ServeFlags,
+    prepare::{Preparation, PrepareCommand},
     serve::Config,
 };
 use clap::{
@@ -19,6 +20,8 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// To ask one.
     Operate(Box<Operation>),
+    /// To prepare a place for one.
+    Prepare(Box<Preparation>),
 }
 
 /// A command line that is not carried out: a wrong one, or one that asked for help.
@@ -51,6 +54,8 @@ enum Action {
     Serve(Box<ServeFlags>),
     #[command(flatten)]
     Operate(Box<Command>),
+    #[command(flatten)]
+    Prepare(Box<PrepareCommand>),
 }
 
 /// Reads a command line, the program's name first, and the environment.
@@ -71,6 +76,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Ref
             Invocation::Serve(Box::new(config))
         }
         Action::Operate(command) => Invocation::Operate(Box::new(Operation::new(*command))),
+        Action::Prepare(command) => Invocation::Prepare(Box::new(command.into_preparation()?)),
     })
 }
 

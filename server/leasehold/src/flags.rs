@@ -7,7 +7,8 @@ use crate::{
     logs::{Filter, LogFormat},
     quantity::{count, duration, size},
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
+use leasehold_aws::PkTemplate;
 use leasehold_core::{
     key::{InvalidBoundaryHeader, TenantBoundary},
     object::{InvalidObjectName, ObjectPrefix},
@@ -34,6 +35,8 @@ const TIB: u64 = 1 << 40;
 pub(crate) struct ServeFlags {
     #[command(flatten)]
     pub(crate) place: PlaceFlags,
+    #[command(flatten)]
+    pub(crate) aws: AwsFlags,
     #[command(flatten)]
     pub(crate) names: NameFlags,
     #[command(flatten)]
@@ -63,9 +66,60 @@ pub(crate) struct PlaceFlags {
     /// reaches it can read, replace and purge every page
     #[arg(long, env = "LEASEHOLD_ALLOW_REMOTE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) allow_remote: bool,
+    /// Keep everything in --data-dir, for one process on one machine, or in DynamoDB and S3, for any number
+    #[arg(long, env = "LEASEHOLD_STORE", value_name = "STORE", default_value = "embedded")]
+    pub(crate) store: StoreKind,
     /// Keep everything in this directory, which is made where it is missing. One process at a time
     #[arg(long, env = "LEASEHOLD_DATA_DIR", value_name = "DIR", default_value = "data")]
     pub(crate) data_dir: PathBuf,
+}
+
+/// Which store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoreKind {
+    /// SQLite in a directory.
+    Embedded,
+    /// DynamoDB and S3.
+    Aws,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "DynamoDB and S3, with --store aws")]
+pub(crate) struct AwsFlags {
+    /// The table. Without it, what FACETHEORY_CACHE_TABLE_NAME, APPTHEORY_CACHE_TABLE_NAME, CACHE_TABLE_NAME
+    /// or CACHE_TABLE says
+    #[arg(long, env = "LEASEHOLD_TABLE", value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// The bucket
+    #[arg(long, env = "LEASEHOLD_BUCKET", value_name = "NAME")]
+    pub(crate) bucket: Option<String>,
+    /// The region of both. Without it, that of the environment or the profile, as for every AWS tool
+    #[arg(long, env = "LEASEHOLD_REGION", value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Another DynamoDB than that of the region
+    #[arg(long, env = "LEASEHOLD_DYNAMODB_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    pub(crate) dynamodb_endpoint: Option<String>,
+    /// Another S3 than that of the region
+    #[arg(long, env = "LEASEHOLD_S3_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    pub(crate) s3_endpoint: Option<String>,
+    /// Name the bucket in the path of URLs, as most other S3 servers want it
+    #[arg(long, env = "LEASEHOLD_S3_PATH_STYLE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) s3_path_style: bool,
+    /// The partition key of an entry: text with {tenant}, {deployment}, {key} and {digest}. The same on every
+    /// coordinator; CACHE#{key} is what FaceTheory keeps through TableTheory by default
+    #[arg(
+        long,
+        env = "LEASEHOLD_ENTRY_KEY",
+        value_name = "TEMPLATE",
+        default_value = "TENANT#{tenant}#CACHE#{digest}"
+    )]
+    pub(crate) entry_key: PkTemplate,
+    /// The partition key of the invalidation log. The same on every coordinator
+    #[arg(long, env = "LEASEHOLD_LOG_KEY", value_name = "TEXT", default_value = "LEASEHOLD#LOG")]
+    pub(crate) log_key: String,
+    /// What FaceTheory's store of HTML has as its key prefix: the table names objects without it
+    #[arg(long, env = "LEASEHOLD_S3_KEY_PREFIX", value_name = "PREFIX", default_value = "")]
+    pub(crate) s3_key_prefix: String,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -97,6 +151,16 @@ pub(crate) struct LeaseFlags {
     #[arg(long, env = "LEASEHOLD_LEASE_MAX_HOLD", value_name = "DURATION", default_value = "15m",
         value_parser = duration(ms(100), days(1)))]
     pub(crate) lease_max_hold: Duration,
+    /// Count a lease as expired only so long after its time, as clocks differ. Without it, 500ms with
+    /// --store aws, else 0s. 0s to 1m
+    #[arg(long, env = "LEASEHOLD_EXPIRY_TOLERANCE", value_name = "DURATION",
+        value_parser = duration(ms(0), secs(60)))]
+    pub(crate) expiry_tolerance: Option<Duration>,
+    /// Read an entry that is not fresh, or that somebody waits for, at most so often again, as another
+    /// coordinator may have changed it. Without it, 250ms with --store aws, else never. 10ms to 1m
+    #[arg(long, env = "LEASEHOLD_REREAD_INTERVAL", value_name = "DURATION",
+        value_parser = duration(ms(10), secs(60)))]
+    pub(crate) reread_interval: Option<Duration>,
     /// The longest that a call waits for the page that another renders. 1ms to 1h
     #[arg(long, env = "LEASEHOLD_MAX_WAIT", value_name = "DURATION", default_value = "60s",
         value_parser = duration(ms(1), hours(1)))]
@@ -284,6 +348,14 @@ fn boundary_header(text: &str) -> Result<String, String> {
     TenantBoundary::extended([text]).map(|_| text.to_owned()).map_err(|InvalidBoundaryHeader(_)| {
         "is not a header name; allowed: such as x-workspace-id".to_owned()
     })
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(text.to_owned()),
+        _ => Err("allowed: a URL such as http://127.0.0.1:8000".to_owned()),
+    }
 }
 
 fn object_prefix(text: &str) -> Result<ObjectPrefix, String> {

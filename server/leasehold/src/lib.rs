@@ -2,11 +2,15 @@
 //! commands.
 //!
 //! - [`cli`]: the command line, from text to what is to be done.
-//! - [`serve`]: a coordinator over the embedded store, from its first socket to its last byte.
+//! - [`serve`]: a coordinator, from its first socket to its last byte, over the embedded store or DynamoDB and S3.
+//! - [`place`]: where a coordinator keeps its state.
+//! - [`prepare`]: what is done to a place without a coordinator.
 //! - [`command`]: what operators ask of a coordinator that runs, through the public client.
 
 pub mod cli;
 pub mod command;
+pub mod place;
+pub mod prepare;
 pub mod serve;
 
 mod banner;

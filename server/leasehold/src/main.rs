@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     };
     match invocation {
         Invocation::Serve(config) => leasehold::serve::to_the_end(*config),
+        Invocation::Prepare(preparation) => leasehold::prepare::run_to_the_end(*preparation),
         Invocation::Operate(command) => leasehold::command::run_to_the_end(*command),
     }
 }

@@ -1,6 +1,12 @@
-//! A coordinator over the embedded store, from its first socket to its last byte.
+//! A coordinator, from its first socket to its last byte.
 
-use crate::{banner, cli::variable, exit::Failure, logs::Logging};
+use crate::{
+    banner,
+    cli::variable,
+    exit::Failure,
+    logs::Logging,
+    place::{Place, PlaceError},
+};
 use futures::{Stream, StreamExt as _, stream};
 use leasehold_service::{
     engine::{Dependencies, Engine, EngineError},
@@ -9,16 +15,7 @@ use leasehold_service::{
     settings::Settings,
     time::{Clock, SystemClock},
 };
-use leasehold_store::embedded::{EmbeddedStore, Keep, OpenError};
-use std::{
-    ffi::OsString,
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{ffi::OsString, io, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Where its data is.
-    pub data_dir: PathBuf,
+    /// Where its state is.
+    pub place: Place,
     /// The engine's settings.
     pub settings: Settings,
     /// The transport's.
@@ -43,8 +40,8 @@ pub struct Config {
 pub struct Started {
     /// Where it listens, with the port that it got.
     pub address: SocketAddr,
-    /// Where its data is, from the root.
-    pub data_dir: PathBuf,
+    /// Where its data is, for people.
+    pub place: String,
 }
 
 /// Why a coordinator did not run. Each says what to do about it.
@@ -59,25 +56,17 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
-    /// What is to be the data directory is something else.
-    #[error("{} is a file, not a directory; {}", _0.display(), another_directory())]
-    NotADirectory(PathBuf),
-    /// The data directory cannot be used.
-    #[error("{source}; {}", open_advice(source))]
-    Open {
-        /// What is wrong with it.
-        #[source]
-        source: OpenError,
-    },
+    /// The place of its state cannot be used.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The invalidation log could not be read.
-    #[error("the store does not answer: {0}; see whether its disk is full or failing")]
+    #[error(
+        "the store does not answer: {0}; see whether its disk is full or failing, or whether it is throttled"
+    )]
     Engine(#[source] EngineError),
     /// The transport failed.
     #[error("the server failed: {0}")]
     Transport(String),
-    /// A thread of the process died: a defect.
-    #[error("a thread died while {0}; see the log")]
-    Died(&'static str),
 }
 
 fn listen_advice(error: &io::Error) -> String {
@@ -95,22 +84,6 @@ fn listen_advice(error: &io::Error) -> String {
     }
 }
 
-fn another_directory() -> String {
-    format!("choose another directory with --data-dir DIR or {}", variable("data-dir"))
-}
-
-fn open_advice(error: &OpenError) -> String {
-    let another = another_directory();
-    match error {
-        OpenError::InUse { .. } => format!("stop the process that has it open, or {another}"),
-        OpenError::Directory { .. } => format!("make it writable for this user, or {another}"),
-        OpenError::NewerVersion { .. } | OpenError::NotOurs { .. } => another,
-        OpenError::Database { .. } => format!("restore it from a backup, or {another}"),
-    }
-}
-
-/// How often what is past its retention, or named by no entry, is deleted.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How long the threads that are still busy get after everything else has ended.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
 /// The pause when no more connections can be accepted: they wait in the system's queue meanwhile.
@@ -130,31 +103,31 @@ pub async fn run(
     shutdown: CancellationToken,
     started: impl FnOnce(&Started),
 ) -> Result<Stopped, ServeError> {
-    let Config { listen: address, data_dir, settings, transport, logging: _, program: _ } = config;
+    let Config { listen: address, place, settings, transport, logging: _, program: _ } = config;
     // First, so that a second start in the same place says so before it looks at the data.
     let listener =
         TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
-    let store = open(data_dir.clone()).await?;
+    let place = Arc::new(place.open().await?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let dependencies = Dependencies {
-        stores: Arc::clone(&store).stores(),
+        stores: place.stores(),
         clock: Arc::clone(&clock),
         entropy: Arc::new(Entropy::from_os()),
     };
-    let keep = Keep { max_hold: settings.rules.max_hold, grace: settings.deletion_grace };
     let engine = match Engine::start(dependencies, settings).await {
         Ok(engine) => engine,
         Err(error) => {
-            store.close().await;
+            place.close().await;
             return Err(ServeError::Engine(error));
         }
     };
     let keeping_house = CancellationToken::new();
-    let housekeeper = tokio::spawn(keep_house(Arc::clone(&store), clock, keep, keeping_house.clone()));
-
-    let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
-    tracing::info!(server.address = %address, data.dir = %data_dir.display(), "serving");
+    let housekeeper = {
+        let (place, settings, stop) = (Arc::clone(&place), engine.settings().clone(), keeping_house.clone());
+        tokio::spawn(async move { place.keep_house(clock, &settings, stop).await })
+    };
+    tracing::info!(server.address = %address, store = %place, "serving");
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             server.address = %address,
@@ -162,14 +135,14 @@ pub async fn run(
              can read, replace and purge every page"
         );
     }
-    started(&Started { address, data_dir });
+    started(&Started { address, place: place.to_string() });
     let served = server::run(connections(listener), engine, transport, shutdown).await;
 
     keeping_house.cancel();
     if housekeeper.await.is_err() {
         tracing::error!("housekeeping died");
     }
-    store.close().await;
+    place.close().await;
     match &served {
         Ok(Stopped::Drained) => tracing::info!("stopped; every call was finished"),
         Ok(Stopped::CutOff) => tracing::warn!(
@@ -178,17 +151,6 @@ pub async fn run(
         Err(_) => {}
     }
     served.map_err(|error| ServeError::Transport(error.to_string()))
-}
-
-/// Off the threads of the runtime: it reads back what the last process left.
-async fn open(dir: PathBuf) -> Result<Arc<EmbeddedStore>, ServeError> {
-    let opening = tokio::task::spawn_blocking(move || {
-        if dir.is_file() {
-            return Err(ServeError::NotADirectory(dir));
-        }
-        EmbeddedStore::open(&dir).map(Arc::new).map_err(|source| ServeError::Open { source })
-    });
-    opening.await.unwrap_or(Err(ServeError::Died("opening the store")))
 }
 
 /// Connections as they come, each once its peer has said something. One that stays silent is closed after a
@@ -226,35 +188,6 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 fn is_of_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-async fn keep_house(store: Arc<EmbeddedStore>, clock: Arc<dyn Clock>, keep: Keep, stop: CancellationToken) {
-    let mut turns = tokio::time::interval(HOUSEKEEPING_INTERVAL);
-    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            _ = turns.tick() => {}
-        }
-        let kept = tokio::select! {
-            biased;
-            // What it has under way is done whole or not at all.
-            () = stop.cancelled() => return,
-            kept = store.housekeep(clock.now().wall, keep) => kept,
-        };
-        match kept {
-            Ok(kept) => tracing::debug!(
-                entries.forgotten = kept.entries,
-                objects.deleted = kept.objects,
-                events.forgotten = kept.events,
-                orphans.deleted = kept.orphans,
-                freed_bytes = kept.freed_bytes,
-                "housekeeping done"
-            ),
-            Err(error) => tracing::warn!(%error, "housekeeping failed; trying again later"),
-        }
-    }
 }
 
 /// Serves until a signal says otherwise: the whole of `leasehold serve`.

@@ -1,15 +1,17 @@
 //! What the flags come to: the engine's settings and the transport's, where no two contradict each other.
 
 use crate::{
-    cli::Refused,
+    cli::{Refused, variable},
     flags::{
-        KeepingFlags, LeaseFlags, LimitFlags, LogFlags, MemoryFlags, NameFlags, PlaceFlags, ServeFlags,
-        TransportFlags,
+        AwsFlags, KeepingFlags, LeaseFlags, LimitFlags, LogFlags, LoggingFlags, MemoryFlags, NameFlags,
+        PlaceFlags, ServeFlags, StoreKind, TransportFlags,
     },
     logs::Logging,
+    place::Place,
     quantity::{bytes, exact},
     serve::Config,
 };
+use leasehold_aws::{AwsSettings, Layout};
 use leasehold_core::key::TenantBoundary;
 use leasehold_service::{server::TransportSettings, settings::Settings};
 use std::{net::SocketAddr, time::Duration};
@@ -17,7 +19,7 @@ use std::{net::SocketAddr, time::Duration};
 impl ServeFlags {
     /// The configuration, where it makes sense as a whole.
     pub(crate) fn into_config(self) -> Result<Config, Refused> {
-        let Self { place, names, leases, log, keeping, memory, limits, transport, logging } = self;
+        let Self { place, aws, names, leases, log, keeping, memory, limits, transport, logging } = self;
         at_most("lease-default-ttl", leases.lease_default_ttl, "lease-max-ttl", leases.lease_max_ttl)?;
         at_most("lease-max-ttl", leases.lease_max_ttl, "lease-max-hold", leases.lease_max_hold)?;
         at_most("backoff-base", leases.backoff_base, "backoff-max", leases.backoff_max)?;
@@ -35,11 +37,23 @@ impl ServeFlags {
         fits("max-body-bytes", limits.max_body_bytes, "max-upload-bytes", limits.max_upload_bytes)?;
         fits("max-body-bytes", limits.max_body_bytes, "max-streamed-bytes", limits.max_streamed_bytes)?;
 
-        let PlaceFlags { listen, allow_remote, data_dir } = place;
+        let PlaceFlags { listen, allow_remote, store, data_dir } = place;
         if !listen.ip().to_canonical().is_loopback() && !allow_remote {
             return Err(reachable(listen));
         }
+        let place = match store {
+            StoreKind::Embedded => {
+                aws.refuse_without_effect()?;
+                Place::Embedded { data_dir }
+            }
+            StoreKind::Aws => Place::Aws(Box::new(aws.into_settings()?)),
+        };
         let mut settings = Settings::default();
+        if store == StoreKind::Aws {
+            // Others are at work on the same table.
+            settings.rules.expiry_tolerance = FLEET_EXPIRY_TOLERANCE;
+            settings.reread_interval = Some(FLEET_REREAD_INTERVAL);
+        }
         let mut transport_settings = TransportSettings::default();
         set_names(&mut settings, names)?;
         set_leases(&mut settings, &leases);
@@ -50,13 +64,78 @@ impl ServeFlags {
         set_transport(&mut settings, &mut transport_settings, &transport);
         Ok(Config {
             listen,
-            data_dir,
+            place,
             settings,
             transport: transport_settings,
-            logging: Logging { filter: logging.log, format: logging.log_format },
+            logging: logging.into(),
             program: Default::default(),
         })
     }
+}
+
+/// How much the clocks of a fleet may differ without costing a second render.
+const FLEET_EXPIRY_TOLERANCE: Duration = Duration::from_millis(500);
+/// At most four reads a second for each entry and coordinator, however many wait for it.
+const FLEET_REREAD_INTERVAL: Duration = Duration::from_millis(250);
+/// Where FaceTheory's stacks say which table it is, in the order in which it looks.
+const FACETHEORY_TABLE_VARIABLES: [&str; 4] =
+    ["FACETHEORY_CACHE_TABLE_NAME", "APPTHEORY_CACHE_TABLE_NAME", "CACHE_TABLE_NAME", "CACHE_TABLE"];
+
+impl AwsFlags {
+    /// Table and bucket, with what belongs to them.
+    pub(crate) fn into_settings(self) -> Result<AwsSettings, Refused> {
+        let Self {
+            table,
+            bucket,
+            region,
+            dynamodb_endpoint,
+            s3_endpoint,
+            s3_path_style,
+            entry_key,
+            log_key,
+            s3_key_prefix,
+        } = self;
+        let by_facetheory = || {
+            let variables = FACETHEORY_TABLE_VARIABLES.iter();
+            variables.filter_map(|name| std::env::var(name).ok()).find(|table| !table.is_empty())
+        };
+        let table = table.or_else(by_facetheory).ok_or_else(|| {
+            missing("table", &format!("or, as FaceTheory has it, {}", FACETHEORY_TABLE_VARIABLES.join(", ")))
+        })?;
+        let bucket = bucket.ok_or_else(|| missing("bucket", "the S3 bucket of the pages"))?;
+        Ok(AwsSettings {
+            region,
+            dynamodb_endpoint,
+            s3_endpoint,
+            s3_path_style,
+            layout: Layout { entry_key, log_key, s3_key_prefix },
+            ..AwsSettings::new(table, bucket)
+        })
+    }
+
+    /// A table that is named is meant to be used: without `--store aws` the pages would go elsewhere.
+    fn refuse_without_effect(&self) -> Result<(), Refused> {
+        let named = [("table", &self.table), ("bucket", &self.bucket)];
+        match named.iter().find(|(_, name)| name.is_some()) {
+            Some((flag, _)) => Err(Refused::usage(format!(
+                "--{flag} ({}) is for --store aws ({}=aws), and the store is the embedded one; add the one or \
+                 leave out the other",
+                variable(flag),
+                variable("store")
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<LoggingFlags> for Logging {
+    fn from(LoggingFlags { log, log_format }: LoggingFlags) -> Self {
+        Self { filter: log, format: log_format }
+    }
+}
+
+fn missing(flag: &str, instead: &str) -> Refused {
+    Refused::usage(format!("--store aws needs --{flag} ({}): {instead}", variable(flag)))
 }
 
 fn reachable(listen: SocketAddr) -> Refused {
@@ -78,8 +157,18 @@ fn set_names(settings: &mut Settings, flags: NameFlags) -> Result<(), Refused> {
 }
 
 fn set_leases(settings: &mut Settings, flags: &LeaseFlags) {
-    let LeaseFlags { lease_default_ttl, lease_max_ttl, lease_max_hold, max_wait, backoff_base, backoff_max } =
-        *flags;
+    let LeaseFlags {
+        lease_default_ttl,
+        lease_max_ttl,
+        lease_max_hold,
+        expiry_tolerance,
+        reread_interval,
+        max_wait,
+        backoff_base,
+        backoff_max,
+    } = *flags;
+    settings.rules.expiry_tolerance = expiry_tolerance.unwrap_or(settings.rules.expiry_tolerance);
+    settings.reread_interval = reread_interval.or(settings.reread_interval);
     settings.leases.default_ttl = lease_default_ttl;
     settings.leases.max_ttl = lease_max_ttl;
     settings.leases.max_wait = max_wait;

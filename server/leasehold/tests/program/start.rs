@@ -215,3 +215,43 @@ fn logs_are_json_where_that_is_asked_for() {
     assert_eq!(event["level"], "INFO");
     assert_eq!(format!("http://{}", event["server.address"].as_str().unwrap()), coordinator.endpoint);
 }
+
+#[test]
+fn store_on_aws_takes_a_table_and_a_bucket_and_they_take_it() {
+    let table: [(&[&str], &[&str]); 4] = [
+        (&["--store=aws", "--bucket=b"], &["--table", "LEASEHOLD_TABLE", "FACETHEORY_CACHE_TABLE_NAME"]),
+        (&["--store=aws", "--table=t"], &["--bucket", "LEASEHOLD_BUCKET"]),
+        (&["--table=t", "--bucket=b"], &["--table", "--store aws", "LEASEHOLD_STORE"]),
+        (&["--bucket=b"], &["--bucket", "--store aws"]),
+    ];
+    for (args, parts) in table {
+        let refused = Ended::of(program(args), "");
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        for part in parts {
+            assert!(refused.stderr.contains(part), "{args:?}: {part} is missing from {refused:?}");
+        }
+    }
+}
+
+#[test]
+fn aws_that_cannot_be_reached_is_told_with_what_to_do() {
+    // Nothing listens there.
+    let nowhere = "http://127.0.0.1:9";
+    let flags = [
+        "--table=t",
+        "--bucket=b",
+        "--region=eu-central-1",
+        "--dynamodb-endpoint",
+        nowhere,
+        "--s3-endpoint",
+        nowhere,
+    ];
+    for command in [["serve", "--listen=127.0.0.1:0", "--store=aws"].as_slice(), &["init"]] {
+        let mut command = program(command);
+        command.args(flags).env("AWS_ACCESS_KEY_ID", "a key").env("AWS_SECRET_ACCESS_KEY", "a secret");
+        let refused = Ended::of(command, "");
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(!refused.stderr.contains("a secret"), "{refused:?}");
+        assert!(refused.stderr.contains("endpoint"), "{refused:?}");
+    }
+}

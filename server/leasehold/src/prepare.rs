@@ -1,0 +1,100 @@
+//! What is done to table and bucket without a coordinator.
+
+use crate::{
+    exit::Failure,
+    flags::{AwsFlags, LoggingFlags},
+    logs::Logging,
+};
+use clap::{Args, Subcommand};
+use leasehold_aws::{Aws, AwsSettings, Report};
+use std::process::ExitCode;
+
+/// A preparation, with all that it needs.
+#[derive(Debug)]
+pub struct Preparation {
+    aws: Box<AwsSettings>,
+    logging: Logging,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Init,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PrepareCommand {
+    /// Create table and bucket where they are missing, for development, and say what else is wrong
+    Init(InitFlags),
+}
+
+/// Which table and bucket.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct InitFlags {
+    #[command(flatten)]
+    aws: AwsFlags,
+    #[command(flatten)]
+    logging: LoggingFlags,
+}
+
+impl PrepareCommand {
+    pub(crate) fn into_preparation(self) -> Result<Preparation, crate::cli::Refused> {
+        match self {
+            Self::Init(InitFlags { aws, logging }) => Ok(Preparation {
+                aws: Box::new(aws.into_settings()?),
+                logging: logging.into(),
+                what: What::Init,
+            }),
+        }
+    }
+}
+
+/// Carries it out: the whole of `leasehold init`.
+pub fn run_to_the_end(preparation: Preparation) -> ExitCode {
+    preparation.logging.install();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Failure::local(format!("cannot start the runtime: {error}"), "").report(false);
+        }
+    };
+    match runtime.block_on(preparation.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(false),
+    }
+}
+
+impl Preparation {
+    async fn run(self) -> Result<(), Failure> {
+        let Self { aws, logging: _, what } = self;
+        let aws = Aws::connect(*aws).await;
+        match what {
+            What::Init => init(&aws).await,
+        }
+    }
+}
+
+async fn init(aws: &Aws) -> Result<(), Failure> {
+    let done = aws.init().await.map_err(|error| {
+        Failure::local(
+            error.to_string(),
+            "check names, region, endpoints and rights; what was done before stays",
+        )
+    })?;
+    for step in &done {
+        println!("{step}");
+    }
+    let Report { problems, warnings } = aws.check().await;
+    for warning in warnings {
+        println!("warning: {warning}. {}", warning.remedy());
+    }
+    let AwsSettings { table, bucket, .. } = aws.settings();
+    if problems.is_empty() {
+        let nothing = if done.is_empty() { "nothing was missing; " } else { "" };
+        println!("{nothing}table {table} and bucket {bucket} are ready");
+        return Ok(());
+    }
+    let listed: String =
+        problems.iter().map(|problem| format!("\n  - {problem}. {}", problem.remedy())).collect();
+    Err(Failure::local(format!("table {table} and bucket {bucket} are not ready:{listed}"), ""))
+}
