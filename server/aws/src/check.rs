@@ -34,6 +34,9 @@ pub enum Problem {
         /// Why.
         why: String,
     },
+    /// It is not known which DynamoDB and S3 to ask.
+    #[error("no region is set")]
+    NoRegion,
     /// Nothing to sign requests with.
     #[error("no credentials were found for {service}")]
     NoCredentials {
@@ -105,6 +108,7 @@ impl Problem {
             Self::Unreachable { service, .. } => {
                 format!("Check the region and the endpoint of {service}, and the way there: VPC endpoint, proxy, security group.")
             }
+            Self::NoRegion => "Name it to the coordinator, or set AWS_REGION.".into(),
             Self::NoCredentials { .. } => {
                 "Give the task or instance a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.".into()
             }

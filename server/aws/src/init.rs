@@ -46,6 +46,9 @@ impl fmt::Display for Done {
 /// What could not be done. What was done before it stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InitError {
+    /// It is not known in which region.
+    #[error("no region is set: name it, or set AWS_REGION")]
+    NoRegion,
     /// A call failed.
     #[error("{operation} of `{resource}` failed: {why}")]
     Call {
@@ -68,6 +71,9 @@ impl Aws {
     /// # Errors
     /// [`InitError`], at the first call that fails.
     pub async fn init(&self) -> Result<Vec<Done>, InitError> {
+        if self.region.is_none() {
+            return Err(InitError::NoRegion);
+        }
         let mut done = Vec::new();
         done.extend(self.create_table().await?);
         done.extend(self.set_time_to_live().await?);

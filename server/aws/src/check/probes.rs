@@ -23,6 +23,10 @@ impl Aws {
     /// the first of it.
     pub async fn check(&self) -> Report {
         let mut report = Report::default();
+        if self.region.is_none() {
+            report.problems.push(Problem::NoRegion);
+            return report;
+        }
         if self.check_table(&mut report).await {
             report.warnings.extend(self.check_time_to_live().await);
             self.check_rights_on_table(&mut report).await;
