@@ -41,12 +41,20 @@ impl Coordinator {
     /// # Panics
     /// When it cannot be started: the test is over.
     pub async fn start(stores: Stores) -> Self {
+        Self::start_with(stores, Settings::default()).await
+    }
+
+    /// Starts one with settings of its own.
+    ///
+    /// # Panics
+    /// When it cannot be started: the test is over.
+    pub async fn start_with(stores: Stores, settings: Settings) -> Self {
         let dependencies = Dependencies {
             stores,
             clock: Arc::new(SystemClock::start()),
             entropy: Arc::new(Entropy::from_seed(SEED.fetch_add(1, Ordering::Relaxed))),
         };
-        let engine = Engine::start(dependencies, Settings::default()).await.expect("start an engine");
+        let engine = Engine::start(dependencies, settings).await.expect("start an engine");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let shutdown = CancellationToken::new();

@@ -306,6 +306,8 @@ impl Follower {
     async fn run(self, mut inbox: mpsc::Receiver<ReadReply>, shutdown: CancellationToken) {
         let mut tail = tokio::time::interval(self.tail_interval);
         tail.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // It was read just before this task began.
+        tail.reset();
         let mut forget = tokio::time::interval(FORGET_INTERVAL);
         forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

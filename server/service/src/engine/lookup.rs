@@ -31,7 +31,7 @@ pub enum Consistency {
     Strict,
 }
 
-/// The longest that a page which may be served waits for word of a newer one.
+/// The longest that an answer waits for word of a newer page.
 const REREAD_TIME: Duration = Duration::from_millis(250);
 
 /// How often a page whose body is gone is looked up again before the caller is told.
@@ -133,12 +133,9 @@ impl Engine {
         let looked = self.judge(Arc::clone(slot), Arc::clone(&view), now);
         let Some(interval) = self.reread_interval(&looked) else { return Ok(view) };
         slot.note_reread(now);
-        let read = inner.views.read(slot, now);
-        if looked.servable().is_none() {
-            return read.await;
-        }
-        // A store that does not answer must not take a page away that may still be served.
-        match tokio::time::timeout(interval.min(REREAD_TIME), read).await {
+        // A store that does not answer must not take away what is known: the page that may still be served, or that there is
+        // none.
+        match tokio::time::timeout(interval.min(REREAD_TIME), inner.views.read(slot, now)).await {
             Ok(Ok(view)) => Ok(view),
             Ok(Err(_)) | Err(_) => Ok(view),
         }
