@@ -10,6 +10,7 @@ pub mod invalidation;
 pub mod key;
 pub mod labels;
 pub mod object;
+pub mod orphan;
 pub mod page;
 pub mod time;
 pub mod transition;

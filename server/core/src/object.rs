@@ -126,6 +126,14 @@ impl ObjectPrefix {
         &self.0
     }
 
+    /// Whether a name is one that [`names_for`] gives under this prefix, and not under another one that begins alike: `isr`
+    /// and `isr/blue` may be the prefixes of two deployments that share a bucket and no entries.
+    pub fn is_of(&self, name: &ObjectName) -> bool {
+        let directory = name.as_str().rsplit_once('/').map(|(directory, _)| directory);
+        let prefix = directory.map(|directory| directory.rsplit_once('/').map_or("", |(prefix, _)| prefix));
+        entry_digest_of(name).is_some() && prefix == Some(self.as_str())
+    }
+
     /// The directory of an entry's objects, with its slash.
     fn directory(&self, entry: &EntryId) -> String {
         let slash = if self.0.is_empty() { "" } else { "/" };
@@ -393,6 +401,19 @@ mod tests {
         ] {
             assert_eq!(entry_digest_of(&ObjectName::parse(&other).unwrap()), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_name_is_of_one_prefix_only() {
+        for own in ["", "isr", "isr/blue"] {
+            let (_, names) = named(own, &entry("a", None, "k"));
+            for prefix in ["", "isr", "isr/blue", "is", "blue"] {
+                let is_of = ObjectPrefix::parse(prefix).unwrap().is_of(&names.sidecar);
+                assert_eq!(is_of, prefix == own, "{own} {prefix}");
+            }
+        }
+        let foreign = "isr/02abc42a4cbd3f0029338c76/1767225600123-9d0f63dc-c9b0-4d20-9264-91df3e6db293.html";
+        assert!(!ObjectPrefix::default().is_of(&ObjectName::parse(foreign).unwrap()));
     }
 
     #[test]

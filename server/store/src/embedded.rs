@@ -25,6 +25,8 @@ use leasehold_core::{
 use parking_lot::Mutex;
 use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
+pub use leasehold_core::orphan::Keep;
+
 mod directory;
 mod lane;
 mod operations;
@@ -109,15 +111,6 @@ fn by(holder: Option<u32>) -> String {
     holder.map(|pid| format!(" (by process {pid})")).unwrap_or_default()
 }
 
-/// How long housekeeping leaves an object alone that no entry names: the rules of the coordinator that writes here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
-    /// The longest that a lease can be held: so long after its grant its holder may still be about to commit.
-    pub max_hold: Duration,
-    /// How long a superseded body is kept for those who still read it.
-    pub grace: Duration,
-}
-
 /// What one run of housekeeping did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Housekept {
@@ -184,11 +177,7 @@ impl EmbeddedStore {
     /// none whose lease may still live or be renewed; events past theirs, oldest first; and objects that no entry names.
     /// Then gives unused space back to the file system. In small transactions, between which others have their turn.
     ///
-    /// Of the objects, only those go whose names are of [`object::names_for`](leasehold_core::object::names_for), and of
-    /// these only what can neither become current any more nor was current until a moment ago: the lease they were
-    /// written under is not in their entry's record, it was granted longer ago than both times in `keep` together, and
-    /// the entry's last commit, which may be what superseded them, longer ago than the grace. So a page that is committed
-    /// more often than that loses them only once it has come to rest.
+    /// Of the objects that no entry names, only those go that are orphans by the rule in [`leasehold_core::orphan`].
     ///
     /// # Errors
     /// That of the first step that fails; what the steps before it did stays.

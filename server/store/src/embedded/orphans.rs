@@ -15,7 +15,8 @@ use crate::{
 };
 use leasehold_core::{
     entry::Entry,
-    object::{self, ENTRY_DIGEST_BYTES, ObjectName},
+    object::{ENTRY_DIGEST_BYTES, ObjectName},
+    orphan::{self, Claims, Verdict},
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -54,13 +55,14 @@ pub(super) fn find(
     for text in names {
         // What is no object name is not ours either.
         let Ok(name) = ObjectName::parse(&text) else { continue };
-        match judge(connection, &name, now, keep).map_err(read_error)? {
-            Verdict::Kept => {}
-            Verdict::Undecided(why) => {
+        match judge(connection, &name, now, keep) {
+            Err(Undecided::Database(error)) => return Err(read_error(error)),
+            Err(Undecided::Record(why)) => {
                 step.undecided += 1;
                 step.why = Some(why);
             }
-            Verdict::Orphan => {
+            Ok(Verdict::Kept) => {}
+            Ok(Verdict::Orphan) => {
                 bytes += size(connection, &name).map_err(read_error)?;
                 step.orphans.push(name);
                 if bytes >= STEP_BYTES {
@@ -83,21 +85,21 @@ pub(super) fn delete(
     atomically(connection, || {
         let mut orphans = Vec::with_capacity(names.len());
         for name in names {
-            if let Verdict::Orphan =
-                judge(connection, name, now, keep).map_err(|error| write_error(&error))?
-            {
-                orphans.push(name.clone());
+            match judge(connection, name, now, keep) {
+                Err(Undecided::Database(error)) => return Err(write_error(&error)),
+                Err(Undecided::Record(_)) | Ok(Verdict::Kept) => {}
+                Ok(Verdict::Orphan) => orphans.push(name.clone()),
             }
         }
         operations::delete_objects(connection, &orphans)
     })
 }
 
-enum Verdict {
-    Kept,
-    Orphan,
+/// Why an object cannot be judged.
+enum Undecided {
+    Database(rusqlite::Error),
     /// What its entry says of it cannot be read.
-    Undecided(InvalidRecord),
+    Record(InvalidRecord),
 }
 
 fn judge(
@@ -105,48 +107,22 @@ fn judge(
     name: &ObjectName,
     now: Timestamp,
     keep: Keep,
-) -> rusqlite::Result<Verdict> {
-    let (Some(digest), Some(granted_at)) = (object::entry_digest_of(name), object::granted_at_of(name))
-    else {
-        return Ok(Verdict::Kept);
-    };
-    if granted_at.plus(keep.max_hold).plus(keep.grace) >= now {
-        return Ok(Verdict::Kept);
-    }
-    for entry in entries_of(connection, digest)? {
-        match entry {
-            Ok(entry) if is_needed(name, granted_at, &entry, now, keep) => return Ok(Verdict::Kept),
-            Ok(_) => {}
-            Err(why) => return Ok(Verdict::Undecided(why)),
-        }
-    }
-    Ok(Verdict::Orphan)
-}
-
-fn is_needed(name: &ObjectName, granted_at: Timestamp, entry: &Entry, now: Timestamp, keep: Keep) -> bool {
-    // Whatever its age: a commit asks for no expiry, so that what was uploaded under this lease may still become current.
-    let is_leased = entry.lease.as_ref().is_some_and(|lease| lease.granted_at == granted_at);
-    let Some(pointer) = &entry.pointer else { return is_leased };
-    let is_current = pointer.objects().any(|current| current == name);
-    // It may be what this commit superseded, and was current until then however old it is.
-    let may_be_read = pointer.committed_at.plus(keep.grace) >= now;
-    is_leased || is_current || may_be_read
+) -> Result<Verdict, Undecided> {
+    orphan::judge(name, now, keep, |digest| claims_of(connection, digest))
 }
 
 /// The entries whose digest begins so: one, or none, unless somebody made two collide, whose objects nobody may lose.
-fn entries_of(
-    connection: &Connection,
-    digest: [u8; ENTRY_DIGEST_BYTES],
-) -> rusqlite::Result<Vec<Result<Entry, InvalidRecord>>> {
+fn claims_of(connection: &Connection, digest: [u8; ENTRY_DIGEST_BYTES]) -> Result<Vec<Claims>, Undecided> {
     let (mut first, mut last) = ([0; 32], [0xff; 32]);
     first[..ENTRY_DIGEST_BYTES].copy_from_slice(&digest);
     last[..ENTRY_DIGEST_BYTES].copy_from_slice(&digest);
     let columns = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?));
     let rows: Vec<(Vec<u8>, Vec<u8>)> = connection
-        .prepare_cached("SELECT digest, record FROM entries WHERE digest BETWEEN ?1 AND ?2")?
-        .query_map([first, last], columns)?
-        .collect::<Result<_, _>>()?;
-    Ok(rows.into_iter().map(|(digest, record)| decode(&digest, &record)).collect())
+        .prepare_cached("SELECT digest, record FROM entries WHERE digest BETWEEN ?1 AND ?2")
+        .and_then(|mut select| select.query_map([first, last], columns)?.collect())
+        .map_err(Undecided::Database)?;
+    let claims = rows.iter().map(|(digest, record)| Ok(Claims::of(&decode(digest, record)?)));
+    claims.collect::<Result<_, _>>().map_err(Undecided::Record)
 }
 
 /// A record under the digest of another identity says nothing of what that one needs.
