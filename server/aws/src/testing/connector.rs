@@ -50,6 +50,7 @@ pub(super) fn operation_of(request: &HttpRequest) -> String {
         ("POST", false) if query.split('&').any(|part| part == "delete" || part == "delete=") => {
             "DeleteObjects"
         }
+        ("GET", false) if query.split('&').any(|part| part == "list-type=2") => "ListObjectsV2",
         ("PUT", false) => "CreateBucket",
         ("HEAD", false) => "HeadBucket",
         _ => "another",

@@ -6,11 +6,14 @@ use super::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
-use dynoxide::{Database, DynoxideError, storage_backend::ManualClock};
+use dynoxide::{Database, DynoxideError, actions::scan::ScanRequest, storage_backend::ManualClock};
 use leasehold_core::time::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// A DynamoDB in the process. Clones are the same one. Its clock stands at the epoch until [`DynamoDbDouble::expire`] sets
 /// it: nothing expires by itself.
@@ -18,6 +21,8 @@ use std::sync::Arc;
 pub struct DynamoDbDouble {
     database: Database,
     clock: ManualClock,
+    /// How many items a page of a Scan has at most; zero where nobody may scan.
+    scan_page: Arc<AtomicUsize>,
 }
 
 impl DynamoDbDouble {
@@ -28,7 +33,13 @@ impl DynamoDbDouble {
     pub fn new() -> Self {
         let clock = ManualClock::new(0);
         let database = Database::memory_with_clock(clock.arc()).expect("open a database in memory");
-        Self { database, clock }
+        Self { database, clock, scan_page: Arc::default() }
+    }
+
+    /// Lets the SDK scan from now on, in pages of at most so many items. Until then a Scan is refused: it is an operator's
+    /// tool, and a coordinator that scans has left its budget.
+    pub fn allow_scan(&self, page: usize) {
+        self.scan_page.store(page, Ordering::Relaxed);
     }
 
     /// Deletes what has expired by `now`, as DynamoDB does some time.
@@ -105,8 +116,14 @@ impl DynamoDbDouble {
             "UpdateItem" => answered(body, |request| db.update_item(request)),
             "DeleteItem" => answered(body, |request| db.delete_item(request)),
             "Query" => answered(body, |request| db.query(request)),
+            "Scan" if self.scan_page.load(Ordering::Relaxed) > 0 => {
+                answered(body, |mut request: ScanRequest| {
+                    let page = self.scan_page.load(Ordering::Relaxed);
+                    request.limit = Some(request.limit.map_or(page, |limit| limit.min(page)));
+                    db.scan(request)
+                })
+            }
             "TransactWriteItems" => answered(body, |request| db.transact_write_items(request)),
-            // Whoever scans has left the budget: it is not there to be used.
             _ => Err(DynoxideError::ValidationException(format!("{operation} is not for the coordinator"))),
         }
     }
@@ -114,7 +131,7 @@ impl DynamoDbDouble {
 
 /// Every read here is consistent, so that one that does not ask for it would pass every test and fail in production.
 fn strongly(operation: &str, body: &[u8]) -> dynoxide::Result<()> {
-    let reads = matches!(operation, "GetItem" | "Query");
+    let reads = matches!(operation, "GetItem" | "Query" | "Scan");
     let asked = || {
         serde_json::from_slice::<Value>(body).is_ok_and(|request| request["ConsistentRead"] == json!(true))
     };

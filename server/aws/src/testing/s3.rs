@@ -12,15 +12,16 @@ use aws_smithy_types::body::SdkBody;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use leasehold_core::object::ObjectName;
+use leasehold_core::{object::ObjectName, time::Timestamp};
 use parking_lot::Mutex;
 use s3s::{
     Body, S3, S3Request, S3Response, S3Result,
     auth::SimpleAuth,
     dto::{
-        ChecksumMode, CreateBucketInput, CreateBucketOutput, DeleteObjectsInput, DeleteObjectsOutput,
-        DeletedObject, ETag, ETagCondition, Error, GetObjectInput, GetObjectOutput, HeadBucketInput,
-        HeadBucketOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
+        self, ChecksumMode, CreateBucketInput, CreateBucketOutput, DeleteObjectsInput, DeleteObjectsOutput,
+        DeletedObject, ETag, ETagCondition, EncodingType, Error, GetObjectInput, GetObjectOutput,
+        HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input,
+        ListObjectsV2Output, PutObjectInput, PutObjectOutput, StreamingBlob,
     },
     s3_error,
     service::{S3Service, S3ServiceBuilder},
@@ -28,8 +29,13 @@ use s3s::{
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    ops::Bound,
     sync::Arc,
+    time::{Duration, SystemTime},
 };
+
+/// What S3 lists in one request.
+const PAGE_OF_KEYS: i32 = 1000;
 
 /// An S3 in the process. Clones are the same one.
 #[derive(Clone)]
@@ -42,6 +48,7 @@ pub struct S3Double {
 struct State {
     buckets: HashMap<String, BTreeMap<String, Object>>,
     undeletable: HashSet<String>,
+    now: Timestamp,
 }
 
 #[derive(Clone)]
@@ -51,6 +58,7 @@ struct Object {
     metadata: Option<HashMap<String, String>>,
     /// Of objects that were put with one.
     checksum_sha256: Option<String>,
+    last_modified: Timestamp,
 }
 
 impl S3Double {
@@ -64,8 +72,20 @@ impl S3Double {
 
     /// Puts an object as somebody else would: without a checksum.
     pub fn put_plainly(&self, bucket: &str, name: &ObjectName, body: impl Into<Bytes>) {
-        let object = Object { body: body.into(), content_type: None, metadata: None, checksum_sha256: None };
-        self.state.lock().buckets.entry(bucket.into()).or_default().insert(name.as_str().into(), object);
+        let mut state = self.state.lock();
+        let object = Object {
+            body: body.into(),
+            content_type: None,
+            metadata: None,
+            checksum_sha256: None,
+            last_modified: state.now,
+        };
+        state.buckets.entry(bucket.into()).or_default().insert(name.as_str().into(), object);
+    }
+
+    /// From now on, it is this time: what is put was last modified then. At first it is the epoch.
+    pub fn set_time(&self, now: Timestamp) {
+        self.state.lock().now = now;
     }
 
     /// Changes an object's bytes behind the back of its checksum. Nothing where there is none.
@@ -194,6 +214,7 @@ impl S3 for InMemory {
             return Err(s3_error!(BadDigest));
         }
         let mut state = self.0.lock();
+        let last_modified = state.now;
         let objects = state.buckets.get_mut(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
         match (if_none_match, if_match) {
             (Some(ETagCondition::Any), None) if objects.contains_key(&key) => {
@@ -205,13 +226,13 @@ impl S3 for InMemory {
             _ => return Err(s3_error!(NotImplemented)),
         }
         let checksum_sha256 = checksum_sha256.map(|_| digest.clone());
-        objects.insert(key, Object { body, content_type, metadata, checksum_sha256 });
+        objects.insert(key, Object { body, content_type, metadata, checksum_sha256, last_modified });
         Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(digest)), ..Default::default() }))
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let GetObjectInput { bucket, key, checksum_mode, .. } = request.input;
-        let Object { body, content_type, metadata, checksum_sha256 } = self.object(&bucket, &key)?;
+        let Object { body, content_type, metadata, checksum_sha256, .. } = self.object(&bucket, &key)?;
         Ok(S3Response::new(GetObjectOutput {
             content_length: i64::try_from(body.len()).ok(),
             body: Some(StreamingBlob::from(Body::from(body))),
@@ -227,12 +248,68 @@ impl S3 for InMemory {
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let HeadObjectInput { bucket, key, checksum_mode, .. } = request.input;
-        let Object { body, content_type, metadata, checksum_sha256 } = self.object(&bucket, &key)?;
+        let Object { body, content_type, metadata, checksum_sha256, .. } = self.object(&bucket, &key)?;
         Ok(S3Response::new(HeadObjectOutput {
             content_length: i64::try_from(body.len()).ok(),
             content_type,
             metadata,
             checksum_sha256: checksum_sha256.filter(|_| is_on(checksum_mode.as_ref())),
+            ..Default::default()
+        }))
+    }
+
+    /// Pages go on after the token of the one before, whatever was deleted meanwhile. Names are only ever asked for encoded:
+    /// as they are, some cannot be said in XML.
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let ListObjectsV2Input {
+            bucket,
+            prefix,
+            continuation_token,
+            encoding_type,
+            max_keys,
+            delimiter,
+            start_after,
+            ..
+        } = request.input;
+        let encoded = encoding_type.as_ref().is_some_and(|kind| kind.as_str() == EncodingType::URL);
+        if !encoded || delimiter.is_some() || start_after.is_some() {
+            return Err(s3_error!(NotImplemented));
+        }
+        let after = continuation_token.as_deref().map(token_of).transpose()?;
+        let prefix = prefix.unwrap_or_default();
+        let limit =
+            usize::try_from(max_keys.unwrap_or(PAGE_OF_KEYS)).map_err(|_| s3_error!(InvalidArgument))?;
+        let limit = limit.min(PAGE_OF_KEYS as usize);
+        let state = self.0.lock();
+        let objects = state.buckets.get(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        let from = after.map_or_else(|| Bound::Included(prefix.clone()), Bound::Excluded);
+        let mut listed = objects
+            .range((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(&prefix))
+            .peekable();
+        let (mut contents, mut last) = (Vec::new(), None);
+        for (key, object) in listed.by_ref().take(limit) {
+            contents.push(dto::Object {
+                key: Some(percent_encode(key)),
+                size: i64::try_from(object.body.len()).ok(),
+                // S3 keeps whole seconds.
+                last_modified: Some(
+                    (SystemTime::UNIX_EPOCH + Duration::from_secs(object.last_modified.as_secs())).into(),
+                ),
+                ..Default::default()
+            });
+            last = Some(key.clone());
+        }
+        let next = last.filter(|_| listed.peek().is_some());
+        Ok(S3Response::new(ListObjectsV2Output {
+            key_count: i32::try_from(contents.len()).ok(),
+            contents: Some(contents),
+            is_truncated: Some(next.is_some()),
+            next_continuation_token: next.map(|key| STANDARD.encode(key)),
+            encoding_type,
             ..Default::default()
         }))
     }
@@ -246,7 +323,7 @@ impl S3 for InMemory {
             return Err(s3_error!(MalformedXML));
         }
         let mut state = self.0.lock();
-        let State { buckets, undeletable } = &mut *state;
+        let State { buckets, undeletable, .. } = &mut *state;
         let objects = buckets.get_mut(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for object in delete.objects {
@@ -265,6 +342,25 @@ impl S3 for InMemory {
             ..Default::default()
         }))
     }
+}
+
+/// The key that a token stands for. A token is nobody's but the service's to make.
+fn token_of(token: &str) -> S3Result<String> {
+    let key = STANDARD.decode(token).ok().and_then(|key| String::from_utf8(key).ok());
+    key.ok_or_else(|| s3_error!(InvalidArgument))
+}
+
+fn percent_encode(key: &str) -> String {
+    let mut encoded = String::new();
+    for byte in key.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' | b'/' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Checksums are told only to who asks.
