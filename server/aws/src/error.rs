@@ -211,6 +211,25 @@ impl Cause {
         }
     }
 
+    /// Whether the same call may do better a moment later: the service has no capacity left, is in trouble, or was not
+    /// reached. Says nothing of what became of this one: for calls that may be repeated whatever that was.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Connect | Self::Connection | Self::Answer => true,
+            Self::Service { status: 501, .. } => false,
+            Self::Service { status: 408 | 429 | 500.., .. } => true,
+            Self::Service { code: Some(code), .. } => matches!(
+                &**code,
+                "ThrottlingException"
+                    | "ProvisionedThroughputExceededException"
+                    | "RequestLimitExceeded"
+                    | "SlowDown"
+                    | "RequestTimeout"
+            ),
+            Self::Request | Self::Credentials | Self::Service { code: None, .. } => false,
+        }
+    }
+
     /// Whether the service refused it for want of a right.
     pub(crate) fn is_denied(&self) -> bool {
         matches!(self, Self::Service { status: 401 | 403, .. })

@@ -124,9 +124,18 @@ pub fn decode_entry(id: &EntryId, record: &[u8]) -> Result<Entry, InvalidRecord>
 /// # Errors
 /// [`InvalidRecord`] for anything that [`encode_entry`] does not write.
 pub fn decode_any_entry(record: &[u8]) -> Result<(EntryId, Entry), InvalidRecord> {
-    let stored = decode(record, |entry: &wire::Entry| entry.format)?;
-    let id = identity_in(required("id", stored.id)?)?;
+    let id = identity_of_entry(record)?;
     decode_entry(&id, record).map(|entry| (id, entry))
+}
+
+/// The identity in a record of an entry, also of one whose other parts do not decode: for housekeeping, which then knows at
+/// least whose it is.
+///
+/// # Errors
+/// [`InvalidRecord`] where there is none, or in a format whose identity may be something else.
+pub fn identity_of_entry(record: &[u8]) -> Result<EntryId, InvalidRecord> {
+    let stored = decode(record, |entry: &wire::Entry| entry.format)?;
+    identity_in(required("id", stored.id)?)
 }
 
 /// The stored form of an event of the log.

@@ -105,6 +105,27 @@ fn each_reason_of_a_part_says_whether_it_can_have_had_an_effect() {
 }
 
 #[test]
+fn what_may_pass_is_told_from_what_stays_as_it_is() {
+    let table = [
+        (answer(400, "ThrottlingException"), true),
+        (answer(400, "ProvisionedThroughputExceededException"), true),
+        (answer(503, "SlowDown"), true),
+        (answer(500, "InternalError"), true),
+        (answer(501, "NotImplemented"), false),
+        (answer(400, "ValidationException"), false),
+        (answer(403, "AccessDenied"), false),
+        (answer(404, "NoSuchBucket"), false),
+        (SdkError::timeout_error("slow"), true),
+        (connection(io::ErrorKind::ConnectionReset), true),
+        (SdkError::response_error("garbled", raw(200)), true),
+        (SdkError::construction_failure("no region"), false),
+    ];
+    for (failure, expected) in table {
+        assert_eq!(Cause::of(&failure).may_pass(), expected, "{failure:?}");
+    }
+}
+
+#[test]
 fn messages_name_call_resource_and_code_and_nothing_that_is_stored() {
     let said = [
         (answer(400, "ThrottlingException"), "PutItem on table pages: ThrottlingException (400)"),

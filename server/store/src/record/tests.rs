@@ -142,7 +142,12 @@ proptest! {
     fn every_entry_decodes_to_itself(id in identity(), entry in entry()) {
         let record = encode_entry(&id, &entry);
         prop_assert_eq!(decode_entry(&id, &record), Ok(entry.clone()));
-        prop_assert_eq!(decode_any_entry(&record), Ok((id, entry)));
+        prop_assert_eq!(identity_of_entry(&record), Ok(id.clone()));
+        prop_assert_eq!(decode_any_entry(&record), Ok((id.clone(), entry)));
+        // Whose it is can be told also where the rest is of no use: a field given again, with a version of one byte.
+        let damaged = [record, wire::Entry { version: vec![7], ..Default::default() }.encode_to_vec()].concat();
+        prop_assert!(decode_any_entry(&damaged).is_err());
+        prop_assert_eq!(identity_of_entry(&damaged), Ok(id));
     }
 
     #[test]
