@@ -1,7 +1,7 @@
 //! The partition key of an entry: a template, so that a table can be shared with others who chose theirs.
 
-use leasehold_core::identity::EntryId;
-use std::{fmt, str::FromStr};
+use leasehold_core::identity::{DeploymentId, EntryId, EntryKey, TenantId};
+use std::{collections::HashMap, fmt, str::FromStr};
 
 /// The longest partition key that DynamoDB takes, in bytes.
 pub const MAX_PK_BYTES: usize = 2048;
@@ -31,7 +31,7 @@ enum Part {
     Field(Field),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Field {
     Tenant,
     Deployment,
@@ -96,8 +96,113 @@ impl PkTemplate {
         unambiguous && tenant && deployment
     }
 
+    /// Whose partition key this may be. For the digest alone that is one answer; where values contain what separates them,
+    /// and for the tenant at the beginning of a key, it is all that could be meant.
+    pub(crate) fn owners(&self, pk: &str) -> Owners {
+        let mut search = Search::default();
+        search.go(&self.parts, pk, &mut HashMap::new());
+        let all_told = [Field::Tenant, Field::Deployment, Field::Key].iter().all(|field| self.has(*field));
+        Owners {
+            matched: search.matched,
+            complete: (all_told || self.has(Field::Digest)) && search.steps <= MAX_STEPS,
+            digests: search.digests,
+        }
+    }
+
     fn has(&self, field: Field) -> bool {
         self.parts.contains(&Part::Field(field))
+    }
+}
+
+/// Whose a partition key may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owners {
+    /// Whether the template can have made it at all.
+    pub(crate) matched: bool,
+    /// Whether, if it has, its owner is surely among `digests`.
+    pub(crate) complete: bool,
+    /// Digests of identities.
+    pub(crate) digests: Vec<[u8; 32]>,
+}
+
+/// More ways to read one partition key than anybody's have. A key that is made of separators would take ages.
+const MAX_STEPS: usize = 10_000;
+
+/// Reads a partition key in every way in which the template may have made it.
+#[derive(Default)]
+struct Search {
+    digests: Vec<[u8; 32]>,
+    steps: usize,
+    matched: bool,
+}
+
+impl Search {
+    fn go<'a>(&mut self, parts: &'a [Part], rest: &'a str, values: &mut HashMap<Field, &'a str>) {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return;
+        }
+        match parts {
+            [] if rest.is_empty() => self.found(values),
+            [] => {}
+            [Part::Literal(text), parts @ ..] => {
+                if let Some(rest) = rest.strip_prefix(&**text) {
+                    self.go(parts, rest, values);
+                }
+            }
+            [Part::Field(field), parts @ ..] => {
+                let ends: Vec<usize> = match parts {
+                    // Two fields are never side by side.
+                    [Part::Literal(next), ..] => {
+                        let starts = rest.char_indices().map(|(at, _)| at);
+                        starts.filter(|at| rest[*at..].starts_with(&**next)).collect()
+                    }
+                    _ => vec![rest.len()],
+                };
+                for end in ends {
+                    let (value, rest) = rest.split_at(end);
+                    let before = values.insert(*field, value);
+                    // A placeholder that is there twice has one value.
+                    if before.is_none_or(|before| before == value) {
+                        self.go(parts, rest, values);
+                    }
+                    match before {
+                        Some(before) => values.insert(*field, before),
+                        None => values.remove(field),
+                    };
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, values: &HashMap<Field, &str>) {
+        if let Some(digits) = values.get(&Field::Digest) {
+            let mut digest = [0; 32];
+            if hex::decode_to_slice(digits, &mut digest).is_ok() && hex::encode(digest) == *digits {
+                self.matched = true;
+                self.digests.push(digest);
+            }
+            return;
+        }
+        let Some(Ok(key)) = values.get(&Field::Key).map(|key| EntryKey::parse(key)) else { return };
+        self.matched = true;
+        let deployment = match values.get(&Field::Deployment).filter(|deployment| !deployment.is_empty()) {
+            Some(deployment) => match DeploymentId::parse(deployment) {
+                Ok(deployment) => Some(deployment),
+                Err(_) => return,
+            },
+            None => None,
+        };
+        let tenants: Vec<&str> = match values.get(&Field::Tenant) {
+            Some(tenant) => vec![tenant],
+            None => key.as_str().match_indices("::").map(|(end, _)| &key.as_str()[..end]).collect(),
+        };
+        for tenant in tenants {
+            if let Ok(tenant) = TenantId::parse(tenant) {
+                let id = EntryId { tenant, deployment: deployment.clone(), key: key.clone() };
+                self.digests.push(id.digest());
+            }
+        }
     }
 }
 
@@ -179,7 +284,6 @@ impl Default for PkTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use leasehold_core::identity::{DeploymentId, EntryKey, TenantId};
 
     fn id(tenant: &str, deployment: Option<&str>, key: &str) -> EntryId {
         EntryId {
@@ -259,5 +363,31 @@ mod tests {
         for (text, entry, expected) in cases {
             assert_eq!(template(text).identifies(&entry), expected, "{text} {entry:?}");
         }
+    }
+
+    #[test]
+    fn the_owner_of_a_partition_key_is_among_those_that_are_told() {
+        let cases = [
+            ("TENANT#{tenant}#CACHE#{digest}", id("acme#CACHE#x", Some("blue"), "other::/blog?"), true),
+            ("A#{digest}#{key}", id("acme", None, "x#y"), true),
+            ("{tenant}#{deployment}#{key}", id("ac#me", Some("b#l"), "k#::/#"), true),
+            ("{tenant}#{deployment}#{key}", id("acme", None, "k"), true),
+            ("{tenant}#{key}", id("ac#me", None, "k#"), false),
+            ("CACHE#{key}", id("acme", None, "acme::/blog?"), false),
+            ("CACHE#{key}", id("a::b", None, "a::b::/blog?x=::"), false),
+            ("{key}#{key}", id("acme", None, "acme::#x"), false),
+        ];
+        for (text, entry, complete) in cases {
+            let owners = template(text).owners(&template(text).render(&entry).unwrap());
+            assert!(owners.matched && owners.digests.contains(&entry.digest()), "{text} {entry:?}");
+            assert_eq!(owners.complete, complete, "{text}");
+        }
+        // No tenant is in the key: nobody's, as far as the partition key says.
+        assert_eq!(template("CACHE#{key}").owners("CACHE#k").digests, Vec::<[u8; 32]>::new());
+        for other in ["USER#1", "TENANT#a#CACHE#00", &format!("TENANT#a#CACHE#{}", "A".repeat(64))] {
+            assert!(!PkTemplate::default().owners(other).matched, "{other}");
+        }
+        let separators = template("{tenant}#{deployment}#{key}").owners(&"#".repeat(MAX_PK_BYTES));
+        assert!(!separators.complete, "not gone through");
     }
 }

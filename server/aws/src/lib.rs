@@ -1,7 +1,7 @@
 //! The ports of the coordinator on DynamoDB and S3.
 //!
 //! [`Aws::connect`] makes a handle of [`AwsSettings`]; [`Aws::stores`] gives the ports, [`Aws::check`] says what is wrong
-//! with table, bucket and rights, and [`Aws::init`] creates what is missing.
+//! with table, bucket and rights, [`Aws::init`] creates what is missing, and [`Aws::sweep`] deletes objects that no entry needs.
 //!
 //! Every call of a port is one request, and one attempt. Whether a failed write can have had its effect is judged in one
 //! place and told in the port's error; whoever repeats a call knows the deadline and the budget, which this crate does not.
@@ -55,6 +55,7 @@ mod log;
 mod objects;
 mod row;
 mod settings;
+mod sweep;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -64,3 +65,4 @@ pub use connect::Aws;
 pub use init::{Done, InitError};
 pub use key::{InvalidTemplate, MAX_PK_BYTES, PkTemplate};
 pub use settings::{AwsSettings, Layout, Timeouts};
+pub use sweep::{Failure, Illegible, MAX_NAMED, Progress, SweepError, SweepOptions, Swept};

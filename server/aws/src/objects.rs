@@ -20,7 +20,7 @@ use leasehold_store::port::{ObjectInfo, ObjectMeta, ObjectStore, Put, ReadError,
 use std::time::Duration;
 
 /// What S3 deletes in one request.
-const DELETE_AT_ONCE: usize = 1000;
+pub(crate) const DELETE_AT_ONCE: usize = 1000;
 /// How long a presigned URL can be valid.
 const LONGEST_URL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const SHORTEST_URL: Duration = Duration::from_secs(1);

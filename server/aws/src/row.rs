@@ -28,8 +28,8 @@ pub(crate) const META: &str = "META";
 /// The version, 16 bytes.
 pub(crate) const VERSION: &str = "v";
 
-const S3_KEY: &str = "s3_key";
-const GENERATED_AT: &str = "generated_at";
+pub(crate) const S3_KEY: &str = "s3_key";
+pub(crate) const GENERATED_AT: &str = "generated_at";
 const REVALIDATE_SECONDS: &str = "revalidate_seconds";
 const ETAG: &str = "etag";
 
@@ -278,7 +278,7 @@ fn decimal_seconds(duration: Duration) -> String {
 }
 
 /// A number of seconds that is not below zero, down to nanoseconds.
-fn parse_decimal(text: &str) -> Option<Duration> {
+pub(crate) fn parse_decimal(text: &str) -> Option<Duration> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;

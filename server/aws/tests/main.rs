@@ -6,3 +6,4 @@ mod damage;
 mod faults;
 mod preflight;
 mod rows;
+mod sweep;

@@ -1,0 +1,557 @@
+//! What the sweep takes, and what it must leave.
+
+use leasehold_aws::{
+    Aws, AwsSettings, Layout, MAX_NAMED, Progress, SweepError, SweepOptions, Swept,
+    testing::{Doubles, Fault, Rule},
+};
+use leasehold_core::{
+    entry::{Entry, Lease},
+    identity::{EntryId, Version},
+    object::{ObjectName, ObjectPrefix, PageObjects, names_for},
+    orphan::Keep,
+    page::Pointer,
+    time::Timestamp,
+};
+use leasehold_store::{
+    conformance::samples::{LATER, entry, full_entry, id, pointer},
+    port::{Expected, Swap},
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const NAME: &str = "leasehold-test";
+const KEEP: Keep = Keep { max_hold: Duration::from_secs(60), grace: Duration::from_secs(600) };
+/// When sweeps begin, in seconds. Whole ones, as S3 has them.
+const START: u64 = 1_900_000_000;
+/// Long before.
+const OLD: u64 = START - 10_000;
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000)
+}
+
+fn dry() -> SweepOptions {
+    SweepOptions { prefix: ObjectPrefix::default(), keep: KEEP, delete: false }
+}
+
+fn wet() -> SweepOptions {
+    SweepOptions { delete: true, ..dry() }
+}
+
+async fn ready() -> (Doubles, Aws) {
+    with(Layout::default()).await
+}
+
+async fn with(layout: Layout) -> (Doubles, Aws) {
+    let doubles = Doubles::new();
+    doubles.ready().await;
+    doubles.dynamodb.allow_scan(3);
+    doubles.s3.set_time(at(OLD));
+    let aws = doubles.connect(AwsSettings { layout, ..Doubles::settings() });
+    (doubles, aws)
+}
+
+async fn sweep(aws: &Aws, options: &SweepOptions) -> Swept {
+    on_any_thread(aws.sweep(options, at(START), |_| {})).await.unwrap()
+}
+
+fn on_any_thread<F: Future + Send>(future: F) -> F {
+    future
+}
+
+/// A lease that was granted at `granted_at`, and has long expired.
+fn lease(granted_at: u64) -> Lease {
+    let lease = full_entry(1, granted_at).lease.unwrap();
+    let then = at(granted_at);
+    Lease { granted_at: then, expires_at: then, hold_until: then, ..lease }
+}
+
+/// What is written under the lease of `key` that was granted at `granted_at`.
+fn objects(key: &str, granted_at: u64) -> [ObjectName; 2] {
+    objects_of(&ObjectPrefix::default(), &id(key), granted_at)
+}
+
+fn objects_of(prefix: &ObjectPrefix, id: &EntryId, granted_at: u64) -> [ObjectName; 2] {
+    let PageObjects { html, sidecar } = names_for(prefix, id, &lease(granted_at));
+    [html, sidecar]
+}
+
+/// The entry of a page that was rendered under the lease of `granted_at`, and committed at `committed_at`.
+fn committed(key: &str, granted_at: u64, committed_at: u64) -> Entry {
+    let [html, sidecar] = objects(key, granted_at);
+    let mut pointer =
+        Pointer { generated_at: at(granted_at), committed_at: at(committed_at), ..pointer(granted_at) };
+    pointer.html.object = html;
+    pointer.sidecar.as_mut().unwrap().object = sidecar;
+    Entry { pointer: Some(pointer), ..entry(u128::from(granted_at) << 100, granted_at) }
+}
+
+async fn create(aws: &Aws, key: &str, entry: &Entry) {
+    let swap = aws.stores().entries.swap(&id(key), Expected::Absent, entry, LATER).await;
+    assert_eq!(swap.unwrap(), Swap::Applied);
+}
+
+fn upload(doubles: &Doubles, names: &[ObjectName]) {
+    for name in names {
+        doubles.s3.put_plainly(NAME, name, vec![7; 100]);
+    }
+}
+
+/// Whether all of them are there. Half of them is neither.
+fn there(doubles: &Doubles, names: &[ObjectName]) -> bool {
+    let all = doubles.s3.names(NAME);
+    let found = names.iter().filter(|name| all.iter().any(|there| there == name.as_str())).count();
+    assert!(found == 0 || found == names.len(), "{names:?}");
+    found > 0
+}
+
+fn pk(key: &str) -> String {
+    format!("TENANT#t#CACHE#{}", hex::encode(id(key).digest()))
+}
+
+fn put_row(doubles: &Doubles, pk: &str, attributes: &Value) {
+    let mut item = json!({ "pk": { "S": pk }, "sk": { "S": "META" } });
+    for (name, value) in attributes.as_object().unwrap() {
+        item[name] = value.clone();
+    }
+    doubles.dynamodb.call("PutItem", &json!({ "TableName": NAME, "Item": item }));
+}
+
+fn set(doubles: &Doubles, pk: &str, attribute: &str, value: &Value) {
+    let request = json!({
+        "TableName": NAME,
+        "Key": { "pk": { "S": pk }, "sk": { "S": "META" } },
+        "UpdateExpression": "SET #name = :value",
+        "ExpressionAttributeNames": { "#name": attribute },
+        "ExpressionAttributeValues": { ":value": value },
+    });
+    doubles.dynamodb.call("UpdateItem", &request);
+}
+
+fn no_record() -> Value {
+    json!({ "B": "bm90IGEgcmVjb3Jk" })
+}
+
+#[tokio::test]
+async fn a_dry_run_deletes_nothing_and_says_what_it_would() {
+    let (doubles, aws) = ready().await;
+    create(&aws, "page", &committed("page", OLD + 1, OLD + 2)).await;
+    let lost = objects("page", OLD);
+    upload(&doubles, &objects("page", OLD + 1));
+    upload(&doubles, &lost);
+    let swept = sweep(&aws, &dry()).await;
+    let mut names = lost.to_vec();
+    names.sort();
+    assert_eq!(
+        swept,
+        Swept {
+            total: Progress { entries: 1, objects: 4, orphans: 2, orphan_bytes: 200, deleted: 0 },
+            orphans: names,
+            ..Swept::default()
+        }
+    );
+    assert!(there(&doubles, &lost));
+    assert_eq!(doubles.counters.of("DeleteObjects"), 0);
+    // And then it does.
+    let total = Progress { deleted: 2, ..swept.total };
+    assert_eq!(sweep(&aws, &wet()).await, Swept { total, ..swept });
+    assert!(!there(&doubles, &lost) && there(&doubles, &objects("page", OLD + 1)));
+    assert_eq!(sweep(&aws, &wet()).await.total.orphans, 0, "nothing is left to do");
+}
+
+#[tokio::test]
+async fn uploads_that_were_never_committed_and_superseded_bodies_go() {
+    let (doubles, aws) = ready().await;
+    create(&aws, "released", &entry(1 << 100, 1)).await;
+    create(&aws, "overtaken", &Entry { lease: Some(lease(OLD + 1)), ..entry(2 << 100, 2) }).await;
+    create(&aws, "superseded", &committed("superseded", OLD + 1, OLD + 2)).await;
+    let keys = ["released", "overtaken", "superseded", "forgotten"];
+    for key in keys {
+        upload(&doubles, &objects(key, OLD));
+    }
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.orphans, swept.total.deleted), (8, 8));
+    for key in keys {
+        assert!(!there(&doubles, &objects(key, OLD)), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_current_leased_or_in_its_grace_stays() {
+    let (doubles, aws) = ready().await;
+    let gone = committed("gone", OLD, OLD);
+    let gone = Entry { pointer: gone.pointer.map(|pointer| Pointer { gone: true, ..pointer }), ..gone };
+    let grace = START - KEEP.grace.as_secs();
+    for (key, entry) in [
+        ("current", committed("current", OLD, OLD)),
+        ("gone", gone),
+        ("first", Entry { lease: Some(lease(OLD)), ..entry(1 << 100, 1) }),
+        ("next", Entry { lease: Some(lease(OLD)), ..committed("next", OLD - 1, OLD - 1) }),
+        ("superseded", committed("superseded", grace - 1, grace)),
+    ] {
+        create(&aws, key, &entry).await;
+        upload(&doubles, &objects(key, OLD));
+    }
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.objects, swept.total.orphans), (10, 0));
+    // Its grace ends.
+    let swept = aws.sweep(&wet(), at(START).plus(Duration::from_millis(1)), |_| {}).await.unwrap();
+    assert_eq!(swept.total.deleted, 2);
+    assert!(!there(&doubles, &objects("superseded", OLD)));
+}
+
+#[tokio::test]
+async fn what_is_young_by_its_name_or_by_the_bucket_stays() {
+    let (doubles, aws) = ready().await;
+    let limit = START - (KEEP.max_hold + KEEP.grace).as_secs();
+    upload(&doubles, &objects("young by name", limit));
+    upload(&doubles, &objects("old", limit - 1));
+    // S3 cuts fractions of its seconds off.
+    doubles.s3.set_time(at(limit - 1));
+    upload(&doubles, &objects("young by the bucket", OLD));
+    doubles.s3.set_time(at(limit - 2));
+    upload(&doubles, &objects("old too", OLD));
+    assert_eq!(sweep(&aws, &wet()).await.total.deleted, 4);
+    for (key, granted_at, stays) in [
+        ("young by name", limit, true),
+        ("young by the bucket", OLD, true),
+        ("old", limit - 1, false),
+        ("old too", OLD, false),
+    ] {
+        assert_eq!(there(&doubles, &objects(key, granted_at)), stays, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_named_or_keep_under_another_prefix_is_never_touched() {
+    let (doubles, aws) = ready().await;
+    let [html, _] = objects("page", OLD);
+    let (directory, file) = html.as_str().rsplit_once('/').unwrap();
+    let foreign = [
+        format!("isr/0123456789abcdef01234567/{OLD}000-9d0f63dc-c9b0-4d20-9264-91df3e6db293.html"),
+        format!("{directory}/0{file}"),
+        format!("{directory}/{file}.gz"),
+        format!("isr/{file}"),
+        "isr/é & <b>.html".into(),
+        "isr/x".into(),
+    ]
+    .map(|name| ObjectName::parse(&name).unwrap());
+    let nested = objects_of(&ObjectPrefix::parse("isr/blue").unwrap(), &id("page"), OLD);
+    let beside = objects_of(&ObjectPrefix::parse("isr-blue").unwrap(), &id("page"), OLD);
+    let bare = objects_of(&ObjectPrefix::parse("").unwrap(), &id("page"), OLD);
+    for names in [&foreign[..], &nested, &beside, &bare] {
+        upload(&doubles, names);
+    }
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.objects, swept.foreign, swept.total.orphans), (8, 8, 0));
+    let options = SweepOptions { prefix: ObjectPrefix::parse("").unwrap(), ..wet() };
+    let swept = sweep(&aws, &options).await;
+    assert_eq!((swept.total.objects, swept.foreign, swept.total.deleted), (12, 10, 2), "the whole bucket");
+    assert!(there(&doubles, &foreign) && there(&doubles, &nested) && there(&doubles, &beside));
+    assert!(!there(&doubles, &bare));
+}
+
+/// It stands where a row of ours was, or anywhere else, and names an object of ours.
+#[tokio::test]
+async fn a_row_of_facetheorys_keeps_the_object_it_names() {
+    let (doubles, aws) = with(Layout { s3_key_prefix: "isr/".into(), ..Layout::default() }).await;
+    let row = |name: &ObjectName| {
+        let key = name.as_str().strip_prefix("isr/").unwrap();
+        json!({ "s3_key": { "S": key }, "generated_at": { "N": OLD.to_string() } })
+    };
+    let [html, sidecar] = objects("page", OLD);
+    let [elsewhere, _] = objects("elsewhere", OLD);
+    upload(&doubles, &[html.clone(), sidecar.clone(), elsewhere.clone()]);
+    put_row(&doubles, &pk("page"), &row(&html));
+    put_row(&doubles, "CACHE#something", &row(&elsewhere));
+    // And with its whole name, as where FaceTheory has another prefix than ours.
+    let [whole, _] = objects("whole", OLD);
+    upload(&doubles, std::slice::from_ref(&whole));
+    put_row(&doubles, "CACHE#another", &json!({ "s3_key": { "S": whole.as_str() } }));
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.entries, swept.orphans), (3, vec![sidecar]));
+    assert!(there(&doubles, &[html, elsewhere, whole]));
+}
+
+#[tokio::test]
+async fn what_a_row_of_facetheorys_took_the_place_of_keeps_its_grace() {
+    for layout in [Layout::default(), Layout::table_theory()] {
+        let default = layout == Layout::default();
+        let (doubles, aws) = with(layout).await;
+        let begun = START - (KEEP.max_hold + KEEP.grace).as_secs();
+        let ids = [("new", begun - 1), ("old", begun - 2)];
+        for (name, generated_at) in ids {
+            let id = id(&format!("t::/{name}?"));
+            upload(&doubles, &objects(id.key.as_str(), OLD));
+            let pk = if default { pk(id.key.as_str()) } else { format!("CACHE#{}", id.key.as_str()) };
+            let attributes = json!({
+                "s3_key": { "S": "isr/x.html" },
+                "generated_at": { "N": generated_at.to_string() },
+            });
+            put_row(&doubles, &pk, &attributes);
+        }
+        assert_eq!(sweep(&aws, &wet()).await.total.deleted, 2);
+        assert!(there(&doubles, &objects("t::/new?", OLD)) && !there(&doubles, &objects("t::/old?", OLD)));
+    }
+}
+
+/// TableTheory changed attributes of a row of ours: its page is current, and the record's was until then.
+#[tokio::test]
+async fn a_row_of_ours_that_was_written_into_keeps_both_pages() {
+    let (doubles, aws) = ready().await;
+    create(&aws, "page", &committed("page", OLD + 1, OLD + 1)).await;
+    let [named, lost] = objects("page", OLD);
+    let own = objects("page", OLD + 1);
+    upload(&doubles, &own);
+    upload(&doubles, &[named.clone(), lost.clone()]);
+    set(&doubles, &pk("page"), "s3_key", &json!({ "S": named.as_str() }));
+    set(&doubles, &pk("page"), "generated_at", &json!({ "N": (START - 600).to_string() }));
+    assert_eq!(sweep(&aws, &wet()).await.total.deleted, 0, "superseded a moment ago");
+    set(&doubles, &pk("page"), "generated_at", &json!({ "N": (OLD + 5).to_string() }));
+    assert_eq!(sweep(&aws, &wet()).await.orphans, [lost]);
+    assert!(there(&doubles, &own) && there(&doubles, &[named]));
+}
+
+#[tokio::test]
+async fn a_row_that_does_not_decode_keeps_every_object_of_its_entry() {
+    let (doubles, aws) = ready().await;
+    for key in ["damaged", "other version", "exchanged", "no record"] {
+        create(&aws, key, &committed(key, OLD, OLD)).await;
+        upload(&doubles, &objects(key, OLD + 1));
+    }
+    set(&doubles, &pk("damaged"), "r", &no_record());
+    set(&doubles, &pk("other version"), "v", &json!({ "B": "AAAAAAAAAAAAAAAAAAAAAA==" }));
+    let key = |key: &str| json!({ "pk": { "S": pk(key) }, "sk": { "S": "META" } });
+    let get = json!({ "TableName": NAME, "Key": key("other version") });
+    let other = doubles.dynamodb.call("GetItem", &get)["Item"].clone();
+    let v = doubles.dynamodb.call("GetItem", &json!({ "TableName": NAME, "Key": key("damaged") }));
+    let exchanged = json!({ "r": other["r"], "v": v["Item"]["v"] });
+    put_row(&doubles, &pk("exchanged"), &exchanged);
+    put_row(&doubles, &pk("no record"), &json!({ "v": exchanged["v"] }));
+    upload(&doubles, &objects("lost", OLD));
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.illegible, swept.unidentified, swept.undecided), (4, 0, 8));
+    assert!(!swept.is_refused() && swept.illegible_rows.iter().all(|row| row.identified));
+    let mut pks: Vec<_> = swept.illegible_rows.iter().map(|row| row.pk.clone()).collect();
+    let mut expected: Vec<_> = ["damaged", "other version", "exchanged", "no record"].map(pk).into();
+    pks.sort();
+    expected.sort();
+    assert_eq!(pks, expected);
+    assert_eq!(swept.total.deleted, 2, "others are not held up by them");
+    for key in ["damaged", "other version", "exchanged", "no record"] {
+        assert!(there(&doubles, &objects(key, OLD + 1)), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_which_nobody_can_tell_whose_it_is_stops_every_deletion() {
+    let (doubles, aws) = with(Layout::table_theory()).await;
+    // The key of the row says neither tenant nor deployment.
+    create(&aws, "/damaged", &committed("/damaged", OLD, OLD)).await;
+    set(&doubles, "CACHE#/damaged", "r", &no_record());
+    upload(&doubles, &objects("lost", OLD));
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.orphans, swept.total.deleted, swept.unidentified), (2, 0, 1));
+    assert!(swept.is_refused());
+    let [row] = &swept.illegible_rows[..] else { panic!("one row") };
+    assert!(row.pk == "CACHE#/damaged" && !row.identified && !row.why.is_empty(), "{row:?}");
+    assert_eq!(doubles.counters.of("DeleteObjects"), 0);
+    // Mended, it goes on.
+    doubles.dynamodb.call(
+        "DeleteItem",
+        &json!({ "TableName": NAME, "Key": { "pk": { "S": "CACHE#/damaged" }, "sk": { "S": "META" } } }),
+    );
+    assert_eq!(sweep(&aws, &wet()).await.total.deleted, 2);
+}
+
+/// The key of the row does not say it, but its record still does.
+#[tokio::test]
+async fn a_row_that_does_not_decode_is_identified_by_its_record_where_its_key_agrees() {
+    let (doubles, aws) = with(Layout::table_theory()).await;
+    create(&aws, "/damaged", &committed("/damaged", OLD, OLD)).await;
+    set(&doubles, "CACHE#/damaged", "v", &json!({ "S": "no version" }));
+    upload(&doubles, &objects("/damaged", OLD + 1));
+    upload(&doubles, &objects("lost", OLD));
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.illegible, swept.unidentified, swept.undecided), (1, 0, 2));
+    assert_eq!(swept.total.deleted, 2);
+    // The same record under the key of another entry says nothing of that one.
+    let key = json!({ "pk": { "S": "CACHE#/damaged" }, "sk": { "S": "META" } });
+    let row = doubles.dynamodb.call("GetItem", &json!({ "TableName": NAME, "Key": key }))["Item"].clone();
+    put_row(&doubles, "CACHE#/other", &json!({ "r": row["r"], "v": row["v"] }));
+    assert_eq!(sweep(&aws, &wet()).await.unidentified, 1);
+}
+
+/// Two coordinators with partition keys of their own on one table.
+#[tokio::test]
+async fn entries_of_another_layout_are_protected_too() {
+    let (doubles, aws) = ready().await;
+    let layout = Layout { entry_key: "OTHER#{key}".parse().unwrap(), ..Layout::default() };
+    let other = doubles.connect(AwsSettings { layout, ..Doubles::settings() });
+    create(&other, "page", &committed("page", OLD, OLD)).await;
+    create(&aws, "page", &committed("page", OLD + 1, OLD + 1)).await;
+    for granted_at in [OLD, OLD + 1, OLD + 2] {
+        upload(&doubles, &objects("page", granted_at));
+    }
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.deleted, swept.illegible), (2, 0));
+    assert!(there(&doubles, &objects("page", OLD)) && there(&doubles, &objects("page", OLD + 1)));
+}
+
+#[tokio::test]
+async fn all_pages_of_table_and_bucket_are_gone_through() {
+    let (doubles, aws) = ready().await;
+    for n in 0..10 {
+        let key = format!("page {n}");
+        create(&aws, &key, &committed(&key, OLD, OLD)).await;
+        upload(&doubles, &objects(&key, OLD));
+    }
+    for n in 0..1_200 {
+        upload(&doubles, &objects(&format!("lost {n}"), OLD));
+    }
+    doubles.counters.reset();
+    let mut told = Vec::new();
+    let swept = aws.sweep(&wet(), at(START), |progress| told.push(*progress)).await.unwrap();
+    let total =
+        Progress { entries: 10, objects: 2_420, orphans: 2_400, orphan_bytes: 240_000, deleted: 2_400 };
+    assert_eq!((swept.total, swept.orphans.len(), swept.failed), (total, MAX_NAMED, 0));
+    assert_eq!(doubles.s3.names(NAME).len(), 20);
+    assert_eq!(
+        doubles.counters.requests(),
+        [("DeleteObjects".into(), 3), ("ListObjectsV2".into(), 3), ("Scan".into(), 4)].into()
+    );
+    assert_eq!(told.len(), 10, "after every page and every deletion");
+    assert_eq!(told.last(), Some(&total));
+    assert!(told.is_sorted_by_key(|told| (told.entries, told.objects, told.orphans, told.deleted)));
+    assert_eq!(told[3], Progress { entries: 10, ..Progress::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_pages_and_deletions_are_waited_out() {
+    let (doubles, aws) = ready().await;
+    upload(&doubles, &objects("lost", OLD));
+    create(&aws, "page", &committed("page", OLD, OLD)).await;
+    for operation in ["Scan", "ListObjectsV2", "DeleteObjects"] {
+        doubles.faults.add(Rule::on(operation, Fault::Throttle).times(2));
+        doubles.faults.add(Rule::on(operation, Fault::FailBefore).nth(1));
+    }
+    doubles.counters.reset();
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.entries, swept.total.deleted, swept.failed), (1, 2, 0));
+    for operation in ["Scan", "ListObjectsV2", "DeleteObjects"] {
+        assert_eq!(doubles.counters.of(operation), 4, "{operation}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_ends_the_sweep_with_the_name_of_the_call() {
+    let (doubles, aws) = ready().await;
+    for (operation, fault, said) in [
+        ("Scan", Fault::Deny, "Scan of `leasehold-test` failed: AccessDeniedException (400)"),
+        ("ListObjectsV2", Fault::Deny, "ListObjectsV2 of `leasehold-test` failed: AccessDenied (403)"),
+        ("Scan", Fault::Throttle, "Scan of `leasehold-test` failed: ThrottlingException (400)"),
+        ("ListObjectsV2", Fault::Throttle, "ListObjectsV2 of `leasehold-test` failed: SlowDown (503)"),
+    ] {
+        doubles.counters.reset();
+        let attempts = if matches!(fault, Fault::Throttle) { 12 } else { 1 };
+        doubles.faults.add(Rule::on(operation, fault));
+        let ended = aws.sweep(&wet(), at(START), |_| {}).await;
+        assert!(matches!(ended, Err(SweepError::Call { .. })));
+        assert_eq!(ended.unwrap_err().to_string(), said);
+        assert_eq!(doubles.counters.of(operation), attempts, "{said}");
+        doubles.faults.clear();
+    }
+}
+
+#[tokio::test]
+async fn deletions_that_fail_are_counted_and_the_others_go_on() {
+    let (doubles, aws) = ready().await;
+    for n in 0..600 {
+        let names = objects(&format!("lost {n}"), OLD);
+        upload(&doubles, &names);
+        doubles.s3.refuse_to_delete(&names[0]);
+    }
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.orphans, swept.total.deleted, swept.failed), (1_200, 600, 600));
+    assert_eq!(swept.failures.len(), MAX_NAMED);
+    assert!(swept.failures.iter().all(|failure| failure.why == "InternalError"));
+    assert_eq!(doubles.s3.names(NAME).len(), 600);
+    let left = doubles.s3.names(NAME);
+    assert!(swept.failures.iter().all(|failure| left.contains(&failure.name.to_string())));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_as_a_whole_does_not_hold_up_the_next() {
+    let (doubles, aws) = ready().await;
+    for n in 0..600 {
+        upload(&doubles, &objects(&format!("lost {n}"), OLD));
+    }
+    doubles.faults.add(Rule::on("DeleteObjects", Fault::Deny).nth(1));
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.orphans, swept.total.deleted, swept.failed), (1_200, 200, 1_000));
+    assert_eq!(swept.failures[0].why, "AccessDenied (403)");
+}
+
+/// The lease expired long ago, and its commit comes while the sweep is between reading entries and listing objects.
+#[tokio::test]
+async fn a_late_commit_between_reading_and_deleting_keeps_its_objects() {
+    let (doubles, aws) = ready().await;
+    let leased = Entry { lease: Some(lease(OLD)), ..entry(1 << 100, 1) };
+    create(&aws, "page", &leased).await;
+    upload(&doubles, &objects("page", OLD));
+    upload(&doubles, &objects("lost", OLD));
+    let gate = doubles.faults.hold("ListObjectsV2");
+    let options = wet();
+    let (swept, ()) = tokio::join!(sweep(&aws, &options), async {
+        gate.arrived(1).await;
+        let entries = aws.stores().entries;
+        let expected = Expected::Version(Version(1 << 100));
+        let swap = entries.swap(&id("page"), expected, &committed("page", OLD, START), LATER).await;
+        assert_eq!(swap.unwrap(), Swap::Applied);
+        gate.open();
+    });
+    assert_eq!(swept.total.deleted, 2);
+    assert!(there(&doubles, &objects("page", OLD)) && !there(&doubles, &objects("lost", OLD)));
+}
+
+/// Granted, uploaded and committed after the entries were read.
+#[tokio::test]
+async fn a_page_that_is_created_between_reading_and_deleting_keeps_its_objects() {
+    let (doubles, aws) = ready().await;
+    upload(&doubles, &objects("page", OLD));
+    let gate = doubles.faults.hold("ListObjectsV2");
+    let options = wet();
+    let (swept, ()) = tokio::join!(sweep(&aws, &options), async {
+        gate.arrived(1).await;
+        doubles.s3.set_time(at(START));
+        upload(&doubles, &objects("page", START));
+        create(&aws, "page", &committed("page", START, START)).await;
+        gate.open();
+    });
+    assert_eq!(swept.total.deleted, 2);
+    assert!(there(&doubles, &objects("page", START)) && !there(&doubles, &objects("page", OLD)));
+}
+
+#[tokio::test]
+async fn a_sweep_that_is_dropped_before_its_deletion_deletes_nothing() {
+    let (doubles, aws) = ready().await;
+    upload(&doubles, &objects("lost", OLD));
+    let gate = doubles.faults.hold("DeleteObjects");
+    let options = wet();
+    tokio::select! {
+        _ = sweep(&aws, &options) => panic!("it is held"),
+        () = gate.arrived(1) => {}
+    }
+    gate.open();
+    assert!(there(&doubles, &objects("lost", OLD)));
+    doubles.faults.clear();
+    assert_eq!(sweep(&aws, &options).await.total.deleted, 2);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_scans_is_refused_by_the_double() {
+    let doubles = Doubles::new();
+    let aws = doubles.ready().await;
+    let ended = aws.sweep(&dry(), at(START), |_| {}).await;
+    assert!(ended.unwrap_err().to_string().contains("ValidationException"));
+}
