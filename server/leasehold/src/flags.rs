@@ -358,7 +358,7 @@ fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-fn object_prefix(text: &str) -> Result<ObjectPrefix, String> {
+pub(crate) fn object_prefix(text: &str) -> Result<ObjectPrefix, String> {
     ObjectPrefix::parse(text).map_err(|why: InvalidObjectName| {
         format!("{why}; allowed: letters, digits, `.`, `_`, `-`, in segments joined by single slashes")
     })

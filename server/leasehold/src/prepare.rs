@@ -1,12 +1,16 @@
 //! What is done to table and bucket without a coordinator.
 
+mod sweep;
+
 use crate::{
+    cli::Refused,
     exit::Failure,
     flags::{AwsFlags, LoggingFlags},
     logs::Logging,
+    output::Output,
 };
 use clap::{Args, Subcommand};
-use leasehold_aws::{Aws, AwsSettings, Report};
+use leasehold_aws::{Aws, AwsSettings, Report, SweepOptions};
 use std::process::ExitCode;
 
 /// A preparation, with all that it needs.
@@ -14,18 +18,23 @@ use std::process::ExitCode;
 pub struct Preparation {
     aws: Box<AwsSettings>,
     logging: Logging,
+    output: Output,
     what: What,
 }
 
 #[derive(Debug)]
 enum What {
     Init,
+    Sweep(SweepOptions),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PrepareCommand {
     /// Create table and bucket where they are missing, for development, and say what else is wrong
     Init(InitFlags),
+    /// Find objects in the bucket that no entry needs; delete them with --delete
+    #[command(after_help = sweep::JSON)]
+    Sweep(sweep::SweepFlags),
 }
 
 /// Which table and bucket.
@@ -38,38 +47,46 @@ pub(crate) struct InitFlags {
 }
 
 impl PrepareCommand {
-    pub(crate) fn into_preparation(self) -> Result<Preparation, crate::cli::Refused> {
-        match self {
-            Self::Init(InitFlags { aws, logging }) => Ok(Preparation {
-                aws: Box::new(aws.into_settings()?),
-                logging: logging.into(),
-                what: What::Init,
-            }),
-        }
+    pub(crate) fn into_preparation(self) -> Result<Preparation, Refused> {
+        let (aws, logging, as_json, what) = match self {
+            Self::Init(InitFlags { aws, logging }) => (aws, logging, false, What::Init),
+            Self::Sweep(flags) => {
+                let options = flags.options();
+                (flags.aws, flags.logging, flags.json, What::Sweep(options))
+            }
+        };
+        Ok(Preparation {
+            aws: Box::new(aws.into_settings()?),
+            logging: logging.into(),
+            output: Output { as_json },
+            what,
+        })
     }
 }
 
-/// Carries it out: the whole of `leasehold init`.
+/// Carries it out: the whole of `leasehold init` and `leasehold sweep`.
 pub fn run_to_the_end(preparation: Preparation) -> ExitCode {
     preparation.logging.install();
+    let as_json = preparation.output.as_json;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return Failure::local(format!("cannot start the runtime: {error}"), "").report(false);
+            return Failure::local(format!("cannot start the runtime: {error}"), "").report(as_json);
         }
     };
     match runtime.block_on(preparation.run()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(false),
+        Err(failure) => failure.report(as_json),
     }
 }
 
 impl Preparation {
     async fn run(self) -> Result<(), Failure> {
-        let Self { aws, logging: _, what } = self;
+        let Self { aws, logging: _, output, what } = self;
         let aws = Aws::connect(*aws).await;
         match what {
             What::Init => init(&aws).await,
+            What::Sweep(options) => sweep::run(&aws, &options, output).await,
         }
     }
 }
