@@ -1,0 +1,35 @@
+//! The suite of the ports on a DynamoDB and an S3 that are reached over a network: emulators, other servers, AWS itself.
+//!
+//! One module for each kind of server, with the clauses that it cannot pass and why. Which module runs is chosen by a
+//! filter, because the names say what is asked: `tests/aws/run` does that, starts the servers, and sets the variables that
+//! [`fixture::EndpointFixture`] tells of.
+
+mod fixture;
+mod retrying;
+
+use fixture::EndpointFixture;
+
+/// AWS, and whatever is like it in everything.
+mod aws {
+    use super::*;
+    leasehold_store::conformance_suite!(EndpointFixture::new().await);
+}
+
+/// moto, for the table and the bucket.
+mod moto {
+    use super::*;
+    leasehold_store::conformance_suite!(EndpointFixture::new().await, exclude: {
+        info_tells_size_and_digest => "moto keeps no checksum that comes without a header that the SDK adds only \
+            where it computes the checksum itself",
+        a_put_leaves_an_object_that_exists_as_it_is => "asks for the digest too, which moto does not keep",
+    });
+}
+
+/// versitygw over a directory, for the bucket; the table is moto's.
+mod versitygw {
+    use super::*;
+    leasehold_store::conformance_suite!(EndpointFixture::new().await, exclude: {
+        names_that_resemble_each_other_never_touch => "objects are files: none can be where the directory of another \
+            one is, as with a/b and a/b/c",
+    });
+}
