@@ -58,7 +58,7 @@ impl Aws {
         Self::on(&config, Some((dynamodb, s3)), settings)
     }
 
-    fn on(
+    pub(crate) fn on(
         config: &SdkConfig,
         clients: Option<(SharedHttpClient, SharedHttpClient)>,
         settings: AwsSettings,

@@ -1,5 +1,5 @@
-//! DynamoDB and S3 in the process, behind the real SDK, without a socket: what a test needs to see every answer that the
-//! services may give.
+//! DynamoDB and S3 in the process, behind the real SDK: what a test needs to see every answer that the services may give.
+//! Without a socket, or on loopback for coordinators that are processes of their own.
 //!
 //! ```text
 //! let doubles = Doubles::new();
@@ -7,6 +7,8 @@
 //! doubles.faults.add(Rule::on("PutItem", Fault::FailAfter).nth(1));
 //! aws.stores().entries.swap(...).await             // applied, and answered with 500
 //! doubles.counters.of("PutItem")                   // 1
+//! let network = doubles.beside();                  // the same services, faults and counts of its own
+//! let listening = network.listen().await;          // until it is dropped
 //! ```
 //!
 //! Strict where strictness finds bugs: signatures, checksums and conditions are verified, and DynamoDB's expressions are
@@ -20,20 +22,19 @@ mod faults;
 mod fixture;
 mod s3;
 pub mod samples;
+mod sockets;
 
 pub use counting::Counters;
 pub use dynamodb::DynamoDbDouble;
 pub use faults::{Fault, Faults, Rule};
 pub use fixture::AwsFixture;
 pub use s3::S3Double;
+pub use sockets::Listening;
 
 use crate::{connect::Aws, settings::AwsSettings};
 use aws_credential_types::Credentials;
+use connector::Server;
 use std::sync::Arc;
-
-/// The key that the doubles know.
-const ACCESS_KEY: &str = "AKIDLEASEHOLD";
-const SECRET_KEY: &str = "a secret of no consequence";
 
 /// Both doubles, with faults and counts in front of them. Clones are the same.
 #[derive(Clone, Default)]
@@ -49,6 +50,11 @@ pub struct Doubles {
 }
 
 impl Doubles {
+    /// The name of the key that the doubles know.
+    pub const ACCESS_KEY: &str = "AKIDLEASEHOLD";
+    /// The key itself.
+    pub const SECRET_KEY: &str = "a secret of no consequence";
+
     /// Empty: neither a table nor a bucket.
     pub fn new() -> Self {
         Self::default()
@@ -66,10 +72,27 @@ impl Doubles {
 
     /// A handle on the doubles, as if another coordinator had made it.
     pub fn connect(&self, settings: AwsSettings) -> Aws {
-        let Self { dynamodb, s3, faults, counters } = self;
-        let in_front = |server| connector::client(counting::count(faults.in_front_of(server), counters));
-        let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "fixed");
-        Aws::through(settings, in_front(dynamodb.server()), in_front(s3.server()), credentials)
+        let credentials = Credentials::new(Self::ACCESS_KEY, Self::SECRET_KEY, None, None, "fixed");
+        let [dynamodb, s3] = self.servers().map(connector::client);
+        Aws::through(settings, dynamodb, s3, credentials)
+    }
+
+    /// Listens on loopback, at ports that the system picks. There, [`Fault::Refuse`] breaks a connection that stood already:
+    /// who asked cannot know whether that had an effect.
+    ///
+    /// # Panics
+    /// When there are no sockets.
+    pub async fn listen(&self) -> Listening {
+        let [dynamodb, s3] = self.servers();
+        Listening::start(dynamodb, s3).await
+    }
+
+    /// The same services under a script and counts of their own: what another coordinator, which has a network of its own,
+    /// sees of them.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let Self { dynamodb, s3, .. } = self.clone();
+        Self { dynamodb, s3, faults: Faults::new(), counters: Arc::default() }
     }
 
     /// A handle on a table and a bucket that are there, with [`Doubles::settings`].
@@ -80,5 +103,11 @@ impl Doubles {
         let aws = self.connect(Self::settings());
         aws.init().await.expect("create table and bucket");
         aws
+    }
+
+    /// Both services, under the script, and counted.
+    fn servers(&self) -> [Server; 2] {
+        let Self { dynamodb, s3, faults, counters } = self;
+        [dynamodb.server(), s3.server()].map(|server| counting::count(faults.in_front_of(server), counters))
     }
 }

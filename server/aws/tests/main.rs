@@ -6,4 +6,5 @@ mod damage;
 mod faults;
 mod preflight;
 mod rows;
+mod sockets;
 mod sweep;

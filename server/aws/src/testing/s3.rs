@@ -1,7 +1,7 @@
 //! S3, as far as the coordinator uses it: its wire protocol by s3s, over objects in memory.
 
 use super::{
-    ACCESS_KEY, SECRET_KEY,
+    Doubles,
     connector::{Answer, Server},
 };
 use aws_smithy_runtime_api::client::{
@@ -66,7 +66,7 @@ impl S3Double {
     pub fn new() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let mut service = S3ServiceBuilder::new(InMemory(state.clone()));
-        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        service.set_auth(SimpleAuth::from_single(Doubles::ACCESS_KEY, Doubles::SECRET_KEY));
         Self { state, service: service.build() }
     }
 
