@@ -1,6 +1,10 @@
-//! Coordinators with the embedded store, one directory each.
+//! Coordinators: with the embedded store, one directory each, or on a table and a bucket.
 
 use crate::{Process, binaries};
+use leasehold_aws::{
+    AwsSettings,
+    testing::{Doubles, Listening},
+};
 use leasehold_client::{Builder, Coordinator};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,12 +14,12 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A coordinator, its directory, and its address, which outlive its process.
+/// A coordinator, what it stores in, and its address, which outlive its process.
 #[derive(Debug)]
 pub struct CoordinatorProcess {
-    // Before its directory, so that it has ended when that is removed.
+    // Before its store, so that it has ended when that is removed.
     process: Process,
-    directory: TempDir,
+    store: Store,
     settings: Vec<&'static str>,
     address: SocketAddr,
     starts: u32,
@@ -30,16 +34,25 @@ impl CoordinatorProcess {
     /// As [`start`](Self::start), with these flags besides.
     pub async fn start_with(settings: &[&'static str]) -> Self {
         let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("no directory: {error}"));
-        let wanted = SocketAddr::new(own_address().into(), 0);
-        let (process, address) = spawn(&directory, wanted, settings, 1).await;
-        Self { directory, settings: settings.to_vec(), address, process, starts: 1 }
+        Self::start_on(Store::Embedded(directory), settings).await
     }
 
-    /// Starts it again, on the same directory and the same address, after [`kill`](Self::kill) or
+    /// One on table and bucket of the doubles, which must be there.
+    pub(crate) async fn start_on_aws(listening: Listening, settings: &[&'static str]) -> Self {
+        Self::start_on(Store::Aws(listening), settings).await
+    }
+
+    async fn start_on(store: Store, settings: &[&'static str]) -> Self {
+        let wanted = SocketAddr::new(own_address().into(), 0);
+        let (process, address) = spawn(&store, wanted, settings, 1).await;
+        Self { store, settings: settings.to_vec(), address, process, starts: 1 }
+    }
+
+    /// Starts it again, on the same store and the same address, after [`kill`](Self::kill) or
     /// [`ended`](Self::ended).
     pub async fn restart(&mut self) {
         self.starts += 1;
-        let (process, address) = spawn(&self.directory, self.address, &self.settings, self.starts).await;
+        let (process, address) = spawn(&self.store, self.address, &self.settings, self.starts).await;
         assert_eq!(address, self.address, "it listens where it was told to");
         self.process = process;
     }
@@ -76,19 +89,66 @@ impl CoordinatorProcess {
 
     /// A client of it, named `owner`.
     pub fn client_by(&self, owner: &str, configure: impl FnOnce(Builder) -> Builder) -> Coordinator {
-        let builder = Coordinator::builder().endpoint(self.endpoint()).owner(owner);
-        configure(builder).build().unwrap_or_else(|error| panic!("a client of {}: {error}", self.address))
+        client_of(self.endpoint(), owner, configure)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
-async fn spawn(
-    directory: &TempDir,
-    listen: SocketAddr,
-    settings: &[&str],
-    start: u32,
-) -> (Process, SocketAddr) {
+pub(crate) fn client_of(
+    endpoint: String,
+    owner: &str,
+    configure: impl FnOnce(Builder) -> Builder,
+) -> Coordinator {
+    let builder = Coordinator::builder().endpoint(&endpoint).owner(owner);
+    configure(builder).build().unwrap_or_else(|error| panic!("a client of {endpoint}: {error}"))
+}
+
+/// Creates table and bucket of the doubles, as an operator does.
+pub(crate) async fn init(listening: &Listening) {
     let mut command = Command::new(binaries::coordinator());
-    command.arg("--data-dir").arg(directory.path()).arg("--listen").arg(listen.to_string()).args(settings);
+    command.arg("init");
+    on_aws(&mut command, listening);
+    let mut process = Process::start("init", &mut command);
+    let status = process.ended(Duration::from_secs(30)).await;
+    assert!(status.success(), "table and bucket were not created: {status}");
+}
+
+/// Where a coordinator keeps its state.
+#[derive(Debug)]
+enum Store {
+    Embedded(TempDir),
+    Aws(Listening),
+}
+
+impl Store {
+    fn tell(&self, command: &mut Command) {
+        match self {
+            Self::Embedded(directory) => drop(command.arg("--data-dir").arg(directory.path())),
+            Self::Aws(listening) => {
+                command.args(["--store", "aws"]);
+                on_aws(command, listening);
+            }
+        }
+    }
+}
+
+/// Nothing of an account that the developer may have is used.
+fn on_aws(command: &mut Command, listening: &Listening) {
+    let AwsSettings { table, bucket, region, .. } = Doubles::settings();
+    command.args(["--table", &table, "--bucket", &bucket]);
+    command.args(["--region", &region.expect("the doubles name one"), "--s3-path-style"]);
+    command.args(["--dynamodb-endpoint", &listening.dynamodb_url, "--s3-endpoint", &listening.s3_url]);
+    command.env("AWS_ACCESS_KEY_ID", Doubles::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", Doubles::SECRET_KEY);
+    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+}
+
+async fn spawn(store: &Store, listen: SocketAddr, settings: &[&str], start: u32) -> (Process, SocketAddr) {
+    let mut command = Command::new(binaries::coordinator());
+    command.arg("--listen").arg(listen.to_string()).args(settings);
+    store.tell(&mut command);
     let mut process = Process::start(format!("coordinator {start} on {listen}"), &mut command);
     let address = |line: &str| line.strip_prefix("Leasehold listens on ")?.split(';').next()?.parse().ok();
     let address = process.announced(address).await;

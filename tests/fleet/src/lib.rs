@@ -8,12 +8,16 @@
 mod binaries;
 mod clock;
 mod coordinator;
+mod front;
+mod nodes;
 mod process;
 mod site;
 mod wait;
 
 pub use clock::{now, since};
 pub use coordinator::CoordinatorProcess;
+pub use front::Front;
+pub use nodes::Node;
 pub use process::Process;
 pub use site::{Answer, SiteOptions, SiteProcess, Visitor};
 pub use wait::until;

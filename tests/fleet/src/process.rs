@@ -35,9 +35,10 @@ impl Process {
     /// Starts `command` without the settings that somebody's environment may hold for processes of their own.
     pub(crate) fn start(name: impl Into<String>, command: &mut Command) -> Self {
         let name = name.into();
-        for (variable, _) in std::env::vars_os() {
+        let wanted: Vec<_> = command.get_envs().map(|(variable, _)| variable.to_owned()).collect();
+        for (variable, _) in std::env::vars_os().filter(|(variable, _)| !wanted.contains(variable)) {
             let text = variable.to_string_lossy();
-            if ["LEASEHOLD_", "SITE_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
+            if ["LEASEHOLD_", "SITE_", "AWS_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
                 command.env_remove(&variable);
             }
         }

@@ -63,11 +63,16 @@ pub struct Answer {
 impl SiteProcess {
     /// A worker that asks this coordinator.
     pub async fn start(coordinator: &CoordinatorProcess, options: SiteOptions) -> Self {
+        Self::start_at(&coordinator.endpoint(), options).await
+    }
+
+    /// A worker that asks whoever is there.
+    pub async fn start_at(endpoint: &str, options: SiteOptions) -> Self {
         let SiteOptions { worker, tenant, render_delay, lease_ttl, revalidate } = options;
         let ms = |span: Duration| format!("{}ms", span.as_millis());
         let mut command = Command::new(binaries::site());
         command.args(["--listen", "127.0.0.1:0", "--worker", worker]);
-        command.args(["--coordinator", &coordinator.endpoint()]);
+        command.args(["--coordinator", endpoint]);
         command.args(["--render-delay", &ms(render_delay), "--lease-ttl", &ms(lease_ttl)]);
         command.args(["--revalidate", &ms(revalidate)]);
         command.args(tenant.into_iter().flat_map(|tenant| ["--tenant", tenant]));
