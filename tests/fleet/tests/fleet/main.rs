@@ -2,6 +2,7 @@
 //! some.
 
 mod crash;
+mod load;
 mod outage;
 mod sharing;
 mod takeover;
