@@ -2,8 +2,11 @@
 //! some.
 
 mod crash;
+mod cut_off;
 mod load;
+mod nodes;
 mod outage;
+mod rolling;
 mod sharing;
 mod takeover;
 mod tenants;
