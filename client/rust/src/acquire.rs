@@ -79,6 +79,8 @@ impl Coordinator {
     pub async fn acquire(&self, entry: &EntryRef, options: &AcquireOptions) -> Result<Acquire, Error> {
         let AcquireOptions { ttl, wait, consistency_token, body, known_generation, owner, request_id } =
             options;
+        // Whoever names one may have sent it before.
+        let is_named = request_id.is_some();
         let request_id = request_id.unwrap_or_else(|| self.new_request_id());
         let request = pb::AcquireLeaseRequest {
             entry: entry.to_wire(),
@@ -89,13 +91,14 @@ impl Coordinator {
             consistency_token: token_text(consistency_token.as_ref()),
             body: body.to_wire(),
             known_generation: *known_generation,
+            retry: is_named,
         };
         let place = (!wait.is_zero()).then(|| self.shared.lanes.waiting());
         let link = place.as_ref().map_or(self.shared.lanes.prompt(), |place| place.link());
         let limits = self.shared.limits.waiting(*wait);
         let message = |attempt: &crate::call::Attempt| {
             let wait = (!attempt.wait.is_zero()).then(|| wire::to_wire(attempt.wait));
-            pb::AcquireLeaseRequest { wait, ..request.clone() }
+            pb::AcquireLeaseRequest { wait, retry: is_named || attempt.is_retry, ..request.clone() }
         };
         let send = |mut client: Client, request| async move { client.acquire_lease(request).await };
         let answered = self.shared.unary(link, limits, message, send).await?;

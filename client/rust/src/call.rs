@@ -46,6 +46,8 @@ pub(crate) struct Attempt {
     pub(crate) until: Instant,
     /// How long the coordinator may wait on purpose.
     pub(crate) wait: Duration,
+    /// Whether there was one before it.
+    pub(crate) is_retry: bool,
 }
 
 impl Attempt {
@@ -96,7 +98,7 @@ impl<'a> Call<'a> {
         self.attempts += 1;
         let wait = self.limits.wait.saturating_sub(started - self.begun);
         let until = clock::later(started, self.limits.attempt.saturating_add(wait)).min(self.deadline);
-        Ok(Attempt { started, until, wait })
+        Ok(Attempt { started, until, wait, is_retry: self.attempts > 1 })
     }
 
     /// Pauses after a failed attempt, or gives the call up.

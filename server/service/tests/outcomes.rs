@@ -558,3 +558,41 @@ async fn metadata_of_an_object_fits_its_store() {
     let bytes: usize = meta.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
     assert!(bytes <= 2048, "{bytes} bytes of metadata");
 }
+
+/// The clock of another may be ahead: whoever is told that somebody has the lease is told who, and for how long.
+#[tokio::test]
+async fn a_lease_whose_time_is_over_but_not_its_tolerance_is_held_by_somebody() {
+    let world = World::new();
+    world.clock.stand_still();
+    let node = world.start_with(|settings, _| settings.rules.expiry_tolerance = secs(2)).await;
+    let page = entry("news");
+    let render = node.grant(&page).await;
+    world.clock.step(secs(11));
+    let Acquired::Held(held) = node.acquire(acquire(&page)).await.unwrap() else { panic!("not held") };
+    let regeneration = held.regeneration.expect("who renders");
+    assert_eq!(
+        (regeneration.generation, unwire(regeneration.remaining)),
+        (render.generation(), Some(secs(1)))
+    );
+    world.clock.step(secs(1));
+    assert_eq!(node.grant(&page).await.generation(), render.generation() + 1);
+}
+
+#[tokio::test]
+async fn a_retry_is_told_of_its_lease_also_where_an_older_one_is_remembered() {
+    let world = World::new();
+    let slowly =
+        |settings: &mut leasehold_service::settings::Settings| settings.reread_interval = Some(secs(60));
+    let here = world.start_with(|settings, _| slowly(settings)).await;
+    let there = world.start_with(|settings, _| slowly(settings)).await;
+    let page = entry("news");
+    let first = there.grant(&page).await;
+    let expired = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..Default::default() };
+    here.commit_fresh(first.page_with("html", expired)).await;
+    let request = acquire(&page);
+    let second = here.grant_to(request.clone()).await;
+    // As far as it remembers, the first lease runs.
+    assert!(matches!(there.took(acquire(&page)).await, Took::Held { .. }));
+    let retry = v1::AcquireLeaseRequest { retry: true, ..request };
+    assert_eq!(there.grant_to(retry).await.generation(), second.generation());
+}

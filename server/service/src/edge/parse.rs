@@ -97,6 +97,7 @@ pub(crate) fn acquire(request: v1::AcquireLeaseRequest, settings: &Settings) -> 
         consistency_token,
         body,
         known_generation,
+        retry,
     } = request;
     let Target { id, path } = target(entry, &settings.boundary)?;
     let request = AcquireRequest {
@@ -107,6 +108,7 @@ pub(crate) fn acquire(request: v1::AcquireLeaseRequest, settings: &Settings) -> 
         wait: duration("wait", wait)?.unwrap_or_default(),
         path,
         at_least: token(&consistency_token)?,
+        retry,
     };
     Ok(AcquireAsk { request, delivery: delivery(body)?, known: known_generation.map(Generation) })
 }

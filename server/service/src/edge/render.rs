@@ -154,8 +154,10 @@ pub(crate) async fn acquire(
                 }
             }
         }
-        AcquireOutcome::Held { until: _ } => {
-            let regeneration = regeneration(&looked);
+        AcquireOutcome::Held { until } => {
+            let lease = looked.entry().and_then(|entry| entry.lease.as_ref());
+            // Also in the tolerance after its time, when nothing of it remains.
+            let regeneration = lease.map(|lease| regenerating(lease, until.since(looked.now.wall)));
             let previous = previous(engine, looked, wish, previous_time).await;
             Outcome::Held(v1::LeaseHeld { regeneration, previous })
         }
@@ -328,11 +330,15 @@ fn metadata(meta: &PageMeta) -> v1::PageMetadata {
 fn regeneration(looked: &Looked) -> Option<v1::Regeneration> {
     let lease = looked.entry()?.lease.as_ref()?;
     let remaining = remaining(lease, looked.now.wall);
-    (!remaining.is_zero()).then(|| v1::Regeneration {
+    (!remaining.is_zero()).then(|| regenerating(lease, remaining))
+}
+
+fn regenerating(lease: &Lease, remaining: Duration) -> v1::Regeneration {
+    v1::Regeneration {
         owner: lease.owner.to_string(),
         generation: lease.generation.0,
         remaining: Some(wire_duration(remaining)),
-    })
+    }
 }
 
 /// How things stand with an entry.

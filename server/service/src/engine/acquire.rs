@@ -39,6 +39,8 @@ pub struct AcquireRequest {
     pub path: Option<PagePath>,
     /// The log must be read so far.
     pub at_least: Option<Seq>,
+    /// Whether it may have been sent before: then the entry is read first, as another coordinator may have granted it.
+    pub retry: bool,
 }
 
 /// What became of it.
@@ -121,6 +123,9 @@ impl Engine {
             path: request.path,
             after: None,
         };
+        if request.retry {
+            inner.views.read(&slot, self.now()).await?;
+        }
         // Those that wait leave it to one of them to read the entry again, until the lease is over or the wait is.
         let mut may_reread = true;
         loop {

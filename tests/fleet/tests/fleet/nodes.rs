@@ -131,7 +131,6 @@ async fn invalidation_through_one_node_is_seen_by_another_soon_and_at_once_with_
 /// Its first answer may have been lost: told that another holds the lease, the caller goes away, and the lease that it has
 /// keeps everybody waiting for its ttl.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the other node judges by a lease that it remembers, and that has ended: it answers `held`"]
 async fn acquire_repeated_through_another_node_without_a_wait_gives_the_lease_that_it_has() {
     let nodes: [Node; 2] = Node::start(&[]).await;
     let [here, there] = nodes.each_ref().map(|node| node.coordinator.client("worker"));
