@@ -116,6 +116,17 @@ pub(crate) async fn init(listening: &Listening) {
     assert!(status.success(), "table and bucket were not created: {status}");
 }
 
+/// Sweeps table and bucket of the doubles, as an operator does; gives the summary.
+pub(crate) async fn sweep(listening: &Listening, flags: &[&str]) -> String {
+    let mut command = Command::new(binaries::coordinator());
+    command.args(["sweep", "--json"]).args(flags);
+    on_aws(&mut command, listening);
+    let running = tokio::task::spawn_blocking(move || command.output());
+    let output = running.await.expect("a sweep").expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// Where a coordinator keeps its state.
 #[derive(Debug)]
 enum Store {

@@ -28,6 +28,15 @@ impl Node {
         nodes.try_into().unwrap_or_else(|_| unreachable!("as many as were started"))
     }
 
+    /// What `leasehold sweep` with these flags says of the table and the bucket, as JSON.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub async fn sweep(&self, flags: &[&str]) -> String {
+        self.network.dynamodb.allow_scan(100);
+        coordinator::sweep(&self.network.beside().listen().await, flags).await
+    }
+
     /// What balances connections between these.
     pub async fn front(nodes: &[Self]) -> Front {
         Front::start(nodes.iter().map(|node| node.coordinator.address()).collect()).await

@@ -1,8 +1,8 @@
 //! Three coordinators on one table and one bucket: what one is told, the others know.
 
 use leasehold_client::{
-    Acquire, AcquireOptions, Commit, CookieVariance, Coordinator, Depth, EntryRef, Lookup, LookupOptions,
-    NewPage, PageRequest, Scope, WatchEvent, WatchFilter,
+    Acquire, AcquireOptions, BodyKind, Commit, CookieVariance, Coordinator, Depth, EntryRef, Lookup,
+    LookupOptions, NewPage, PageRequest, Scope, ServeOptions, WatchEvent, WatchFilter,
 };
 use leasehold_fleet::{Answer, Node, SiteOptions, SiteProcess, now, since, until};
 use std::{sync::Arc, time::Duration};
@@ -154,6 +154,40 @@ async fn acquire_repeated_through_another_node_without_a_wait_gives_the_lease_th
         Acquire::Granted(repeated) => assert_eq!(repeated.generation(), second.generation()),
         other => panic!("{:?} is its own, and it is told {other:?}", second.generation()),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sweep_finds_what_was_uploaded_and_never_committed_and_deletes_it_when_asked_to() {
+    let nodes: [Node; 1] = Node::start(&[]).await;
+    let [node] = &nodes;
+    let client = node.coordinator.client("worker");
+    let kept = render(&client, &EntryRef::key("kept")).await;
+    let abandoned = EntryRef::key("abandoned");
+    let Acquire::Granted(lease) =
+        client.acquire(&abandoned, &AcquireOptions::default()).await.expect("an answer")
+    else {
+        panic!("nobody else asks");
+    };
+    lease.upload(BodyKind::Html, None, "half a page".into()).await.expect("an answer");
+    lease.release().await.expect("an answer");
+    // S3 tells times in whole seconds.
+    let soon = ["--lease-max-hold=100ms", "--deletion-grace=1s"];
+    let found = async |flags: &[&str]| node.sweep(&[&soon, flags].concat()).await;
+    assert!(node.sweep(&[]).await.contains("\"orphans\":0,"), "within the hour of grace");
+    let dry = loop {
+        let summary = found(&[]).await;
+        if summary.contains("\"orphans\":1,") {
+            break summary;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    assert!(dry.contains("\"deleted\":0,") && dry.contains("\"orphan_bytes\":11,"), "{dry}");
+    let swept = found(&["--delete"]).await;
+    assert!(swept.contains("\"deleted\":1,") && swept.contains("\"failed\":0,"), "{swept}");
+    assert!(found(&[]).await.contains("\"orphans\":0"));
+    let page =
+        client.serve_page(&EntryRef::key("kept"), &ServeOptions::default()).await.expect("it is there");
+    assert_eq!(page.current.page().generation, kept);
 }
 
 /// The page as the site names it.
