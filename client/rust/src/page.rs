@@ -24,9 +24,9 @@ pub struct Page {
     pub age: Duration,
     /// The HTML, where it was asked for.
     pub body: PageBody,
-    /// The HTML's length.
+    /// The HTML's length. Zero where the digest is empty.
     pub size_bytes: u64,
-    /// SHA-256 of the HTML.
+    /// SHA-256 of the HTML. Empty where it is not known: of a page that another system wrote into the same table.
     pub digest: Bytes,
     /// For the URL of its hydration sidecar. `None`: it has none.
     pub sidecar_token: Option<SidecarToken>,

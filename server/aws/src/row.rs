@@ -39,11 +39,6 @@ const TELLING: [&str; 5] = [S3_KEY, GENERATED_AT, REVALIDATE_SECONDS, ETAG, VERS
 /// What FaceTheory itself assumes of a page of which only the row is known.
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Of a body that somebody else wrote, neither digest nor length are known. No body has this digest, so none is ever taken
-/// for an unchanged one; and a length of zero only says that nothing is known against serving it inline.
-const UNKNOWN_DIGEST: Digest = Digest([0; 32]);
-const UNKNOWN_SIZE_BYTES: u64 = 0;
-
 /// Why a row is no entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidRow {
@@ -258,7 +253,7 @@ impl PageAttributes {
                 path: None,
                 render_time: None,
             },
-            html: BodyRef { object, digest: UNKNOWN_DIGEST, size_bytes: UNKNOWN_SIZE_BYTES },
+            html: BodyRef { object, digest: Digest::UNKNOWN, size_bytes: 0 },
             sidecar: None,
             generated_at: at,
             committed_at: at,

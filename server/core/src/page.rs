@@ -20,6 +20,12 @@ pub const MAX_WINDOW: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// Of a body that another system wrote, neither digest nor length are known. No body has this digest, so that none is
+    /// ever taken for an unchanged one.
+    pub const UNKNOWN: Self = Self([0; 32]);
+}
+
 /// A stored body and what is known of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyRef {

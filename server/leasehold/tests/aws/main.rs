@@ -4,8 +4,12 @@
 
 mod budget;
 mod faults;
+mod sharing;
 
-use leasehold_aws::testing::{Counters, Doubles, Faults};
+use leasehold_aws::{
+    AwsSettings,
+    testing::{Counters, Doubles, Faults},
+};
 use leasehold_proto::v1;
 use leasehold_service::{conformance::Coordinator, settings::Settings};
 use std::{sync::Arc, time::Duration};
@@ -39,6 +43,10 @@ impl World {
     /// As one of a fleet, that reads the log only at its start unless `change` says otherwise: so that the tail is counted,
     /// or fails, only where that is the subject.
     async fn start_with(&self, change: impl FnOnce(&mut Settings)) -> Node {
+        self.start_on(Doubles::settings(), change).await
+    }
+
+    async fn start_on(&self, aws: AwsSettings, change: impl FnOnce(&mut Settings)) -> Node {
         let mut settings = Settings::default();
         settings.rules.expiry_tolerance = Duration::from_millis(500);
         settings.reread_interval = Some(Duration::from_millis(250));
@@ -46,7 +54,7 @@ impl World {
         settings.rules.staleness_bound = Duration::from_secs(3600);
         change(&mut settings);
         let doubles = Doubles { faults: Faults::new(), counters: Arc::default(), ..self.0.clone() };
-        let stores = doubles.connect(Doubles::settings()).stores();
+        let stores = doubles.connect(aws).stores();
         let coordinator = Coordinator::start_with(stores, settings).await;
         doubles.counters.reset();
         Node { coordinator, faults: doubles.faults, counters: doubles.counters }

@@ -12,7 +12,7 @@ use leasehold_core::{
     identity::Generation,
     invalidation::{Depth, Scope},
     object::{PageObjects, SidecarToken},
-    page::{PageMeta, Pointer},
+    page::{Digest, PageMeta, Pointer},
     time::Timestamp,
 };
 use leasehold_proto::v1;
@@ -42,6 +42,11 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    /// By what it really takes: the length of a page that another system wrote is not known before.
+    fn inline(self, body: Bytes) -> BodyPart {
+        if body.len() > self.inline_limit { BodyPart::TooLarge } else { BodyPart::Inline(body) }
+    }
+
     /// What can be said of the body without asking a store; `None` where one must be asked.
     fn without_store(self, engine: &Engine, pointer: &Pointer) -> Option<BodyPart> {
         if self.delivery == Delivery::None {
@@ -56,7 +61,7 @@ impl Wish {
         if pointer.html.size_bytes > self.inline_limit as u64 {
             return Some(BodyPart::TooLarge);
         }
-        engine.remembered_body(&pointer.html.object).map(|object| BodyPart::Inline(object.body))
+        engine.remembered_body(&pointer.html.object).map(|object| self.inline(object.body))
     }
 }
 
@@ -92,8 +97,7 @@ async fn fetch(engine: &Engine, looked: Looked, wish: Wish) -> Result<(Looked, B
     let (looked, object) = engine.page_body(looked).await?;
     let body = match object {
         // A newer page may have taken its place meanwhile, of another size.
-        Some(object) if object.body.len() > wish.inline_limit => BodyPart::TooLarge,
-        Some(object) => BodyPart::Inline(object.body),
+        Some(object) => wish.inline(object.body),
         None => BodyPart::None,
     };
     Ok((looked, body))
@@ -287,9 +291,13 @@ fn page(pointer: &Pointer, body: BodyPart, now: Timestamp) -> v1::Page {
         body_unchanged,
         body_too_large,
         size_bytes: pointer.html.size_bytes,
-        digest: Bytes::copy_from_slice(&pointer.html.digest.0),
+        digest: digest(pointer.html.digest),
         sidecar_token: sidecar_token(pointer),
     }
+}
+
+fn digest(digest: Digest) -> Bytes {
+    if digest == Digest::UNKNOWN { Bytes::new() } else { Bytes::copy_from_slice(&digest.0) }
 }
 
 /// The token of a page's sidecar; empty where it has none.
