@@ -69,14 +69,17 @@ impl Aws {
         let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(config)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts(connect, table));
-        dynamodb.set_endpoint_url(
-            settings.dynamodb_endpoint.clone().or(config.endpoint_url().map(str::to_owned)),
-        );
+        // Only where they are named: what the environment says for this service is in the configuration already.
+        if let Some(endpoint) = &settings.dynamodb_endpoint {
+            dynamodb = dynamodb.endpoint_url(endpoint);
+        }
         let mut s3 = aws_sdk_s3::config::Builder::from(config)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts(connect, objects))
             .force_path_style(settings.s3_path_style);
-        s3.set_endpoint_url(settings.s3_endpoint.clone().or(config.endpoint_url().map(str::to_owned)));
+        if let Some(endpoint) = &settings.s3_endpoint {
+            s3 = s3.endpoint_url(endpoint);
+        }
         if let Some((for_dynamodb, for_s3)) = clients {
             dynamodb = dynamodb.http_client(for_dynamodb);
             s3 = s3.http_client(for_s3);

@@ -146,6 +146,13 @@ impl EntryStore for DynamoEntries {
         forget_after: Timestamp,
     ) -> Result<Swap, WriteError> {
         let call = self.table.call("PutItem");
+        // What reads the row by its partition key alone would take it for another entry's, of another tenant's perhaps.
+        if !self.table.layout.entry_key.identifies(id) {
+            return Err(call.too_large(
+                "the table's partition key does not tell this entry from others: it takes keys that begin with their \
+                 tenant and `::`, and no deployments",
+            ));
+        }
         let item =
             row::write(&self.table.layout, id, entry, forget_after).map_err(|why| call.too_large(why))?;
         let size = size_bytes(&item);

@@ -69,6 +69,8 @@ pub struct SweepOptions {
     pub keep: Keep,
     /// Whether to delete what is found; otherwise it is only told.
     pub delete: bool,
+    /// Whether to delete also where the table does not seem to be that of the bucket.
+    pub force: bool,
 }
 
 /// How far a sweep is. First the entries are read, then objects are listed, and deleted as they are found.
@@ -101,6 +103,9 @@ pub struct Swept {
     pub illegible: u64,
     /// Those of them of which it cannot be told which entry they are of. With any, nothing is deleted.
     pub unidentified: u64,
+    /// The table does not seem to be that of the bucket: it has no entries, or names none of the pages that are there. Then
+    /// nothing is deleted: in a bucket of another table, every page would be an orphan.
+    pub unrelated: bool,
     /// The first [`MAX_NAMED`] rows that do not decode, those that cannot be identified before others.
     pub illegible_rows: Vec<Illegible>,
     /// Orphans that could not be deleted, or perhaps were: the next sweep finds them if they are still there.
@@ -110,10 +115,10 @@ pub struct Swept {
 }
 
 impl Swept {
-    /// Whether this sweep, had it been asked to delete, deleted nothing for the sake of a row that nobody can tell the
-    /// entry of.
+    /// Whether this sweep, had it been asked to delete, deleted nothing: for the sake of a row that nobody can tell the entry
+    /// of, or because the table is not that of the bucket.
     pub fn is_refused(&self) -> bool {
-        self.unidentified > 0
+        self.unidentified > 0 || self.unrelated
     }
 }
 
@@ -171,6 +176,7 @@ impl Aws {
     ) -> Result<Swept, SweepError> {
         let mut sweep = Sweep { aws: self, options, now, progress, swept: Swept::default() };
         let protected = sweep.read_entries().await?;
+        sweep.swept.unrelated = !options.force && !sweep.is_of_this_bucket(&protected).await?;
         sweep.go_through_objects(&protected).await?;
         Ok(sweep.swept)
     }
@@ -225,6 +231,25 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
         self.swept.unidentified = protected.unidentified;
         self.swept.illegible_rows = std::mem::take(&mut protected.illegible_rows);
         Ok(protected)
+    }
+
+    async fn is_of_this_bucket(&self, protected: &Protected) -> Result<bool, SweepError> {
+        let objects = self.aws.stores().objects;
+        for name in &protected.samples {
+            match objects.info(name).await {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) => {}
+                Err(error) => {
+                    let resource = self.aws.settings.bucket.clone();
+                    return Err(SweepError::Call {
+                        operation: "HeadObject",
+                        resource,
+                        why: error.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(protected.samples.is_empty() && protected.entries > 0)
     }
 
     async fn go_through_objects(&mut self, protected: &Protected) -> Result<(), SweepError> {

@@ -1,5 +1,6 @@
 //! What the sweep takes, and what it must leave.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use leasehold_aws::{
     Aws, AwsSettings, Layout, MAX_NAMED, Progress, SweepError, SweepOptions, Swept,
     testing::{Doubles, Fault, Rule},
@@ -15,6 +16,7 @@ use leasehold_core::{
 use leasehold_store::{
     conformance::samples::{LATER, entry, full_entry, id, pointer},
     port::{Expected, Swap},
+    record,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -31,11 +33,11 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 fn dry() -> SweepOptions {
-    SweepOptions { prefix: ObjectPrefix::default(), keep: KEEP, delete: false }
+    SweepOptions { prefix: ObjectPrefix::default(), keep: KEEP, delete: false, force: true }
 }
 
 fn wet() -> SweepOptions {
-    SweepOptions { delete: true, ..dry() }
+    SweepOptions { delete: true, force: true, ..dry() }
 }
 
 async fn ready() -> (Doubles, Aws) {
@@ -347,8 +349,7 @@ async fn a_row_that_does_not_decode_keeps_every_object_of_its_entry() {
 async fn a_row_of_which_nobody_can_tell_whose_it_is_stops_every_deletion() {
     let (doubles, aws) = with(Layout::table_theory()).await;
     // The key of the row says neither tenant nor deployment.
-    create(&aws, "/damaged", &committed("/damaged", OLD, OLD)).await;
-    set(&doubles, "CACHE#/damaged", "r", &no_record());
+    put_row(&doubles, "CACHE#/damaged", &json!({ "r": no_record() }));
     upload(&doubles, &objects("lost", OLD));
     let swept = sweep(&aws, &wet()).await;
     assert_eq!((swept.total.orphans, swept.total.deleted, swept.unidentified), (2, 0, 1));
@@ -368,8 +369,9 @@ async fn a_row_of_which_nobody_can_tell_whose_it_is_stops_every_deletion() {
 #[tokio::test]
 async fn a_row_that_does_not_decode_is_identified_by_its_record_where_its_key_agrees() {
     let (doubles, aws) = with(Layout::table_theory()).await;
-    create(&aws, "/damaged", &committed("/damaged", OLD, OLD)).await;
-    set(&doubles, "CACHE#/damaged", "v", &json!({ "S": "no version" }));
+    let record = record::encode_entry(&id("/damaged"), &committed("/damaged", OLD, OLD));
+    let record = json!({ "B": STANDARD.encode(record) });
+    put_row(&doubles, "CACHE#/damaged", &json!({ "r": record, "v": { "S": "no version" } }));
     upload(&doubles, &objects("/damaged", OLD + 1));
     upload(&doubles, &objects("lost", OLD));
     let swept = sweep(&aws, &wet()).await;
@@ -388,14 +390,15 @@ async fn entries_of_another_layout_are_protected_too() {
     let (doubles, aws) = ready().await;
     let layout = Layout { entry_key: "OTHER#{key}".parse().unwrap(), ..Layout::default() };
     let other = doubles.connect(AwsSettings { layout, ..Doubles::settings() });
-    create(&other, "page", &committed("page", OLD, OLD)).await;
-    create(&aws, "page", &committed("page", OLD + 1, OLD + 1)).await;
+    let key = "t::/page?";
+    create(&other, key, &committed(key, OLD, OLD)).await;
+    create(&aws, key, &committed(key, OLD + 1, OLD + 1)).await;
     for granted_at in [OLD, OLD + 1, OLD + 2] {
-        upload(&doubles, &objects("page", granted_at));
+        upload(&doubles, &objects(key, granted_at));
     }
     let swept = sweep(&aws, &wet()).await;
     assert_eq!((swept.total.deleted, swept.illegible), (2, 0));
-    assert!(there(&doubles, &objects("page", OLD)) && there(&doubles, &objects("page", OLD + 1)));
+    assert!(there(&doubles, &objects(key, OLD)) && there(&doubles, &objects(key, OLD + 1)));
 }
 
 #[tokio::test]
@@ -554,4 +557,23 @@ async fn a_coordinator_that_scans_is_refused_by_the_double() {
     let aws = doubles.ready().await;
     let ended = aws.sweep(&dry(), at(START), |_| {}).await;
     assert!(ended.unwrap_err().to_string().contains("ValidationException"));
+}
+
+/// In a bucket of another table every page would be an orphan.
+#[tokio::test]
+async fn a_table_that_is_not_that_of_the_bucket_deletes_nothing() {
+    let (doubles, aws) = ready().await;
+    let careful = SweepOptions { force: false, ..wet() };
+    let pages = objects("page", OLD);
+    upload(&doubles, &pages);
+    let swept = sweep(&aws, &careful).await;
+    assert!(swept.is_refused() && swept.unrelated, "no entries: {swept:?}");
+    assert_eq!((swept.total.orphans, swept.total.deleted), (2, 0));
+    // Its pages are elsewhere.
+    create(&aws, "other", &committed("other", OLD + 1, OLD + 2)).await;
+    assert!(sweep(&aws, &careful).await.unrelated);
+    assert!(there(&doubles, &pages));
+    upload(&doubles, &objects("other", OLD + 1));
+    assert!(!sweep(&aws, &careful).await.is_refused());
+    assert!(!there(&doubles, &pages));
 }

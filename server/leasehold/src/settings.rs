@@ -95,14 +95,18 @@ impl AwsFlags {
             log_key,
             s3_key_prefix,
         } = self;
+        // Templates of tasks set what they do not know to nothing.
+        let named = |name: Option<String>| name.filter(|name| !name.is_empty());
+        let (region, dynamodb_endpoint, s3_endpoint) =
+            (named(region), named(dynamodb_endpoint), named(s3_endpoint));
         let by_facetheory = || {
             let variables = FACETHEORY_TABLE_VARIABLES.iter();
             variables.filter_map(|name| std::env::var(name).ok()).find(|table| !table.is_empty())
         };
-        let table = table.or_else(by_facetheory).ok_or_else(|| {
+        let table = named(table).or_else(by_facetheory).ok_or_else(|| {
             missing("table", &format!("or, as FaceTheory has it, {}", FACETHEORY_TABLE_VARIABLES.join(", ")))
         })?;
-        let bucket = bucket.ok_or_else(|| missing("bucket", "the S3 bucket of the pages"))?;
+        let bucket = named(bucket).ok_or_else(|| missing("bucket", "the S3 bucket of the pages"))?;
         Ok(AwsSettings {
             region,
             dynamodb_endpoint,

@@ -439,3 +439,31 @@ async fn an_upload_whose_outcome_is_unknown_says_so() {
         again.map_err(|status| refusal(&status).reason)
     );
 }
+
+#[tokio::test]
+async fn a_write_of_unknown_outcome_is_repeated_a_few_times_only() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let before = node.counts().swaps;
+    node.faults.add(Rule::on(Operation::Swap, Fault::TimeOutBefore));
+    assert_unknown(node.acquire(acquire(&page)).await);
+    let swaps = node.counts().swaps - before;
+    assert!((2..=4).contains(&swaps), "{swaps} swaps for one call");
+}
+
+/// Also where it is the writes alone that fail.
+#[tokio::test]
+async fn writes_are_repeated_within_the_budget_too() {
+    const CALLS: u64 = 300;
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.log.tail_interval = secs(3600)).await;
+    node.faults.add(Rule::on(Operation::Swap, Fault::Refuse));
+    let before = node.counts().swaps;
+    for at in 0..CALLS {
+        assert_unavailable(node.acquire(acquire(&entry(&format!("{at}")))).await);
+    }
+    let swaps = node.counts().swaps - before;
+    // Each call reads, which lets one be repeated, and swaps, which lets another; and 100 are always allowed.
+    assert!((CALLS + 1..=3 * CALLS + 110).contains(&swaps), "{swaps} swaps for {CALLS} calls");
+}

@@ -22,6 +22,9 @@ use std::{
 /// The beginning of an entry's digest, as names of objects have it.
 type Short = [u8; ENTRY_DIGEST_BYTES];
 
+/// Of so many pages one must be in the bucket, for it to be that of the table.
+const MAX_SAMPLES: usize = 32;
+
 /// FaceTheory gives the time of a page in whole seconds.
 const GENERATED_AT_PRECISION: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,8 @@ pub(super) struct Protected {
     /// Objects that a row names which are not of its own entry. Next to none: those of FaceTheory's own are not kept here,
     /// because no name like theirs is ever judged.
     named: HashSet<ObjectName>,
+    /// Some of the pages that our entries name.
+    pub(super) samples: Vec<ObjectName>,
     pub(super) entries: u64,
     pub(super) illegible: u64,
     pub(super) unidentified: u64,
@@ -58,6 +63,7 @@ impl Protected {
             more: HashMap::new(),
             whole: HashSet::new(),
             named: HashSet::new(),
+            samples: Vec::new(),
             entries: 0,
             illegible: 0,
             unidentified: 0,
@@ -103,6 +109,11 @@ impl Protected {
     fn add_entry(&mut self, row: &Item, id: &EntryId, entry: &Entry) {
         let digest = short(&id.digest());
         self.claim(digest, Claims::of(entry));
+        if let Some(pointer) = &entry.pointer
+            && self.samples.len() < MAX_SAMPLES
+        {
+            self.samples.push(pointer.html.object.clone());
+        }
         let (own, others): (Vec<_>, Vec<_>) = entry
             .pointer
             .iter()

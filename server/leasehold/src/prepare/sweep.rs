@@ -30,6 +30,9 @@ pub(crate) struct SweepFlags {
     /// Delete what is found. Without it, it is only told
     #[arg(long)]
     delete: bool,
+    /// Delete also where the table has no entries, or names no page that is in the bucket
+    #[arg(long, requires = "delete")]
+    force: bool,
     /// Begin the names of stored bodies with this, as the coordinators do
     #[arg(long, env = "LEASEHOLD_OBJECT_PREFIX", value_name = "PREFIX", default_value = "isr",
         value_parser = object_prefix)]
@@ -57,6 +60,7 @@ impl SweepFlags {
             prefix: self.object_prefix.clone(),
             keep: Keep { max_hold: self.lease_max_hold, grace: self.deletion_grace },
             delete: self.delete,
+            force: self.force,
         }
     }
 }
@@ -80,10 +84,17 @@ pub(super) async fn run(aws: &Aws, options: &SweepOptions, output: Output) -> Re
     })?;
     output.result(&SweptShape::of(&swept), || for_people(&swept, options.delete))?;
     if options.delete && swept.is_refused() {
-        return Err(Failure::local(
-            "nothing was deleted: of some rows of the table nobody can tell which entry they are of",
-            "mend or delete the rows that are named",
-        ));
+        return Err(if swept.unrelated {
+            Failure::local(
+                "nothing was deleted: the table names no page that is in the bucket, so it is another one's",
+                "check --table, --bucket and --object-prefix; --force deletes all the same",
+            )
+        } else {
+            Failure::local(
+                "nothing was deleted: of some rows of the table nobody can tell which entry they are of",
+                "mend or delete the rows that are named",
+            )
+        });
     }
     if swept.failed > 0 {
         let why = format!("{} objects could not be deleted", swept.failed);

@@ -94,7 +94,7 @@ impl Bodies {
         let mut failures = 0;
         let mut maybe_stored = None;
         loop {
-            match self.caller.write(self.store.put(name, body.clone(), digest, &meta)).await {
+            match self.caller.write(failures, self.store.put(name, body.clone(), digest, &meta)).await {
                 Ok(Put::Created) => {
                     self.cache.insert(name.clone(), StoredObject { body, meta });
                     return Ok(BodyRef { object: name.clone(), digest, size_bytes });
@@ -163,7 +163,7 @@ impl Bodies {
 
     /// Deletes from the store and from memory.
     pub(crate) async fn delete(&self, names: &[ObjectName]) -> Result<(), EngineError> {
-        self.caller.write(self.store.delete(names)).await?;
+        self.caller.write(0, self.store.delete(names)).await?;
         for name in names {
             self.cache.remove(name);
         }

@@ -66,12 +66,16 @@ impl StoreCaller {
         }
     }
 
-    /// A write that takes too long may be applied, now or a little later.
+    /// A write that takes too long may be applied, now or a little later. `failures`: how many attempts were made before it;
+    /// only the first lets another be repeated.
     pub(crate) async fn write<T>(
         &self,
+        failures: u32,
         request: impl Future<Output = Result<T, WriteError>>,
     ) -> Result<T, WriteError> {
-        self.budget.deposit();
+        if failures == 0 {
+            self.budget.deposit();
+        }
         match tokio::time::timeout(self.timeout, request).await {
             Ok(result) => result,
             Err(_) => Err(WriteError::Unknown(format!("no answer within {:?}", self.timeout))),

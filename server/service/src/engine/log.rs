@@ -16,7 +16,7 @@ use leasehold_core::{
     identity::{EntryId, PagePath, RequestId, Seq, Tag},
     invalidation::{Invalidation, LogEvent, LogView, Marks},
 };
-use leasehold_store::port::{Append, Head, InvalidationLog, WriteError};
+use leasehold_store::port::{Append, Head, InvalidationLog, ReadError, WriteError};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::HashMap,
@@ -226,7 +226,7 @@ impl Reader {
         // Before the head is read: what is folded meanwhile may be newer than what this read shows.
         let mut position = self.state.position();
         let sent = self.clock.now();
-        let head = self.caller.read(|| self.store.head()).await?;
+        let head = self.caller.read(|| self.read_head()).await?;
         if head.seq < position {
             return Err(EngineError::Corrupt(format!(
                 "the log's head is at {}, but it was read up to {position} before: was the store replaced?",
@@ -245,6 +245,18 @@ impl Reader {
         }
         self.verify(sent);
         Ok(())
+    }
+
+    /// Given up early, to be asked for again within the staleness bound: one answer that is lost must not make every page
+    /// unverified.
+    async fn read_head(&self) -> Result<Head, ReadError> {
+        let limit = self.state.staleness_bound / 4;
+        match tokio::time::timeout(limit, self.store.head()).await {
+            Ok(head) => head,
+            Err(_) => {
+                Err(ReadError::Unavailable(format!("the head of the log was not told within {limit:?}")))
+            }
+        }
     }
 
     /// Folds what was proposed here, where it is all that is new: its own answer may still be on the way.
@@ -410,7 +422,7 @@ impl Appender {
             };
             let sent = self.reader.clock.now();
             *self.reader.proposed.lock() = Some(proposal.clone());
-            match self.caller.write(self.store.append(expected, &proposal)).await {
+            match self.caller.write(failures, self.store.append(expected, &proposal)).await {
                 Ok(Append::Appended) => {
                     self.reader.fold(std::slice::from_ref(&proposal), Publish::Yes);
                     self.reader.advance_to(proposal.seq);

@@ -107,7 +107,7 @@ impl Transitions {
             let sent = slot.sending(self.clock.now());
             let forget_after = self.forget_after(&next, now.wall);
             let swap = self.views.store().swap(&slot.id, expected, &next, forget_after);
-            match self.caller.write(swap).await {
+            match self.caller.write(failures, swap).await {
                 Ok(Swap::Applied) => {
                     let replaced = Some(Replaced(view.entry.clone()));
                     let view = slot.install_swapped(before, next, sent);
@@ -131,6 +131,10 @@ impl Transitions {
                     if view.entry.as_ref().is_some_and(|entry| entry.version == attempted) {
                         let replaced = replaced_by(&lost, &view);
                         return Ok(Settled { answer, entry: view.entry.clone(), replaced });
+                    }
+                    failures += 1;
+                    if failures >= ATTEMPTS / 2 || !self.caller.may_repeat(failures).await {
+                        break;
                     }
                 }
                 Err(WriteError::NotApplied(why)) => {
