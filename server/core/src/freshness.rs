@@ -8,6 +8,10 @@ use crate::{
 };
 use std::time::Duration;
 
+/// A foreign page counts as rendered from so long before the time that it gives: another system's time may be that of the
+/// end of the render, and of another clock. More than a render behind a load balancer or a gateway may take.
+pub const FOREIGN_RENDER_TIME: Duration = Duration::from_secs(60);
+
 /// What a coordinator knows of the log: its folded view, and whether that is recent enough to call anything fresh.
 #[derive(Clone, Copy, Debug)]
 pub struct Log<'a> {
@@ -58,8 +62,7 @@ pub fn judge(
     now: Timestamp,
     retention: Duration,
 ) -> Freshness {
-    let verdict =
-        pointer.map_or(Verdict::Valid, |pointer| marks(id, pointer, log.view).verdict(pointer.seen));
+    let verdict = pointer.map_or(Verdict::Valid, |pointer| verdict(id, pointer, log.view));
     judge_with(pointer, verdict, log.verified, now, retention)
 }
 
@@ -95,6 +98,23 @@ pub fn judge_with(
 /// The newest events about a page.
 pub fn marks(id: &EntryId, pointer: &Pointer, view: &LogView) -> Marks {
     view.marks_for(id, &pointer.meta.tags, pointer.meta.path.as_ref())
+}
+
+/// What invalidations leave of a page.
+pub fn verdict(id: &EntryId, pointer: &Pointer, view: &LogView) -> Verdict {
+    verdict_by(&marks(id, pointer, view), pointer)
+}
+
+/// As [`verdict`], by the newest events about the page.
+///
+/// Who rendered a foreign page had seen no position in the log: all that can be compared is the times, as far as clocks agree.
+/// By position, the first invalidation would take away whatever that system renders, for as long as it is remembered.
+pub fn verdict_by(marks: &Marks, pointer: &Pointer) -> Verdict {
+    if pointer.is_foreign() {
+        marks.verdict_by_time(pointer.generated_at.minus(FOREIGN_RENDER_TIME))
+    } else {
+        marks.verdict(pointer.seen)
+    }
 }
 
 /// Whether a page was not regenerated for so long that events about it may be forgotten too.

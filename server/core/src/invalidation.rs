@@ -139,6 +139,18 @@ impl Marks {
             Verdict::Valid
         }
     }
+
+    /// What these marks mean for a page of which only is known that its render began at `since` or later.
+    pub fn verdict_by_time(&self, since: Timestamp) -> Verdict {
+        let counts = |mark: Mark| mark.seq > Seq::START && mark.at >= since;
+        if counts(self.hard) {
+            Verdict::Purged
+        } else if counts(self.newest) {
+            Verdict::Invalidated
+        } else {
+            Verdict::Valid
+        }
+    }
 }
 
 /// Whether invalidations leave a page fresh, stale, or nothing of it.

@@ -94,18 +94,24 @@ pub struct Pointer {
     pub sidecar: Option<BodyRef>,
     /// What the renderer said of it.
     pub meta: PageMeta,
-    /// When its lease was granted, which is before its render began.
+    /// When its lease was granted, which is before its render began. Of a foreign page, when it was rendered, by the clock
+    /// of who rendered it.
     pub generated_at: Timestamp,
     /// When its commit was applied: from then on, what it replaced is superseded. For housekeeping; no rule of the
     /// service depends on it.
     pub committed_at: Timestamp,
-    /// The position in the invalidation log when its lease was granted.
+    /// The position in the invalidation log when its lease was granted; [`Seq::START`] of a foreign page.
     pub seen: Seq,
     /// Its object was found missing: nothing to serve, but its generation and token still answer retries.
     pub gone: bool,
 }
 
 impl Pointer {
+    /// Whether it is another system's, which knows nothing of leases and of the invalidation log.
+    pub fn is_foreign(&self) -> bool {
+        self.html.digest == Digest::UNKNOWN
+    }
+
     /// When it stops being fresh by age; `None` if only an invalidation ends it.
     pub fn fresh_until(&self) -> Option<Timestamp> {
         self.meta.revalidate.map(|revalidate| self.generated_at.plus(revalidate))

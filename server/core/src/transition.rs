@@ -418,7 +418,7 @@ fn held_by(entry: Option<&Entry>, token: LeaseToken, generation: Generation) -> 
 }
 
 fn committed(pointer: &Pointer, context: Context<'_>) -> Committed {
-    match freshness::marks(context.id, pointer, context.log.view).verdict(pointer.seen) {
+    match freshness::verdict(context.id, pointer, context.log.view) {
         Verdict::Valid => Committed::Committed,
         stale => Committed::CommittedStale(stale),
     }

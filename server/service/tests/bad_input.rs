@@ -167,6 +167,8 @@ async fn commit_pointer() {
         (stored("", 4), ".stored.digest"),
         (stored(vec![0; 31], 4), ".stored.digest"),
         (stored(vec![0; 33], 4), ".stored.digest"),
+        // What stands for a digest that is not known.
+        (stored(vec![0; 32], 4), ".stored.digest"),
     ] {
         let html = v1::CommitPointerRequest { html: source.clone(), ..good() };
         table.push((html, format!("html{field}")));

@@ -58,7 +58,8 @@ pub(crate) fn scopes() -> Vec<Scope> {
 
 /// What a render makes; the digest of its body says which render it was.
 pub(crate) fn rendered(kind: usize, render: u64) -> Page {
-    let mut digest = [kind as u8; 32];
+    // Not zero, which no body has.
+    let mut digest = [kind as u8 + 1; 32];
     digest[..8].copy_from_slice(&render.to_be_bytes());
     let html = BodyRef {
         object: ObjectName::parse(&format!("isr/{render}-{kind}.html")).unwrap(),

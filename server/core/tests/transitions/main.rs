@@ -3,6 +3,7 @@
 
 mod acquire;
 mod commit;
+mod foreign;
 mod lease;
 mod stories;
 

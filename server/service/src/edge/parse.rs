@@ -319,7 +319,14 @@ fn body_source(field: &str, source: Option<v1::BodySource>, limits: &Limits) -> 
                 let rule = format!("must have 32 bytes; it has {}", digest.len());
                 EdgeError::field(format!("{field}.stored.digest"), rule)
             })?;
-            Ok(Some(BodyInput::Stored { digest: Digest(bytes), size_bytes }))
+            let digest = Digest(bytes);
+            if digest == Digest::UNKNOWN {
+                return Err(EdgeError::field(
+                    format!("{field}.stored.digest"),
+                    "is of no body: all zeros".into(),
+                ));
+            }
+            Ok(Some(BodyInput::Stored { digest, size_bytes }))
         }
     }
 }

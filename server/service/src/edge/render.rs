@@ -10,7 +10,7 @@ use leasehold_core::{
     entry::{Backoff, Lease},
     freshness::{Absence, Freshness, Staleness},
     identity::Generation,
-    invalidation::{Depth, Scope},
+    invalidation::{Depth, Scope, Verdict},
     object::{PageObjects, SidecarToken},
     page::{Digest, PageMeta, Pointer},
     time::Timestamp,
@@ -351,13 +351,14 @@ fn regenerating(lease: &Lease, remaining: Duration) -> v1::Regeneration {
 
 /// How things stand with an entry.
 pub(crate) fn state(engine: &Engine, looked: &Looked) -> v1::EntryState {
-    let LogStanding { position, age, verified, marks, decisive, scopes } = engine.log_standing(looked);
+    let LogStanding { position, age, verified, marks, decisive, scopes, verdict } =
+        engine.log_standing(looked);
     let entry = looked.entry();
     let pointer = looked.pointer();
     let lease = entry.and_then(|entry| entry.lease.as_ref());
     let backoff = entry.and_then(|entry| entry.backoff.as_ref());
     let depth = if decisive.seq == marks.hard.seq { Depth::Hard } else { Depth::Soft };
-    let applies = pointer.is_some_and(|pointer| decisive.seq > pointer.seen);
+    let applies = verdict != Verdict::Valid;
     // Of an event that is forgotten by now, only that there was one is known.
     let is_told = applies || !scopes.is_empty();
     let invalidation = is_told.then(|| v1::InvalidationState {

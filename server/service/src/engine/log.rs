@@ -12,9 +12,10 @@ use crate::{
     time::{Clock, Moment},
 };
 use leasehold_core::{
-    freshness::Log,
+    freshness::{self, Log},
     identity::{EntryId, PagePath, RequestId, Seq, Tag},
-    invalidation::{Invalidation, LogEvent, LogView, Marks},
+    invalidation::{Invalidation, LogEvent, LogView, Marks, Verdict},
+    page::Pointer,
 };
 use leasehold_store::port::{Append, Head, InvalidationLog, ReadError, WriteError};
 use parking_lot::{Mutex, RwLock};
@@ -87,6 +88,11 @@ impl LogState {
     /// The newest events about a page.
     pub(crate) fn marks(&self, id: &EntryId, tags: &[Tag], path: Option<&PagePath>) -> Marks {
         self.view.read().marks_for(id, tags, path)
+    }
+
+    /// What invalidations leave of a page.
+    pub(crate) fn verdict(&self, id: &EntryId, pointer: &Pointer) -> Verdict {
+        freshness::verdict(id, pointer, &self.view.read())
     }
 
     /// Wakes when the log has moved.

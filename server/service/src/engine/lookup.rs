@@ -63,6 +63,8 @@ pub struct LogStanding {
     pub decisive: Mark,
     /// Its scopes that concern the entry.
     pub scopes: Vec<(Scope, Depth)>,
+    /// What the events leave of the page.
+    pub verdict: Verdict,
 }
 
 impl Looked {
@@ -187,13 +189,12 @@ impl Engine {
         };
         let is_purged = self.0.log.state().with(self.now(), |log| {
             let hard = match (current, labels_of(&object)) {
-                (Some(pointer), _) => freshness::marks(id, pointer, log.view).hard,
+                (Some(pointer), _) => return freshness::verdict(id, pointer, log.view) == Verdict::Purged,
                 (None, Some(Labels { tags, path })) => log.view.marks_for(id, &tags, &path).hard,
                 // When in doubt, it is purged.
                 (None, None) => log.view.newest_hard_of(id),
             };
-            let seen = current.map_or_else(|| object::seen_of(&name), |pointer| pointer.seen);
-            hard.seq > seen
+            hard.seq > object::seen_of(&name)
         });
         if is_purged { Err(EngineError::SidecarNotFound) } else { Ok(object) }
     }
@@ -206,9 +207,9 @@ impl Engine {
             let tags = looked.pointer().map_or(&[][..], |pointer| &pointer.meta.tags);
             let path = looked.pointer().and_then(|pointer| pointer.meta.path.as_ref());
             let marks = log.view.marks_for(looked.id(), tags, path);
-            let is_purged =
-                looked.pointer().is_some_and(|pointer| marks.verdict(pointer.seen) == Verdict::Purged);
-            let decisive = if is_purged { marks.hard } else { marks.newest };
+            let verdict =
+                looked.pointer().map_or(Verdict::Valid, |pointer| freshness::verdict_by(&marks, pointer));
+            let decisive = if verdict == Verdict::Purged { marks.hard } else { marks.newest };
             LogStanding {
                 position: log.view.position(),
                 age,
@@ -216,6 +217,7 @@ impl Engine {
                 marks,
                 decisive,
                 scopes: log.view.scopes_at(decisive.seq, looked.id(), tags, path),
+                verdict,
             }
         })
     }

@@ -284,8 +284,7 @@ impl Inner {
             let is_current =
                 |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
             let left = pointer.objects().filter(|name| !is_current(name)).cloned();
-            let marks = self.log.state().marks(id, &pointer.meta.tags, pointer.meta.path.as_ref());
-            match marks.verdict(pointer.seen) {
+            match self.log.state().verdict(id, pointer) {
                 Verdict::Purged => self.cleaner.retire_purged(left),
                 Verdict::Valid | Verdict::Invalidated => self.cleaner.retire(left),
             }

@@ -65,7 +65,7 @@ impl View {
         let verdict = match known {
             Some((at, verdict)) if at == log.position() => verdict,
             _ => log.with(now, |log| {
-                let verdict = freshness::marks(id, pointer, log.view).verdict(pointer.seen);
+                let verdict = freshness::verdict(id, pointer, log.view);
                 // The position of the very view that was scanned, not of the log when this is stored.
                 self.verdict.store(pack(log.view.position(), verdict), Ordering::Release);
                 verdict
