@@ -63,11 +63,11 @@ impl World {
 
 impl Node {
     async fn lookup(&self, key: &str) -> v1::lookup_response::Outcome {
-        let request = v1::LookupRequest {
-            entry: Some(entry(key)),
-            body: v1::BodyDelivery::Inline.into(),
-            ..Default::default()
-        };
+        self.lookup_with(key, v1::BodyDelivery::Inline).await
+    }
+
+    async fn lookup_with(&self, key: &str, body: v1::BodyDelivery) -> v1::lookup_response::Outcome {
+        let request = v1::LookupRequest { entry: Some(entry(key)), body: body.into(), ..Default::default() };
         let response = self.coordinator.client().lookup(request).await.expect("a lookup").into_inner();
         response.outcome.expect("an outcome")
     }

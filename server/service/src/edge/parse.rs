@@ -323,7 +323,7 @@ fn body_source(field: &str, source: Option<v1::BodySource>, limits: &Limits) -> 
             if digest == Digest::UNKNOWN {
                 return Err(EdgeError::field(
                     format!("{field}.stored.digest"),
-                    "is of no body: all zeros".into(),
+                    "is of no body: all of it is zero",
                 ));
             }
             Ok(Some(BodyInput::Stored { digest, size_bytes }))

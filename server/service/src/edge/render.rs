@@ -68,6 +68,7 @@ impl Wish {
 /// Puts the answer to a lookup together from memory; `None` where a store must be asked for the body.
 pub(crate) fn lookup_remembered(engine: &Engine, looked: &Looked, wish: Wish) -> Option<v1::LookupResponse> {
     let body = match looked.servable() {
+        Some(pointer) if pointer.is_foreign() => return None,
         Some(pointer) => wish.without_store(engine, pointer)?,
         None => BodyPart::None,
     };
@@ -86,6 +87,8 @@ pub(crate) async fn lookup(
 }
 
 async fn fetch(engine: &Engine, looked: Looked, wish: Wish) -> Result<(Looked, BodyPart), EdgeError> {
+    let is_told_by_object = looked.servable().is_some_and(Pointer::is_foreign);
+    let (looked, object) = if is_told_by_object { engine.page_body(looked).await? } else { (looked, None) };
     let Some(pointer) = looked.servable() else { return Ok((looked, BodyPart::None)) };
     if let Some(body) = wish.without_store(engine, pointer) {
         return Ok((looked, body));
@@ -94,7 +97,10 @@ async fn fetch(engine: &Engine, looked: Looked, wish: Wish) -> Result<(Looked, B
         let url = engine.page_url(pointer, URL_TTL).await?;
         return Ok((looked, BodyPart::Url(url)));
     }
-    let (looked, object) = engine.page_body(looked).await?;
+    let (looked, object) = match object {
+        Some(object) => (looked, Some(object)),
+        None => engine.page_body(looked).await?,
+    };
     let body = match object {
         // A newer page may have taken its place meanwhile, of another size.
         Some(object) => wish.inline(object.body),

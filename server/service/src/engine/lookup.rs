@@ -3,6 +3,7 @@
 use super::{
     Engine,
     error::EngineError,
+    foreign,
     placing::labels_of,
     transitions::Trust,
     view::{Slot, View},
@@ -144,17 +145,22 @@ impl Engine {
     }
 
     /// The HTML of what may be served. A page whose object is gone is marked so, and is looked up again: what comes back
-    /// is the state after that.
+    /// is the state after that. Of a foreign page, it also tells what only its object does.
     pub async fn page_body(&self, mut looked: Looked) -> Result<(Looked, Option<StoredObject>), EngineError> {
         for _ in 0..HEALS {
             let Some(pointer) = looked.servable() else { return Ok((looked, None)) };
             let (name, generation) = (pointer.html.object.clone(), pointer.generation);
-            let Some(object) = self.0.bodies.get(&name).await? else {
+            let is_foreign = pointer.is_foreign();
+            let object = self.0.bodies.get(&name).await?;
+            let is_page = |object: &StoredObject| !is_foreign || foreign::is_page(&object.meta);
+            let Some(object) = object.filter(is_page) else {
                 looked = self.heal(looked).await?;
                 continue;
             };
             // It took its time: the page may be stale by now, or purged.
-            looked = self.judge(looked.slot, looked.view, self.now());
+            let now = self.now();
+            let view = if is_foreign { looked.view.completed(&object.meta, now) } else { looked.view };
+            looked = self.judge(looked.slot, view, now);
             if looked.servable().is_some_and(|pointer| pointer.generation == generation) {
                 return Ok((looked, Some(object)));
             }

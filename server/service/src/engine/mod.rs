@@ -9,6 +9,7 @@ mod caller;
 mod cleaner;
 mod commit;
 mod error;
+mod foreign;
 mod limit;
 mod log;
 mod lookup;

@@ -1,6 +1,6 @@
 //! Puts the bodies of a page where they belong, before the pointer names them.
 
-use super::{Inner, bodies::digest, error::EngineError};
+use super::{Inner, bodies::digest, error::EngineError, foreign};
 use bytes::Bytes;
 use leasehold_core::{
     entry::Entry,
@@ -182,10 +182,10 @@ pub(super) fn object_meta(kind: BodyKind, content_type: &str, page: Option<&Page
     };
     match (kind, page) {
         (BodyKind::Html, Some(page)) => {
-            add("facetheory-status", &page.status.get().to_string());
-            add("facetheory-content-type", &page.content_type);
-            if let Some((_, csp)) = page.headers.iter().find(|(name, _)| name == "content-security-policy") {
-                add("facetheory-content-security-policy", csp);
+            add(foreign::STATUS, &page.status.get().to_string());
+            add(foreign::CONTENT_TYPE, &page.content_type);
+            if let Some((_, csp)) = page.headers.iter().find(|(name, _)| name == foreign::CSP_HEADER) {
+                add(foreign::CSP, csp);
             }
         }
         (BodyKind::Sidecar, Some(page)) => {

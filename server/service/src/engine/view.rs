@@ -3,7 +3,7 @@
 //! What is remembered is bounded in bytes. One [`Slot`] for each entry that is remembered or in use; two slots for one entry never live at once, so whoever waits
 //! on a slot hears of every change that this coordinator makes or sees.
 
-use super::{caller::StoreCaller, error::EngineError, log::LogState};
+use super::{caller::StoreCaller, error::EngineError, foreign, log::LogState};
 use crate::time::Moment;
 use leasehold_core::{
     entry::{Entry, Lease},
@@ -12,7 +12,7 @@ use leasehold_core::{
     invalidation::Verdict,
     page::PageMeta,
 };
-use leasehold_store::port::{EntryStore, ReadError};
+use leasehold_store::port::{EntryStore, ObjectMeta, ReadError};
 use parking_lot::{Mutex, RwLock};
 use quick_cache::{Weighter, sync::Cache};
 use std::{
@@ -45,6 +45,15 @@ impl View {
     /// A view that is not remembered.
     pub(crate) fn of(entry: Option<Arc<Entry>>, now: Moment) -> Self {
         Self::new(entry, now.elapsed, now.elapsed)
+    }
+
+    /// A foreign page with what its object tells of it.
+    pub(crate) fn completed(&self, object: &ObjectMeta, now: Moment) -> Arc<Self> {
+        let entry = self.entry.as_ref().map(|entry| {
+            let pointer = entry.pointer.as_ref().map(|pointer| foreign::complete(pointer, object));
+            Arc::new(Entry { pointer, ..Entry::clone(entry) })
+        });
+        Arc::new(Self::of(entry, now))
     }
 
     /// For how long it is known to be as it is.
