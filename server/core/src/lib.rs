@@ -9,6 +9,7 @@ pub mod identity;
 pub mod invalidation;
 pub mod key;
 pub mod labels;
+pub mod mutation;
 pub mod object;
 pub mod orphan;
 pub mod page;

@@ -10,6 +10,7 @@ use crate::{
     freshness::{self, Freshness, Log, Staleness},
     identity::{EntryId, Generation, LeaseToken, Owner, PagePath, Version},
     invalidation::Verdict,
+    mutation::{self, Mutation},
     page::{Page, Pointer},
     time::Timestamp,
 };
@@ -110,7 +111,10 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
         if lease.repeated {
             return Decision::Answer(Acquired::AlreadyYours(lease.clone()));
         }
-        let lease = Lease { repeated: true, ..lease.clone() };
+        let mut lease = Lease { repeated: true, ..lease.clone() };
+        if mutation::is_active(Mutation::SeenRefreshedByAlreadyYours) {
+            lease.seen = log.view.position();
+        }
         let next = Entry { version, lease: Some(lease.clone()), ..entry.clone() };
         return Decision::Swap(Box::new(next), Acquired::AlreadyYours(lease));
     }
@@ -193,7 +197,10 @@ pub fn renew(
     if expires_at <= lease.expires_at {
         return Decision::Answer(Renewed::Renewed(lease.clone()));
     }
-    let lease = Lease { expires_at, ttl: expires_at.since(context.now), ..lease.clone() };
+    let mut lease = Lease { expires_at, ttl: expires_at.since(context.now), ..lease.clone() };
+    if mutation::is_active(Mutation::SeenRefreshedByRenewal) {
+        lease.seen = context.log.view.position();
+    }
     let next = Entry { version: context.version, lease: Some(lease.clone()), ..entry.clone() };
     Decision::Swap(Box::new(next), Renewed::Renewed(lease))
 }
@@ -298,7 +305,7 @@ pub fn standing<'a>(
             return Standing::Settled(Committed::Superseded { current: pointer.generation });
         }
     }
-    match entry.lease.as_ref().filter(|lease| lease.is(token, generation)) {
+    match entry.lease.as_ref().filter(|lease| may_commit(lease, token, generation)) {
         Some(lease) => Standing::Holder(entry, lease),
         None => Standing::Settled(Committed::Fenced { latest: Some(entry.generation) }),
     }
@@ -316,6 +323,7 @@ pub fn commit(
         Standing::Holder(entry, lease) => (entry, lease),
         Standing::Settled(answer) => return Decision::Answer(answer),
     };
+    let is_late = mutation::is_active(Mutation::SeenTakenAtCommit);
     let pointer = Pointer {
         generation,
         token,
@@ -324,7 +332,7 @@ pub fn commit(
         meta: page.meta.clone(),
         generated_at: lease.granted_at,
         committed_at: context.now,
-        seen: lease.seen,
+        seen: if is_late { context.log.view.position() } else { lease.seen },
         gone: false,
     };
     let answer = committed(&pointer, context);
@@ -415,6 +423,12 @@ fn held_by(entry: Option<&Entry>, token: LeaseToken, generation: Generation) -> 
     let entry = entry?;
     let lease = entry.lease.as_ref().filter(|lease| lease.is(token, generation))?;
     Some((entry, lease))
+}
+
+fn may_commit(lease: &Lease, token: LeaseToken, generation: Generation) -> bool {
+    lease.is(token, generation)
+        || mutation::is_active(Mutation::CommitWithoutToken)
+        || mutation::is_active(Mutation::TokenWithoutGeneration) && lease.token == token
 }
 
 fn committed(pointer: &Pointer, context: Context<'_>) -> Committed {
