@@ -31,6 +31,10 @@
 //! attributes being as they were read. A row is taken for a page only where its partition key says which entry it is of: a
 //! row of another system holds no identity, and could be another tenant's.
 //!
+//! A row with a record of ours is TableTheory's where its attributes are not those of the record's page: another object,
+//! time, `revalidate_seconds` or `etag`. What is left out of an object's name in `s3_key` does not count: coordinators that
+//! were told different prefixes read each other's rows.
+//!
 //! A change that TableTheory makes to a row of ours, without replacing it, between a read and a swap from the version that
 //! was read, is lost: `v` is as it was. FaceTheory only ever replaces rows.
 //!

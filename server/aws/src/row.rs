@@ -126,7 +126,7 @@ pub(crate) fn read(layout: &Layout, id: &EntryId, row: &Item) -> Result<Row, Inv
     if required(VERSION, bits(row, VERSION)?)? != entry.version.0 {
         return Err(InvalidRow::OtherVersion);
     }
-    if page == PageAttributes::of(layout, &entry) {
+    if page.is_as_written(layout, &entry) {
         return Ok(Row { entry, foreign: false });
     }
     let pointer = page.pointer(layout)?;
@@ -209,6 +209,20 @@ impl PageAttributes {
             revalidate_seconds: pointer.meta.revalidate.map(decimal_seconds),
             etag: Some(pointer.meta.etag.clone()).filter(|etag| !etag.is_empty()),
         }
+    }
+
+    /// Whether a coordinator wrote these for this entry, with whichever prefix left out of the `s3_key`: one that was told
+    /// another prefix than we are is no other system, and its page is not without its tags. Somebody else's page never has
+    /// the name of ours, because each render chooses a new one.
+    fn is_as_written(&self, layout: &Layout, entry: &Entry) -> bool {
+        let mut written = Self::of(layout, entry);
+        if let (Some(pointer), Some(_), Some(s3_key)) = (&entry.pointer, &written.s3_key, &self.s3_key) {
+            let left_out = pointer.html.object.as_str().strip_suffix(s3_key.trim_start_matches('/'));
+            if left_out.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('/')) {
+                written.s3_key = Some(s3_key.clone());
+            }
+        }
+        *self == written
     }
 
     fn read(row: &Item) -> Result<Self, InvalidAttribute> {

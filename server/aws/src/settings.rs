@@ -73,8 +73,9 @@ pub struct Layout {
     /// The partition key of the log: `LEASEHOLD#LOG` by default. Deployments of the coordinator that share a table, but
     /// not their pages, each need one of their own.
     pub log_key: String,
-    /// What FaceTheory's `S3HtmlStore` is told as `keyPrefix`: an `s3_key` is the name of an object without it. Empty by
-    /// default.
+    /// What FaceTheory's `S3HtmlStore` is told as `keyPrefix`: an `s3_key` is the name of an object without it. Slashes
+    /// around it make no difference. Empty by default. Rows of coordinators that are told another one are understood all the
+    /// same; pages of FaceTheory are only found under their own.
     pub s3_key_prefix: String,
 }
 
@@ -90,17 +91,19 @@ impl Layout {
 
     /// The `s3_key` of an object.
     pub(crate) fn s3_key_of<'a>(&self, object: &'a ObjectName) -> &'a str {
-        object
-            .as_str()
-            .strip_prefix(&*self.s3_key_prefix)
-            .filter(|rest| !rest.is_empty())
-            .unwrap_or(object.as_str())
+        let inside = object.as_str().strip_prefix(self.prefix()).and_then(|rest| rest.strip_prefix('/'));
+        inside.filter(|_| !self.prefix().is_empty()).unwrap_or(object.as_str())
     }
 
     /// The object of an `s3_key`, as FaceTheory's store would find it.
     pub(crate) fn object_of(&self, s3_key: &str) -> Option<ObjectName> {
-        let key = s3_key.strip_prefix('/').unwrap_or(s3_key);
-        ObjectName::parse(&format!("{}{key}", self.s3_key_prefix)).ok()
+        let (prefix, key) = (self.prefix(), s3_key.trim_start_matches('/'));
+        let name = if prefix.is_empty() { key.into() } else { format!("{prefix}/{key}") };
+        ObjectName::parse(&name).ok()
+    }
+
+    fn prefix(&self) -> &str {
+        self.s3_key_prefix.trim().trim_matches('/')
     }
 }
 

@@ -93,6 +93,23 @@ async fn a_page_of_ours_is_read_through_table_theorys_attributes() {
 }
 
 #[tokio::test]
+async fn coordinators_with_other_s3_key_prefixes_read_and_swap_each_others_pages() {
+    let (doubles, stores) = shared().await;
+    let mut page = pointer(7);
+    page.html.object = ObjectName::parse("html/0123/1800000000123-x.html").unwrap();
+    let mine = Entry { pointer: Some(page), ..full_entry(version(1).0, 7) };
+    stores.entries.swap(&id(KEY), Expected::Absent, &mine, LATER).await.unwrap();
+    let other =
+        doubles.connect(AwsSettings { layout: Layout::table_theory(), ..Doubles::settings() }).stores();
+    assert_eq!(other.entries.read(&id(KEY)).await.unwrap(), Some(mine.clone()));
+    let next = Entry { version: version(2), ..mine };
+    let swap = other.entries.swap(&id(KEY), Expected::Version(version(1)), &next, LATER).await;
+    assert_eq!(swap.unwrap(), Swap::Applied);
+    assert_eq!(facetheory_reads(&doubles)["s3_key"], json!({ "S": "html/0123/1800000000123-x.html" }));
+    assert_eq!(stores.entries.read(&id(KEY)).await.unwrap(), Some(next));
+}
+
+#[tokio::test]
 async fn a_page_that_facetheory_commits_over_ours_refuses_our_next_swap() {
     let (doubles, stores) = shared().await;
     let mine = full_entry(version(1).0, 7);

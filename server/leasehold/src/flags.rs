@@ -117,7 +117,8 @@ pub(crate) struct AwsFlags {
     /// The partition key of the invalidation log. The same on every coordinator
     #[arg(long, env = "LEASEHOLD_LOG_KEY", value_name = "TEXT", default_value = "LEASEHOLD#LOG")]
     pub(crate) log_key: String,
-    /// What FaceTheory's store of HTML has as its key prefix: the table names objects without it
+    /// What FaceTheory's store of HTML has as its key prefix: the table names objects without it. Slashes around
+    /// it make no difference
     #[arg(long, env = "LEASEHOLD_S3_KEY_PREFIX", value_name = "PREFIX", default_value = "")]
     pub(crate) s3_key_prefix: String,
 }

@@ -144,6 +144,55 @@ fn a_row_that_table_theory_changed_after_us_is_its_page_in_our_entry() {
     assert_eq!(changed.entry.pointer.unwrap().html.object.as_str(), "theirs.html");
 }
 
+/// As while the setting changes under a fleet: what one coordinator writes, another reads.
+#[test]
+fn a_row_of_ours_is_ours_whatever_prefix_its_s3_key_is_without() {
+    let (id, entry) = (id("t::/a?"), full_entry(1 << 127, 7));
+    let with = |prefix: &str| Layout { s3_key_prefix: prefix.into(), ..Layout::table_theory() };
+    let prefixes = ["", "isr", "isr/", "/isr/abc", "html/"];
+    for (written, read_with) in prefixes.iter().flat_map(|one| prefixes.map(|other| (one, other))) {
+        let row = write(&with(written), &id, &entry, LATER).unwrap();
+        let read = read(&with(read_with), &id, &row).unwrap();
+        assert_eq!(read, Row { entry: entry.clone(), foreign: false }, "{written} {read_with}");
+    }
+}
+
+#[test]
+fn a_row_whose_page_is_not_that_of_its_record_is_somebody_elses() {
+    let (id, entry) = (id("t::/a?"), full_entry(1 << 127, 7));
+    let written = write(&Layout::table_theory(), &id, &entry, LATER).unwrap();
+    for (name, value) in [
+        ("s3_key", text_value("html")),
+        ("s3_key", text_value("/")),
+        ("s3_key", text_value(&written["s3_key"].as_s().unwrap()[1..])),
+        ("s3_key", text_value(format!("elsewhere/{}", written["s3_key"].as_s().unwrap()))),
+        ("generated_at", number_value(1_800_000_500)),
+        ("revalidate_seconds", number_value(61)),
+        ("etag", text_value("W/\"f\"")),
+    ] {
+        let mut row = written.clone();
+        row.insert(name.into(), value.clone());
+        // A key that names no object is not understood either way.
+        let read = read(&Layout::table_theory(), &id, &row);
+        assert!(read.is_err() || read.is_ok_and(|row| row.foreign), "{name} {value:?}");
+    }
+}
+
+/// FaceTheory's store takes a prefix with or without slashes around it for the same.
+#[test]
+fn an_s3_key_is_found_where_facetheorys_store_finds_it() {
+    for prefix in ["html", "html/", "/html/"] {
+        let layout = Layout { s3_key_prefix: prefix.into(), ..Layout::table_theory() };
+        for s3_key in ["a/1.html", "/a/1.html", "//a/1.html"] {
+            assert_eq!(layout.object_of(s3_key).unwrap().as_str(), "html/a/1.html", "{prefix} {s3_key}");
+        }
+        let name = |name| leasehold_core::object::ObjectName::parse(name).unwrap();
+        assert_eq!(layout.s3_key_of(&name("html/a/1.html")), "a/1.html");
+        assert_eq!(layout.s3_key_of(&name("html5/a/1.html")), "html5/a/1.html");
+    }
+    assert_eq!(Layout::table_theory().object_of("/a/1.html").unwrap().as_str(), "a/1.html");
+}
+
 #[test]
 fn a_foreign_version_is_the_same_as_long_as_the_row_is() {
     let version = |row: &Item| read(&Layout::table_theory(), &id("t::/a?"), row).unwrap().entry.version;
