@@ -69,4 +69,4 @@ pub use connect::Aws;
 pub use init::{Done, InitError};
 pub use key::{InvalidTemplate, MAX_PK_BYTES, PkTemplate};
 pub use settings::{AwsSettings, Layout, Timeouts};
-pub use sweep::{Failure, Illegible, MAX_NAMED, Progress, SweepError, SweepOptions, Swept};
+pub use sweep::{Failure, Illegible, MAX_NAMED, Progress, SweepError, SweepOptions, Swept, Untimely};

@@ -24,8 +24,9 @@
 //! - *The times in names are those of coordinators' clocks.* S3's own time of the last change has to be over both limits too, so
 //!   that an upload which came late, or a clock that was wrong, does not count.
 //!
-//! What this rests on: the start is told by a clock that is not ahead of the coordinators' by as much as both limits, and no
-//! other table has objects directly under this prefix.
+//! What this rests on: the start is not told ahead of the coordinators' clocks by as much as both limits, and no other table
+//! has objects directly under this prefix. The start is the earlier of what this machine and S3 say ([`clock`]); where these
+//! are more than a minute apart, nothing is deleted.
 //!
 //! What cannot be read protects all it may be about: a row of ours that does not decode keeps every object of its entry. Where
 //! even that is unclear, nothing is deleted at all until somebody has looked at the row.
@@ -36,7 +37,6 @@
 
 use crate::{
     connect::Aws,
-    error::Cause,
     item::{PK, RECORD, SK},
     objects::DELETE_AT_ONCE,
     row::{GENERATED_AT, S3_KEY, VERSION},
@@ -51,6 +51,9 @@ use leasehold_core::{
 use protected::Protected;
 use std::time::Duration;
 
+pub use clock::Untimely;
+
+mod clock;
 mod patience;
 mod protected;
 
@@ -106,6 +109,8 @@ pub struct Swept {
     /// The table does not seem to be that of the bucket: it has no entries, or names none of the pages that are there. Then
     /// nothing is deleted: in a bucket of another table, every page would be an orphan.
     pub unrelated: bool,
+    /// Why it cannot be told how old anything is. Then nothing is deleted.
+    pub untimely: Option<Untimely>,
     /// The first [`MAX_NAMED`] rows that do not decode, those that cannot be identified before others.
     pub illegible_rows: Vec<Illegible>,
     /// Orphans that could not be deleted, or perhaps were: the next sweep finds them if they are still there.
@@ -116,9 +121,9 @@ pub struct Swept {
 
 impl Swept {
     /// Whether this sweep, had it been asked to delete, deleted nothing: for the sake of a row that nobody can tell the entry
-    /// of, or because the table is not that of the bucket.
+    /// of, because the table is not that of the bucket, or because nobody knows what time it is.
     pub fn is_refused(&self) -> bool {
-        self.unidentified > 0 || self.unrelated
+        self.unidentified > 0 || self.unrelated || self.untimely.is_some()
     }
 }
 
@@ -160,7 +165,7 @@ pub enum SweepError {
 impl Aws {
     /// Finds the objects under a prefix that no entry of the table needs, and deletes them if the options say so.
     ///
-    /// `now` is the start of the sweep. `progress` is called after every page and every deletion. Dropping the future ends the
+    /// `here` is the clock of this machine, asked once, and held against that of S3. `progress` is called after every page and every deletion. Dropping the future ends the
     /// sweep between two calls; a deletion that is under way may still be applied.
     ///
     /// Throttling and errors that pass are waited out for half a minute per call. A deletion that fails all the same is
@@ -171,10 +176,13 @@ impl Aws {
     pub async fn sweep(
         &self,
         options: &SweepOptions,
-        now: Timestamp,
+        here: impl Fn() -> Timestamp + Send,
         progress: impl FnMut(&Progress) + Send,
     ) -> Result<Swept, SweepError> {
-        let mut sweep = Sweep { aws: self, options, now, progress, swept: Swept::default() };
+        let (now, untimely) =
+            clock::now(self, here).await.map_err(|why| failed("HeadBucket", &self.settings.bucket, why))?;
+        let swept = Swept { untimely, ..Swept::default() };
+        let mut sweep = Sweep { aws: self, options, now, progress, swept };
         let protected = sweep.read_entries().await?;
         sweep.swept.unrelated = !options.force && !sweep.is_of_this_bucket(&protected).await?;
         sweep.go_through_objects(&protected).await?;
@@ -216,7 +224,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
                     .send()
             })
             .await
-            .map_err(|cause| failed("Scan", &table.name, &cause))?;
+            .map_err(|cause| failed("Scan", &table.name, cause))?;
             for row in page.items() {
                 protected.add(row);
             }
@@ -240,12 +248,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
                 Ok(Some(_)) => return Ok(true),
                 Ok(None) => {}
                 Err(error) => {
-                    let resource = self.aws.settings.bucket.clone();
-                    return Err(SweepError::Call {
-                        operation: "HeadObject",
-                        resource,
-                        why: error.to_string(),
-                    });
+                    return Err(failed("HeadObject", &self.aws.settings.bucket, error));
                 }
             }
         }
@@ -271,7 +274,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
                     .send()
             })
             .await
-            .map_err(|cause| failed("ListObjectsV2", bucket, &cause))?;
+            .map_err(|cause| failed("ListObjectsV2", bucket, cause))?;
             for object in page.contents() {
                 orphans.extend(self.look_at(object, protected));
             }
@@ -360,6 +363,6 @@ fn failure(name: &ObjectName, why: &str) -> Failure {
     Failure { name: name.clone(), why: why.into() }
 }
 
-fn failed(operation: &'static str, resource: &str, cause: &Cause) -> SweepError {
-    SweepError::Call { operation, resource: resource.into(), why: cause.to_string() }
+fn failed(operation: &'static str, resource: &str, why: impl ToString) -> SweepError {
+    SweepError::Call { operation, resource: resource.into(), why: why.to_string() }
 }

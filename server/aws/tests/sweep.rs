@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use leasehold_aws::{
-    Aws, AwsSettings, Layout, MAX_NAMED, Progress, SweepError, SweepOptions, Swept,
+    Aws, AwsSettings, Layout, MAX_NAMED, Progress, SweepError, SweepOptions, Swept, Untimely,
     testing::{Doubles, Fault, Rule},
 };
 use leasehold_core::{
@@ -19,7 +19,10 @@ use leasehold_store::{
     record,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 const NAME: &str = "leasehold-test";
 const KEEP: Keep = Keep { max_hold: Duration::from_secs(60), grace: Duration::from_secs(600) };
@@ -49,12 +52,13 @@ async fn with(layout: Layout) -> (Doubles, Aws) {
     doubles.ready().await;
     doubles.dynamodb.allow_scan(3);
     doubles.s3.set_time(at(OLD));
+    doubles.s3.set_date(at(START));
     let aws = doubles.connect(AwsSettings { layout, ..Doubles::settings() });
     (doubles, aws)
 }
 
 async fn sweep(aws: &Aws, options: &SweepOptions) -> Swept {
-    on_any_thread(aws.sweep(options, at(START), |_| {})).await.unwrap()
+    on_any_thread(aws.sweep(options, || at(START), |_| {})).await.unwrap()
 }
 
 fn on_any_thread<F: Future + Send>(future: F) -> F {
@@ -197,7 +201,8 @@ async fn what_is_current_leased_or_in_its_grace_stays() {
     let swept = sweep(&aws, &wet()).await;
     assert_eq!((swept.total.objects, swept.total.orphans), (10, 0));
     // Its grace ends.
-    let swept = aws.sweep(&wet(), at(START).plus(Duration::from_millis(1)), |_| {}).await.unwrap();
+    doubles.s3.set_date(at(START + 1));
+    let swept = aws.sweep(&wet(), || at(START).plus(Duration::from_millis(1)), |_| {}).await.unwrap();
     assert_eq!(swept.total.deleted, 2);
     assert!(!there(&doubles, &objects("superseded", OLD)));
 }
@@ -414,14 +419,16 @@ async fn all_pages_of_table_and_bucket_are_gone_through() {
     }
     doubles.counters.reset();
     let mut told = Vec::new();
-    let swept = aws.sweep(&wet(), at(START), |progress| told.push(*progress)).await.unwrap();
+    let swept = aws.sweep(&wet(), || at(START), |progress| told.push(*progress)).await.unwrap();
     let total =
         Progress { entries: 10, objects: 2_420, orphans: 2_400, orphan_bytes: 240_000, deleted: 2_400 };
     assert_eq!((swept.total, swept.orphans.len(), swept.failed), (total, MAX_NAMED, 0));
     assert_eq!(doubles.s3.names(NAME).len(), 20);
     assert_eq!(
         doubles.counters.requests(),
-        [("DeleteObjects".into(), 3), ("ListObjectsV2".into(), 3), ("Scan".into(), 4)].into()
+        [("DeleteObjects", 3), ("HeadBucket", 1), ("ListObjectsV2", 3), ("Scan", 4)]
+            .map(|(operation, requests)| (operation.to_owned(), requests))
+            .into()
     );
     assert_eq!(told.len(), 10, "after every page and every deletion");
     assert_eq!(told.last(), Some(&total));
@@ -450,6 +457,7 @@ async fn throttled_pages_and_deletions_are_waited_out() {
 async fn what_cannot_be_read_ends_the_sweep_with_the_name_of_the_call() {
     let (doubles, aws) = ready().await;
     for (operation, fault, said) in [
+        ("HeadBucket", Fault::Deny, "HeadBucket of `leasehold-test` failed: AccessDenied (403)"),
         ("Scan", Fault::Deny, "Scan of `leasehold-test` failed: AccessDeniedException (400)"),
         ("ListObjectsV2", Fault::Deny, "ListObjectsV2 of `leasehold-test` failed: AccessDenied (403)"),
         ("Scan", Fault::Throttle, "Scan of `leasehold-test` failed: ThrottlingException (400)"),
@@ -458,7 +466,7 @@ async fn what_cannot_be_read_ends_the_sweep_with_the_name_of_the_call() {
         doubles.counters.reset();
         let attempts = if matches!(fault, Fault::Throttle) { 12 } else { 1 };
         doubles.faults.add(Rule::on(operation, fault));
-        let ended = aws.sweep(&wet(), at(START), |_| {}).await;
+        let ended = aws.sweep(&wet(), || at(START), |_| {}).await;
         assert!(matches!(ended, Err(SweepError::Call { .. })));
         assert_eq!(ended.unwrap_err().to_string(), said);
         assert_eq!(doubles.counters.of(operation), attempts, "{said}");
@@ -555,8 +563,80 @@ async fn a_sweep_that_is_dropped_before_its_deletion_deletes_nothing() {
 async fn a_coordinator_that_scans_is_refused_by_the_double() {
     let doubles = Doubles::new();
     let aws = doubles.ready().await;
-    let ended = aws.sweep(&dry(), at(START), |_| {}).await;
+    let ended = aws.sweep(&dry(), || at(START), |_| {}).await;
     assert!(ended.unwrap_err().to_string().contains("ValidationException"));
+}
+
+/// An hour ahead, it would take what was uploaded a moment ago for an hour old.
+#[tokio::test]
+async fn a_clock_that_is_not_that_of_s3_deletes_nothing_and_says_both_times() {
+    let (doubles, aws) = ready().await;
+    let lost = objects("lost", OLD);
+    upload(&doubles, &lost);
+    for here in [START - 61, START + 61] {
+        let swept = aws.sweep(&wet(), || at(here), |_| {}).await.unwrap();
+        assert_eq!(swept.untimely, Some(Untimely::Apart { here: at(here), s3: at(START) }));
+        assert!(swept.is_refused());
+        assert_eq!((swept.total.orphans, swept.total.deleted), (2, 0));
+        assert!(there(&doubles, &lost));
+    }
+    let said = Untimely::Apart { here: at(START + 3600), s3: at(START) }.to_string();
+    assert!(said.contains("2030-03-17T18:46:40Z") && said.contains("2030-03-17T17:46:40Z"), "{said}");
+    let swept = aws.sweep(&wet(), || at(START + 60), |_| {}).await.unwrap();
+    assert_eq!((swept.untimely, swept.total.deleted), (None, 2));
+}
+
+/// S3 refuses what is signed at another time than its own. Here, for want of a bucket.
+#[tokio::test]
+async fn a_refusal_by_an_s3_of_another_time_says_both_times() {
+    let (doubles, _) = ready().await;
+    let aws = doubles.connect(AwsSettings { bucket: "nowhere".into(), ..Doubles::settings() });
+    let refused = async |here| aws.sweep(&wet(), || at(here), |_| {}).await.unwrap_err().to_string();
+    let said = refused(START + 3600).await;
+    assert!(said.contains("404") && said.contains("T18:46:40Z") && said.contains("T17:46:40Z"), "{said}");
+    assert!(!refused(START).await.contains("clock"));
+}
+
+#[tokio::test]
+async fn ages_are_judged_by_the_earlier_of_two_clocks() {
+    let limit = START - (KEEP.max_hold + KEEP.grace).as_secs();
+    for (here, s3) in [(START + 30, START), (START, START + 30)] {
+        let (doubles, aws) = ready().await;
+        doubles.s3.set_date(at(s3));
+        upload(&doubles, &objects("young", limit));
+        upload(&doubles, &objects("old", limit - 1));
+        let swept = aws.sweep(&wet(), || at(here), |_| {}).await.unwrap();
+        assert_eq!(swept.total.deleted, 2, "{here} {s3}");
+        assert!(there(&doubles, &objects("young", limit)));
+    }
+}
+
+#[tokio::test]
+async fn an_s3_that_tells_no_time_gets_nothing_deleted() {
+    let doubles = Doubles::new();
+    let aws = doubles.ready().await;
+    doubles.dynamodb.allow_scan(3);
+    upload(&doubles, &objects("lost", OLD));
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!(swept.untimely, Some(Untimely::Untold));
+    assert_eq!((swept.total.orphans, swept.total.deleted), (2, 0));
+}
+
+/// The answer comes an hour late.
+#[tokio::test]
+async fn what_had_to_be_waited_for_is_no_difference_of_clocks() {
+    let (doubles, aws) = ready().await;
+    let here = AtomicU64::new(START);
+    let gate = doubles.faults.hold("HeadBucket");
+    let options = wet();
+    let swept = aws.sweep(&options, || at(here.load(Ordering::Relaxed)), |_| {});
+    let (swept, ()) = tokio::join!(swept, async {
+        gate.arrived(1).await;
+        here.store(START + 3600, Ordering::Relaxed);
+        doubles.s3.set_date(at(START + 3600));
+        gate.open();
+    });
+    assert_eq!(swept.unwrap().untimely, None);
 }
 
 /// In a bucket of another table every page would be an orphan.

@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
-use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::{DateTime, body::SdkBody, date_time::Format};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use s3s::{
     Body, S3, S3Request, S3Response, S3Result,
     auth::SimpleAuth,
+    config::{S3Config, StaticConfigProvider},
     dto::{
         self, ChecksumMode, CreateBucketInput, CreateBucketOutput, DeleteObjectsInput, DeleteObjectsOutput,
         DeletedObject, ETag, ETagCondition, EncodingType, Error, GetObjectInput, GetObjectOutput,
@@ -49,6 +50,7 @@ struct State {
     buckets: HashMap<String, BTreeMap<String, Object>>,
     undeletable: HashSet<String>,
     now: Timestamp,
+    date: Option<Timestamp>,
 }
 
 #[derive(Clone)]
@@ -67,6 +69,10 @@ impl S3Double {
         let state = Arc::new(Mutex::new(State::default()));
         let mut service = S3ServiceBuilder::new(InMemory(state.clone()));
         service.set_auth(SimpleAuth::from_single(Doubles::ACCESS_KEY, Doubles::SECRET_KEY));
+        // The SDK signs by the time that it was told last, which s3s would compare with that of this machine.
+        let mut config = S3Config::default();
+        config.presigned_url_max_skew_time_secs = u32::MAX;
+        service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         Self { state, service: service.build() }
     }
 
@@ -86,6 +92,11 @@ impl S3Double {
     /// From now on, it is this time: what is put was last modified then. At first it is the epoch.
     pub fn set_time(&self, now: Timestamp) {
         self.state.lock().now = now;
+    }
+
+    /// From now on, answers are dated so. At first they are not, save that on sockets they bear the time of this machine.
+    pub fn set_date(&self, date: Timestamp) {
+        self.state.lock().date = Some(date);
     }
 
     /// Changes an object's bytes behind the back of its checksum. Nothing where there is none.
@@ -119,14 +130,18 @@ impl S3Double {
     }
 
     pub(super) fn server(&self) -> Server {
-        let service = self.service.clone();
+        let double = self.clone();
         Arc::new(move |request| {
-            let service = service.clone();
+            let double = double.clone();
             Box::pin(async move {
                 tokio::task::yield_now().await;
-                let answer = answer(&service, request).await;
+                let mut answer = answer(&double.service, request).await?;
+                if let Some(date) = double.state.lock().date {
+                    let date = DateTime::from_secs(i64::try_from(date.as_secs()).expect("a date"));
+                    answer.headers_mut().insert("date", date.fmt(Format::HttpDate).expect("a date"));
+                }
                 tokio::task::yield_now().await;
-                answer
+                Ok(answer)
             })
         })
     }

@@ -16,7 +16,9 @@ use std::time::Duration;
 pub(crate) const JSON: &str = "\
 It reads the whole table and lists the whole prefix: a read unit for each 4 KB of the table, a request for
 each 1000 objects. It never touches what is current, what a lease may still commit, what is within the grace,
-or what others have named. The times are those of the coordinators; the longest, where they differ.
+or what others have named. The times are those of the coordinators; the longest, where they differ. How old
+something is, is judged by the earlier of this machine's clock and S3's; where these are more than a minute
+apart, nothing is deleted.
 
 JSON: {entries, objects, foreign, orphans, orphan_bytes, deleted, failed, undecided, illegible, refused,
        names: [up to 100 orphans], failures: [{name, why}], rows: [{pk, why, identified}]}";
@@ -79,12 +81,17 @@ pub(super) async fn run(aws: &Aws, options: &SweepOptions, output: Output) -> Re
             );
         }
     };
-    let swept = aws.sweep(options, clock.now().wall, progress).await.map_err(|error| {
+    let swept = aws.sweep(options, || clock.now().wall, progress).await.map_err(|error| {
         Failure::local(error.to_string(), "what was deleted before stays deleted; sweep again to go on")
     })?;
     output.result(&SweptShape::of(&swept), || for_people(&swept, options.delete))?;
     if options.delete && swept.is_refused() {
-        return Err(if swept.unrelated {
+        return Err(if let Some(untimely) = swept.untimely {
+            Failure::local(
+                format!("nothing was deleted: {untimely}"),
+                "set the clock of this machine, or sweep from another one",
+            )
+        } else if swept.unrelated {
             Failure::local(
                 "nothing was deleted: the table names no page that is in the bucket, so it is another one's",
                 "check --table, --bucket and --object-prefix; --force deletes all the same",
@@ -104,13 +111,16 @@ pub(super) async fn run(aws: &Aws, options: &SweepOptions, output: Output) -> Re
 }
 
 fn for_people(swept: &Swept, is_meant: bool) -> String {
-    let Swept { total, foreign, orphans, undecided, illegible_rows, failures, .. } = swept;
+    let Swept { total, foreign, orphans, undecided, untimely, illegible_rows, failures, .. } = swept;
     let mut rows = Rows::default();
     rows.add("entries", total.entries.to_string());
     rows.add("objects", format!("{}, and {foreign} of others", total.objects - foreign));
     rows.add("orphans", format!("{}, {}", total.orphans, bytes(total.orphan_bytes)));
     if *undecided > 0 {
         rows.add("undecided", format!("{undecided}, whose entries do not decode"));
+    }
+    if let Some(untimely) = untimely {
+        rows.add("clock", untimely.to_string());
     }
     for name in orphans {
         rows.add("", name.to_string());
