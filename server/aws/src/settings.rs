@@ -19,7 +19,7 @@ pub struct AwsSettings {
     pub s3_endpoint: Option<String>,
     /// Whether the bucket is named in the path of URLs rather than in the host: what most other S3 servers want.
     pub s3_path_style: bool,
-    /// How long to wait.
+    /// How long to wait. [`Timeouts::within`] makes them of what the engine waits for.
     pub timeouts: Timeouts,
     /// How the table is laid out.
     pub layout: Layout,
@@ -55,13 +55,18 @@ pub struct Timeouts {
     pub objects: Duration,
 }
 
+impl Timeouts {
+    /// Those that fit into what a request to the store may take as a whole, repetitions included, after which nobody waits for
+    /// an answer: a call to the table that is not answered leaves time for another one, and one for a body has all of it.
+    pub fn within(request: Duration) -> Self {
+        Self { connect: request / 5, table: request * 2 / 5, objects: request }
+    }
+}
+
+/// Within five seconds, which is what the engine waits by default.
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(1),
-            table: Duration::from_secs(2),
-            objects: Duration::from_secs(30),
-        }
+        Self::within(Duration::from_secs(5))
     }
 }
 
@@ -114,5 +119,20 @@ impl Default for Layout {
             log_key: "LEASEHOLD#LOG".into(),
             s3_key_prefix: String::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_to_the_table_that_hangs_leaves_time_for_a_second() {
+        for request in [100, 5_000, 600_000].map(Duration::from_millis) {
+            let Timeouts { connect, table, objects } = Timeouts::within(request);
+            assert!(connect < table && table * 2 < request && objects == request, "{request:?}");
+        }
+        let Timeouts { connect, table, objects } = Timeouts::default();
+        assert_eq!([connect, table, objects].map(|limit| limit.as_secs()), [1, 2, 5]);
     }
 }

@@ -300,7 +300,9 @@ pub(crate) struct TransportFlags {
     #[arg(long, env = "LEASEHOLD_DEFAULT_DEADLINE", value_name = "DURATION", default_value = "10s",
         value_parser = duration(ms(100), secs(600)))]
     pub(crate) default_deadline: Duration,
-    /// Take the outcome of a request to the store as unknown after this. 100ms to 10m
+    /// Take the outcome of a request to the store as unknown after this; enough for the transfer of the largest
+    /// body. Of it, one call to DynamoDB gets two fifths, so that a read that is not answered is tried again.
+    /// 100ms to 10m
     #[arg(long, env = "LEASEHOLD_STORE_TIMEOUT", value_name = "DURATION", default_value = "5s",
         value_parser = duration(ms(100), secs(600)))]
     pub(crate) store_timeout: Duration,

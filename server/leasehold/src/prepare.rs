@@ -11,7 +11,7 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use leasehold_aws::{Aws, AwsSettings, Report, SweepOptions};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// A preparation, with all that it needs.
 #[derive(Debug)]
@@ -46,6 +46,9 @@ pub(crate) struct InitFlags {
     logging: LoggingFlags,
 }
 
+/// No caller waits for these, and what they ask for in one call is larger.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
 impl PrepareCommand {
     pub(crate) fn into_preparation(self) -> Result<Preparation, Refused> {
         let (aws, logging, as_json, what) = match self {
@@ -56,7 +59,7 @@ impl PrepareCommand {
             }
         };
         Ok(Preparation {
-            aws: Box::new(aws.into_settings()?),
+            aws: Box::new(aws.into_settings(CALL_TIMEOUT)?),
             logging: logging.into(),
             output: Output { as_json },
             what,

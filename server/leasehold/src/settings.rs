@@ -11,7 +11,7 @@ use crate::{
     quantity::{bytes, exact},
     serve::Config,
 };
-use leasehold_aws::{AwsSettings, Layout};
+use leasehold_aws::{AwsSettings, Layout, Timeouts};
 use leasehold_core::key::TenantBoundary;
 use leasehold_service::{server::TransportSettings, settings::Settings};
 use std::{net::SocketAddr, time::Duration};
@@ -46,7 +46,7 @@ impl ServeFlags {
                 aws.refuse_without_effect()?;
                 Place::Embedded { data_dir }
             }
-            StoreKind::Aws => Place::Aws(Box::new(aws.into_settings()?)),
+            StoreKind::Aws => Place::Aws(Box::new(aws.into_settings(transport.store_timeout)?)),
         };
         let mut settings = Settings::default();
         if store == StoreKind::Aws {
@@ -82,8 +82,8 @@ const FACETHEORY_TABLE_VARIABLES: [&str; 4] =
     ["FACETHEORY_CACHE_TABLE_NAME", "APPTHEORY_CACHE_TABLE_NAME", "CACHE_TABLE_NAME", "CACHE_TABLE"];
 
 impl AwsFlags {
-    /// Table and bucket, with what belongs to them.
-    pub(crate) fn into_settings(self) -> Result<AwsSettings, Refused> {
+    /// Table and bucket, with what belongs to them. `request_timeout` is what a request to them may take as a whole.
+    pub(crate) fn into_settings(self, request_timeout: Duration) -> Result<AwsSettings, Refused> {
         let Self {
             table,
             bucket,
@@ -112,6 +112,7 @@ impl AwsFlags {
             dynamodb_endpoint,
             s3_endpoint,
             s3_path_style,
+            timeouts: Timeouts::within(request_timeout),
             layout: Layout { entry_key, log_key, s3_key_prefix },
             ..AwsSettings::new(table, bucket)
         })
@@ -300,6 +301,22 @@ mod tests {
         assert_eq!(format!("{:?}", config.settings), format!("{:?}", Settings::default()));
         assert_eq!(format!("{:?}", config.transport), format!("{:?}", TransportSettings::default()));
         assert!(config.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn calls_to_aws_fit_into_what_the_engine_waits_for() {
+        let timeouts =
+            |args: &[&str]| match config(&[&["--store=aws", "--table=t", "--bucket=b"], args].concat()) {
+                Ok(Config { place: Place::Aws(aws), settings, .. }) => {
+                    (aws.timeouts, settings.store.request_timeout)
+                }
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(timeouts(&[]), (Timeouts::default(), Duration::from_secs(5)));
+        for (flag, millis) in [("--store-timeout=200ms", 200), ("--store-timeout=1m", 60_000)] {
+            let request = Duration::from_millis(millis);
+            assert_eq!(timeouts(&[flag]), (Timeouts::within(request), request));
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What goes wrong between the coordinator and AWS, and what its callers see of it.
 
 use crate::*;
-use leasehold_aws::testing::{Fault, Rule};
+use leasehold_aws::{
+    Timeouts,
+    testing::{Fault, Rule},
+};
 use leasehold_service::time::{Clock as _, SystemClock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::{Code, Request};
@@ -23,6 +26,18 @@ async fn a_commit_that_was_applied_and_answered_with_500_is_committed() {
         let again = world.start().await.commit("page", &lease, "html").await.unwrap();
         assert!(matches!(again, Committed::Committed(_)), "{again:?}");
     }
+}
+
+#[tokio::test]
+async fn a_read_that_is_not_answered_is_tried_again_while_its_caller_waits() {
+    let world = World::new().await;
+    world.start().await.render("page", "html").await;
+    let request = Duration::from_millis(2500);
+    let aws = AwsSettings { timeouts: Timeouts::within(request), ..Doubles::settings() };
+    let node = world.start_on(aws, |settings| settings.store.request_timeout = request).await;
+    node.faults.add(Rule::on("GetItem", Fault::HangBefore).nth(1));
+    assert!(served(&node.lookup("page").await).is_some());
+    assert_eq!(node.counters.of("GetItem"), 2);
 }
 
 #[tokio::test]
