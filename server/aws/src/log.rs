@@ -85,6 +85,19 @@ impl DynamoLog {
         Ok(known)
     }
 
+    /// Refuses a query that did not show an event which is there. A hole is what expiry left: its readers take it for events
+    /// that nobody knows any more, and every page for purged by them. But a query may show one item of a transaction and not
+    /// the other; a read of the item itself may not (AWS: "Amazon DynamoDB Transactions", isolation levels).
+    async fn check_hole(&self, newest_missing: Seq) -> Result<(), ReadError> {
+        match self.table.get(self.key(&event_sk(newest_missing))).await? {
+            None => Ok(()),
+            Some(_) => Err(ReadError::Unavailable(format!(
+                "{}: event {newest_missing} was not shown, although it is there",
+                self.table.call("Query")
+            ))),
+        }
+    }
+
     /// The head at `expected`, as far as an append needs it; read where it is not remembered.
     async fn head_at(&self, expected: Seq) -> Result<Known, WriteError> {
         if expected == Seq::START {
@@ -174,6 +187,7 @@ impl InvalidationLog for DynamoLog {
         if after.0 == u64::MAX {
             return Ok(Vec::new());
         }
+        let head = self.known.lock().map_or(Seq::START, |known| known.head.seq);
         let mut events: Vec<LogEvent> = Vec::new();
         let mut start = None;
         loop {
@@ -205,9 +219,17 @@ impl InvalidationLog for DynamoLog {
             // A page ends where the service wants it to: only without a key to go on from was it the last.
             start = page.last_evaluated_key;
             if start.is_none() || events.len() >= limit {
-                return Ok(events);
+                break;
             }
         }
+        let (first, last) = (events.first().map(|event| event.seq), events.last().map(|event| event.seq));
+        if let Some(first) = first.filter(|first| *first > after.next()) {
+            self.check_hole(Seq(first.0 - 1)).await?;
+        }
+        if start.is_none() && last.unwrap_or(after) < head {
+            self.check_hole(head).await?;
+        }
+        Ok(events)
     }
 
     async fn append(&self, expected: Seq, event: &LogEvent) -> Result<Append, WriteError> {

@@ -1,12 +1,14 @@
 //! What is stored, but not as we store it: told as such, never guessed at, never passed over.
 
-use leasehold_aws::testing::Doubles;
+use leasehold_aws::testing::{Doubles, Fault, Rule};
 use leasehold_core::identity::{Seq, Version};
 use leasehold_store::{
     conformance::samples::{LATER, entry, event, id},
+    decorators::faults::Gate,
     port::{Append, Expected, ReadError, Stores, WriteError},
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const TABLE: &str = "leasehold-test";
 const LOG: &str = "LEASEHOLD#LOG";
@@ -99,4 +101,26 @@ async fn events_before_one_that_is_deleted_already_are_deleted_too() {
     doubles.dynamodb.call("DeleteItem", &json!({ "TableName": TABLE, "Key": event_key(3) }));
     assert_eq!(stores.log.events(Seq::START, 10).await.unwrap(), [event(4, 4), event(5, 5)]);
     assert_eq!(stores.log.events(Seq(3), 10).await.unwrap(), [event(4, 4), event(5, 5)]);
+}
+
+/// Where a query shows one item of a transaction and not the other, the hole is none.
+#[tokio::test]
+async fn an_event_that_a_query_misses_although_it_is_there_does_not_count_as_expired() {
+    for missed in [2, 3] {
+        let (doubles, stores) = filled(3).await;
+        stores.log.head().await.unwrap();
+        let row = json!({ "TableName": TABLE, "Key": event_key(missed), "ConsistentRead": true });
+        let item = doubles.dynamodb.call("GetItem", &row)["Item"].clone();
+        doubles.dynamodb.call("DeleteItem", &json!({ "TableName": TABLE, "Key": event_key(missed) }));
+        let gate = Gate::new();
+        doubles.faults.add(Rule::on("Query", Fault::HoldAnswer(gate.clone())).nth(1));
+        let log = Arc::clone(&stores.log);
+        let reading = tokio::spawn(async move { log.events(Seq(1), 10).await });
+        gate.arrived(1).await;
+        doubles.dynamodb.call("PutItem", &json!({ "TableName": TABLE, "Item": item }));
+        gate.open();
+        let read = reading.await.unwrap();
+        assert!(matches!(read, Err(ReadError::Unavailable(_))), "{missed}: {read:?}");
+        assert_eq!(stores.log.events(Seq(1), 10).await.unwrap(), [event(2, 2), event(3, 3)]);
+    }
 }
