@@ -91,6 +91,38 @@ async fn a_swap_that_is_refused_by_its_own_first_attempt_has_succeeded() {
     assert_eq!(node.took(acquire(&entry("failed"))).await, backing_off);
 }
 
+/// The repetition of an acquire notes in the lease that it was told of it: that is a swap of its own.
+#[tokio::test]
+async fn what_a_first_attempt_replaced_is_deleted_although_a_second_swap_was_needed() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    node.grant(&page).await;
+    world.clock.step(secs(11));
+    assert_eq!(node.engine.stats().pending_deletions, 0);
+    let late = overtaking(&node, Operation::Swap);
+    let (_, ()) = tokio::join!(node.grant_to(acquire(&page)), soon(late));
+    assert_eq!(node.engine.stats().pending_deletions, 2, "what the first holder may have uploaded");
+}
+
+#[tokio::test]
+async fn damage_that_a_repetition_meets_says_nothing_of_the_first_attempt() {
+    let world = World::new();
+    let node = world.start().await;
+    let render = node.grant(&entry("news")).await;
+    node.faults.add(Rule::on(Operation::Swap, Fault::TimeOutBefore).nth(1));
+    node.faults.add(Rule::on(Operation::Swap, Fault::Corrupt));
+    assert_unknown(node.commit(render.page("html")).await);
+    node.faults.clear();
+    node.faults.add(Rule::on(Operation::Put, Fault::TimeOutBefore).nth(1));
+    node.faults.add(Rule::on(Operation::Put, Fault::Corrupt));
+    assert_unknown(node.upload(upload_parts(&render, v1::BodyKind::Html, b"one")).await);
+    node.faults.clear();
+    node.faults.add(Rule::on(Operation::Append, Fault::TimeOutBefore).nth(1));
+    node.faults.add(Rule::on(Operation::Append, Fault::Corrupt));
+    assert_unknown(node.invalidate(invalidation([tag("t")])).await);
+}
+
 #[tokio::test]
 async fn a_swap_that_arrives_long_after_its_caller_gave_it_up_changes_nothing() {
     let world = World::new();
@@ -438,6 +470,16 @@ async fn an_upload_whose_outcome_is_unknown_says_so() {
         "surely nothing was applied, but: {:?}",
         again.map_err(|status| refusal(&status).reason)
     );
+}
+
+#[tokio::test]
+async fn an_upload_that_may_be_stored_is_of_unknown_outcome_also_where_it_cannot_be_looked_at() {
+    let world = World::new();
+    let node = world.start().await;
+    let render = node.grant(&entry("news")).await;
+    node.faults.add(Rule::on(Operation::Put, Fault::TimeOutAfter).nth(1));
+    node.faults.add(Rule::on(Operation::Info, Fault::Refuse));
+    assert_unknown(node.upload(upload_parts(&render, v1::BodyKind::Html, b"one")).await);
 }
 
 #[tokio::test]

@@ -100,11 +100,19 @@ impl Bodies {
                     return Ok(BodyRef { object: name.clone(), digest, size_bytes });
                 }
                 Ok(Put::Exists) => {
-                    let stored = self.check_stored(name, digest, size_bytes).await?;
-                    self.check_labels(name, &meta).await?;
-                    return Ok(stored);
+                    let checking = async {
+                        let stored = self.check_stored(name, digest, size_bytes).await?;
+                        self.check_labels(name, &meta).await?;
+                        Ok(stored)
+                    };
+                    return checking.await.map_err(|error| match (error, maybe_stored) {
+                        (EngineError::StoreUnavailable(_), Some(why)) => EngineError::OutcomeUnknown(why),
+                        (error, _) => error,
+                    });
                 }
-                Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => return Err(error.into()),
+                Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => {
+                    return Err(maybe_stored.map_or(error.into(), EngineError::OutcomeUnknown));
+                }
                 Err(error) => {
                     if let WriteError::Unknown(why) = &error {
                         maybe_stored = Some(why.clone());

@@ -40,7 +40,7 @@ const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// What a scope takes besides its text, about.
 const SCOPE_OVERHEAD_BYTES: usize = 16;
 /// Events in one read at most.
-const EVENT_PAGE: usize = 100;
+const EVENT_PAGE: usize = 500;
 /// How often rivals may win before the callers of an append are told.
 const APPEND_ATTEMPTS: u32 = 64;
 /// How often an append may fail, or its outcome be unknown, before its callers are told.

@@ -109,7 +109,8 @@ impl Transitions {
             let swap = self.views.store().swap(&slot.id, expected, &next, forget_after);
             match self.caller.write(failures, swap).await {
                 Ok(Swap::Applied) => {
-                    let replaced = Some(Replaced(view.entry.clone()));
+                    // From an own attempt that was applied after all: what that replaced is what this call did.
+                    let replaced = replaced_by(&lost, &view).or_else(|| Some(Replaced(view.entry.clone())));
                     let view = slot.install_swapped(before, next, sent);
                     self.views.weigh(slot);
                     return Ok(Settled { answer, entry: view.entry.clone(), replaced });
@@ -144,7 +145,9 @@ impl Transitions {
                             .map_or(EngineError::StoreUnavailable(why), EngineError::OutcomeUnknown));
                     }
                 }
-                Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => return Err(error.into()),
+                Err(error @ (WriteError::Corrupt(_) | WriteError::TooLarge(_))) => {
+                    return Err(maybe_applied.map_or(error.into(), EngineError::OutcomeUnknown));
+                }
             }
         }
         Err(match maybe_applied {
