@@ -36,6 +36,10 @@ const ETAG: &str = "etag";
 /// Whatever says what a row is: a swap from somebody else's row is conditional on all of these being as they were read.
 const TELLING: [&str; 5] = [S3_KEY, GENERATED_AT, REVALIDATE_SECONDS, ETAG, VERSION];
 
+/// The last of the year 9999. What is beyond is no time in seconds, but in milliseconds, or damage; as a generation, it could
+/// never be raised above.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 /// What FaceTheory itself assumes of a page of which only the row is known.
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -244,6 +248,7 @@ impl PageAttributes {
             .object_of(required(S3_KEY, s3_key.as_deref())?)
             .ok_or(invalid(S3_KEY, "is not the name of an object"))?;
         let generated_at = parse_decimal(required(GENERATED_AT, generated_at.as_deref())?)
+            .filter(|at| at.as_secs() <= LAST_SECOND)
             .ok_or(invalid(GENERATED_AT, "is not a time in seconds"))?;
         // FaceTheory takes a page without one for stale at once.
         let revalidate = parse_decimal(revalidate_seconds.as_deref().unwrap_or("0"))

@@ -117,6 +117,8 @@ fn a_row_of_table_theory_with_less_or_odder_attributes_is_still_a_page() {
         ("s3_key", Some(text_value("a//b"))),
         ("generated_at", None),
         ("generated_at", Some(number_value(-1))),
+        ("generated_at", Some(number_value(1_800_000_000_123_u64))),
+        ("generated_at", Some(number_value(u64::MAX))),
         ("revalidate_seconds", Some(number_value("1E3"))),
     ] {
         let refused = page(&[(name, value.clone())]).unwrap_err();
