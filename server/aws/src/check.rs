@@ -1,7 +1,18 @@
 //! The preflight: what is wrong with table, bucket and rights, all of it at once, and how to mend it.
 //!
-//! Rights are found out by asking for what is needed, in ways that change nothing: writes whose condition cannot hold, and
-//! objects that do not exist.
+//! Rights are found out by asking for what is needed where it is needed, in ways that change nothing: objects that do not
+//! exist, and writes and deletions whose condition cannot hold. They are those of the key
+//! `leasehold-preflight`, which nobody has:
+//!
+//! | right | by | on |
+//! |---|---|---|
+//! | `dynamodb:DescribeTable` `DescribeTimeToLive` | the calls themselves | the table |
+//! | `dynamodb:GetItem` `PutItem` | a read, and a put whose condition cannot hold | the partition of that key |
+//! | `dynamodb:Query` `UpdateItem` | a query, and a transaction whose condition cannot hold | the partition of the log |
+//! | `s3:ListBucket` | HeadBucket | the bucket |
+//! | `s3:GetObject` | a GET of nothing | the object prefix |
+//! | `s3:PutObject` | a PUT over the object of an entity tag that none has | the object prefix |
+//! | `s3:DeleteObject` | the same for a deletion, so that none is noted where there are versions | the object prefix |
 
 use std::fmt;
 
@@ -86,7 +97,7 @@ pub enum Problem {
     NoRight {
         /// As IAM policies name it.
         right: &'static str,
-        /// Table or bucket.
+        /// Table, bucket, or `bucket/prefix/*`.
         resource: String,
     },
     /// A call failed in a way that says nothing about the reason.
@@ -94,7 +105,7 @@ pub enum Problem {
     Fails {
         /// What was tried, as IAM policies name it.
         right: &'static str,
-        /// Table or bucket.
+        /// Table, bucket, or `bucket/prefix/*`.
         resource: String,
         /// What the service said.
         why: String,

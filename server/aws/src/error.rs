@@ -211,6 +211,16 @@ impl Cause {
         }
     }
 
+    /// Of what a service says of one part of a call that it answered: it names no status then.
+    pub(crate) fn of_code(code: Option<&str>) -> Self {
+        let status = match code {
+            Some("InternalError") => 500,
+            Some("SlowDown") => 503,
+            _ => 400,
+        };
+        Self::Service { code: code.map(str::to_owned), status }
+    }
+
     /// Whether the same call may do better a moment later: the service has no capacity left, is in trouble, or was not
     /// reached. Says nothing of what became of this one: for calls that may be repeated whatever that was.
     pub(crate) fn may_pass(&self) -> bool {
@@ -235,6 +245,12 @@ impl Cause {
         matches!(self, Self::Service { status: 401 | 403, .. })
             || matches!(self, Self::Service { code: Some(code), .. }
                 if matches!(&**code, "AccessDeniedException" | "AccessDenied"))
+    }
+}
+
+impl<E: ProvideErrorMetadata> From<SdkError<E, HttpResponse>> for Cause {
+    fn from(error: SdkError<E, HttpResponse>) -> Self {
+        Self::of(&error)
     }
 }
 

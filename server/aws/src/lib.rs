@@ -57,6 +57,7 @@ mod item;
 mod key;
 mod log;
 mod objects;
+mod patience;
 mod row;
 mod settings;
 mod sweep;

@@ -39,6 +39,7 @@ use crate::{
     connect::Aws,
     item::{PK, RECORD, SK},
     objects::DELETE_AT_ONCE,
+    patience::Patience,
     row::{GENERATED_AT, S3_KEY, VERSION},
     settings::AwsSettings,
 };
@@ -54,7 +55,6 @@ use std::time::Duration;
 pub use clock::Untimely;
 
 mod clock;
-mod patience;
 mod protected;
 
 /// How many orphans, failures and rows a summary names; of all it gives the number.
@@ -205,26 +205,27 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
         let mut protected = Protected::new(&table.layout, self.now, self.options.keep);
         let mut start = None;
         loop {
-            let page = patience::repeat(|| {
-                table
-                    .client
-                    .scan()
-                    .table_name(&table.name)
-                    // An eventual read may lack the lease or the commit that needs an object.
-                    .consistent_read(true)
-                    .projection_expression("#pk, #sk, #record, #version, #s3_key, #generated_at")
-                    .expression_attribute_names("#pk", PK)
-                    .expression_attribute_names("#sk", SK)
-                    .expression_attribute_names("#record", RECORD)
-                    .expression_attribute_names("#version", VERSION)
-                    .expression_attribute_names("#s3_key", S3_KEY)
-                    .expression_attribute_names("#generated_at", GENERATED_AT)
-                    .set_exclusive_start_key(start.clone())
-                    .set_return_consumed_capacity(table.capacity())
-                    .send()
-            })
-            .await
-            .map_err(|cause| failed("Scan", &table.name, cause))?;
+            let page = Patience::OF_A_SWEEP
+                .repeat(|| {
+                    table
+                        .client
+                        .scan()
+                        .table_name(&table.name)
+                        // An eventual read may lack the lease or the commit that needs an object.
+                        .consistent_read(true)
+                        .projection_expression("#pk, #sk, #record, #version, #s3_key, #generated_at")
+                        .expression_attribute_names("#pk", PK)
+                        .expression_attribute_names("#sk", SK)
+                        .expression_attribute_names("#record", RECORD)
+                        .expression_attribute_names("#version", VERSION)
+                        .expression_attribute_names("#s3_key", S3_KEY)
+                        .expression_attribute_names("#generated_at", GENERATED_AT)
+                        .set_exclusive_start_key(start.clone())
+                        .set_return_consumed_capacity(table.capacity())
+                        .send()
+                })
+                .await
+                .map_err(|cause| failed("Scan", &table.name, cause))?;
             for row in page.items() {
                 protected.add(row);
             }
@@ -262,19 +263,20 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
         let is_deleting = self.options.delete && !self.swept.is_refused();
         let (mut token, mut orphans) = (None, Vec::new());
         loop {
-            let page = patience::repeat(|| {
-                self.aws
-                    .s3
-                    .list_objects_v2()
-                    .bucket(bucket)
-                    .set_prefix(directory.clone())
-                    // As they are, others' names may be no XML, and ours are the same either way.
-                    .encoding_type(EncodingType::Url)
-                    .set_continuation_token(token.clone())
-                    .send()
-            })
-            .await
-            .map_err(|cause| failed("ListObjectsV2", bucket, cause))?;
+            let page = Patience::OF_A_SWEEP
+                .repeat(|| {
+                    self.aws
+                        .s3
+                        .list_objects_v2()
+                        .bucket(bucket)
+                        .set_prefix(directory.clone())
+                        // As they are, others' names may be no XML, and ours are the same either way.
+                        .encoding_type(EncodingType::Url)
+                        .set_continuation_token(token.clone())
+                        .send()
+                })
+                .await
+                .map_err(|cause| failed("ListObjectsV2", bucket, cause))?;
             for object in page.contents() {
                 orphans.extend(self.look_at(object, protected));
             }
@@ -336,10 +338,11 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
             batch = batch.objects(object.expect("an object with a key"));
         }
         let batch = batch.build().expect("a batch with objects");
-        let answer = patience::repeat(|| {
-            self.aws.s3.delete_objects().bucket(&self.aws.settings.bucket).delete(batch.clone()).send()
-        })
-        .await;
+        let answer = Patience::OF_A_SWEEP
+            .repeat(|| {
+                self.aws.s3.delete_objects().bucket(&self.aws.settings.bucket).delete(batch.clone()).send()
+            })
+            .await;
         let (failed, failures): (usize, Vec<Failure>) = match &answer {
             Err(cause) => (names.len(), names.iter().map(|name| failure(name, &cause.to_string())).collect()),
             // Answered as a success, whatever became of the keys.

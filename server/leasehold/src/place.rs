@@ -2,6 +2,7 @@
 
 use crate::cli::variable;
 use leasehold_aws::{Aws, AwsSettings, Problem, Report};
+use leasehold_core::object::ObjectPrefix;
 use leasehold_service::{settings::Settings, time::Clock};
 use leasehold_store::{
     embedded::{EmbeddedStore, Keep, OpenError},
@@ -78,7 +79,8 @@ pub(crate) enum OpenPlace {
 }
 
 impl Place {
-    pub(crate) async fn open(self) -> Result<OpenPlace, PlaceError> {
+    /// `prefix` is the one under which objects are kept.
+    pub(crate) async fn open(self, prefix: &ObjectPrefix) -> Result<OpenPlace, PlaceError> {
         match self {
             Self::Embedded { data_dir } => {
                 let store = open_directory(data_dir.clone()).await?;
@@ -87,8 +89,8 @@ impl Place {
             }
             Self::Aws(settings) => {
                 let aws = Aws::connect(*settings).await;
-                let Report { problems, warnings } =
-                    tokio::time::timeout(CHECK_TIME, aws.check()).await.map_err(|_| PlaceError::Silent)?;
+                let check = tokio::time::timeout(CHECK_TIME, aws.check(prefix)).await;
+                let Report { problems, warnings } = check.map_err(|_| PlaceError::Silent)?;
                 for warning in warnings {
                     tracing::warn!("{warning}. {}", warning.remedy());
                 }

@@ -5,12 +5,13 @@ mod sweep;
 use crate::{
     cli::Refused,
     exit::Failure,
-    flags::{AwsFlags, LoggingFlags},
+    flags::{AwsFlags, LoggingFlags, object_prefix},
     logs::Logging,
     output::Output,
 };
 use clap::{Args, Subcommand};
 use leasehold_aws::{Aws, AwsSettings, Report, SweepOptions};
+use leasehold_core::object::ObjectPrefix;
 use std::{process::ExitCode, time::Duration};
 
 /// A preparation, with all that it needs.
@@ -24,7 +25,7 @@ pub struct Preparation {
 
 #[derive(Debug)]
 enum What {
-    Init,
+    Init(ObjectPrefix),
     Sweep(SweepOptions),
 }
 
@@ -41,9 +42,20 @@ pub(crate) enum PrepareCommand {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct InitFlags {
     #[command(flatten)]
+    objects: ObjectFlags,
+    #[command(flatten)]
     aws: AwsFlags,
     #[command(flatten)]
     logging: LoggingFlags,
+}
+
+/// Where the coordinators keep their objects.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ObjectFlags {
+    /// Begin the names of stored bodies with this, as the coordinators do
+    #[arg(long, env = "LEASEHOLD_OBJECT_PREFIX", value_name = "PREFIX", default_value = "isr",
+        value_parser = object_prefix)]
+    object_prefix: ObjectPrefix,
 }
 
 /// No caller waits for these, and what they ask for in one call is larger.
@@ -52,7 +64,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 impl PrepareCommand {
     pub(crate) fn into_preparation(self) -> Result<Preparation, Refused> {
         let (aws, logging, as_json, what) = match self {
-            Self::Init(InitFlags { aws, logging }) => (aws, logging, false, What::Init),
+            Self::Init(InitFlags { objects, aws, logging }) => {
+                (aws, logging, false, What::Init(objects.object_prefix))
+            }
             Self::Sweep(flags) => {
                 let options = flags.options();
                 (flags.aws, flags.logging, flags.json, What::Sweep(options))
@@ -88,13 +102,13 @@ impl Preparation {
         let Self { aws, logging: _, output, what } = self;
         let aws = Aws::connect(*aws).await;
         match what {
-            What::Init => init(&aws).await,
+            What::Init(prefix) => init(&aws, &prefix).await,
             What::Sweep(options) => sweep::run(&aws, &options, output).await,
         }
     }
 }
 
-async fn init(aws: &Aws) -> Result<(), Failure> {
+async fn init(aws: &Aws, prefix: &ObjectPrefix) -> Result<(), Failure> {
     let done = aws.init().await.map_err(|error| {
         Failure::local(
             error.to_string(),
@@ -104,7 +118,7 @@ async fn init(aws: &Aws) -> Result<(), Failure> {
     for step in &done {
         println!("{step}");
     }
-    let Report { problems, warnings } = aws.check().await;
+    let Report { problems, warnings } = aws.check(prefix).await;
     for warning in warnings {
         println!("warning: {warning}. {}", warning.remedy());
     }

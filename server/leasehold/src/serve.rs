@@ -108,7 +108,7 @@ pub async fn run(
     let listener =
         TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
-    let place = Arc::new(place.open().await?);
+    let place = Arc::new(place.open(&settings.object_prefix).await?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let dependencies = Dependencies {
         stores: place.stores(),

@@ -1,7 +1,6 @@
 //! The time by which a sweep judges ages: no machine's alone.
 
-use super::patience;
-use crate::connect::Aws;
+use crate::{connect::Aws, patience::Patience};
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
@@ -63,11 +62,12 @@ pub(super) async fn now(
 ) -> Result<(Timestamp, Option<Untimely>), String> {
     let told = Arc::default();
     // What needs the same right as a list does.
-    let answer = patience::repeat(|| {
-        let ask = aws.s3.head_bucket().bucket(&aws.settings.bucket).customize();
-        ask.interceptor(ReadDate(Arc::clone(&told))).send()
-    })
-    .await;
+    let answer = Patience::OF_A_SWEEP
+        .repeat(|| {
+            let ask = aws.s3.head_bucket().bucket(&aws.settings.bucket).customize();
+            ask.interceptor(ReadDate(Arc::clone(&told))).send()
+        })
+        .await;
     // Read when S3 has answered, so that what had to be waited for before is no difference.
     let here = here();
     let told = *told.lock();

@@ -2,12 +2,13 @@
 
 use super::{
     connector::{Server, operation_of},
-    faults::response,
+    faults::{dynamodb_error, response},
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, DynoxideError, actions::scan::ScanRequest, storage_backend::ManualClock};
 use leasehold_core::time::Timestamp;
+use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::sync::{
@@ -23,6 +24,8 @@ pub struct DynamoDbDouble {
     clock: ManualClock,
     /// How many items a page of a Scan has at most; zero where nobody may scan.
     scan_page: Arc<AtomicUsize>,
+    /// What partition keys begin with that may be touched; any, where there is nothing.
+    allowed: Arc<Mutex<Vec<String>>>,
 }
 
 impl DynamoDbDouble {
@@ -33,13 +36,18 @@ impl DynamoDbDouble {
     pub fn new() -> Self {
         let clock = ManualClock::new(0);
         let database = Database::memory_with_clock(clock.arc()).expect("open a database in memory");
-        Self { database, clock, scan_page: Arc::default() }
+        Self { database, clock, scan_page: Arc::default(), allowed: Arc::default() }
     }
 
     /// Lets the SDK scan from now on, in pages of at most so many items. Until then a Scan is refused: it is an operator's
     /// tool, and a coordinator that scans has left its budget.
     pub fn allow_scan(&self, page: usize) {
         self.scan_page.store(page, Ordering::Relaxed);
+    }
+
+    /// From now on, partitions whose keys begin otherwise are forbidden, as to a role with a condition on leading keys.
+    pub fn allow_only(&self, beginnings: &[&str]) {
+        *self.allowed.lock() = beginnings.iter().map(|text| (*text).into()).collect();
     }
 
     /// Deletes what has expired by `now`, as DynamoDB does some time.
@@ -97,9 +105,27 @@ impl DynamoDbDouble {
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
         let body = request.body().bytes().expect("the SDK sends JSON from memory");
         let operation = operation_of(request);
+        if !self.allows(&serde_json::from_slice(body).unwrap_or_default()) {
+            return dynamodb_error(400, "AccessDeniedException");
+        }
         match strongly(&operation, body).and_then(|()| self.dispatch(&operation, body)) {
             Ok(answer) => response(200, SdkBody::from(answer)),
             Err(error) => response(error.status_code(), SdkBody::from(error.to_json())),
+        }
+    }
+
+    /// Looks at whatever in a request stands for a partition key.
+    fn allows(&self, request: &Value) -> bool {
+        let allowed = self.allowed.lock().clone();
+        let is_allowed =
+            |pk: &str| allowed.is_empty() || allowed.iter().any(|beginning| pk.starts_with(beginning));
+        match request {
+            Value::Object(parts) => parts.iter().all(|(name, part)| match (&**name, part["S"].as_str()) {
+                ("pk" | ":pk", Some(pk)) => is_allowed(pk),
+                _ => self.allows(part),
+            }),
+            Value::Array(parts) => parts.iter().all(|part| self.allows(part)),
+            _ => true,
         }
     }
 

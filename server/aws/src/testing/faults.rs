@@ -197,7 +197,7 @@ fn internal_error(table: bool) -> HttpResponse {
     if table { dynamodb_error(500, "InternalServerError") } else { s3_error(500, "InternalError") }
 }
 
-fn dynamodb_error(status: u16, code: &str) -> HttpResponse {
+pub(super) fn dynamodb_error(status: u16, code: &str) -> HttpResponse {
     let code = format!("com.amazonaws.dynamodb.v20120810#{code}");
     response(status, SdkBody::from(serde_json::json!({ "__type": code, "message": "injected" }).to_string()))
 }

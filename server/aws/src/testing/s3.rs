@@ -49,6 +49,12 @@ pub struct S3Double {
 struct State {
     buckets: HashMap<String, BTreeMap<String, Object>>,
     undeletable: HashSet<String>,
+    /// What names begin with that may be touched.
+    allowed: String,
+    /// Names that were deleted while there was nothing: what a bucket with versions keeps a marker of.
+    markers: Vec<String>,
+    /// Whether conditions on an entity tag are passed over.
+    unconditional: bool,
     now: Timestamp,
     date: Option<Timestamp>,
 }
@@ -111,6 +117,21 @@ impl S3Double {
     /// From now on, deleting this object fails with an error of its own, amid others that are deleted.
     pub fn refuse_to_delete(&self, name: &ObjectName) {
         self.state.lock().undeletable.insert(name.as_str().into());
+    }
+
+    /// From now on, objects whose names begin otherwise are forbidden, as to a role that is kept to a prefix.
+    pub fn allow_only(&self, prefix: &str) {
+        self.state.lock().allowed = prefix.into();
+    }
+
+    /// From now on, it is one of the servers like S3 that do not know of conditions on an entity tag, and heed none.
+    pub fn forget_conditions(&self) {
+        self.state.lock().unconditional = true;
+    }
+
+    /// What was deleted although it was not there, whatever the bucket: where there are versions, it leaves a marker.
+    pub fn markers(&self) -> Vec<String> {
+        self.state.lock().markers.clone()
     }
 
     /// The names of all objects in a bucket, in order.
@@ -181,6 +202,9 @@ impl InMemory {
     fn object(&self, bucket: &str, key: &str) -> S3Result<Object> {
         let state = self.0.lock();
         let objects = state.buckets.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        if !key.starts_with(&*state.allowed) {
+            return Err(s3_error!(AccessDenied));
+        }
         objects.get(key).cloned().ok_or_else(|| s3_error!(NoSuchKey))
     }
 }
@@ -229,12 +253,16 @@ impl S3 for InMemory {
             return Err(s3_error!(BadDigest));
         }
         let mut state = self.0.lock();
-        let last_modified = state.now;
+        let (last_modified, unconditional) = (state.now, state.unconditional);
+        if !key.starts_with(&*state.allowed) {
+            return Err(s3_error!(AccessDenied));
+        }
         let objects = state.buckets.get_mut(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
         match (if_none_match, if_match) {
             (Some(ETagCondition::Any), None) if objects.contains_key(&key) => {
                 return Err(s3_error!(PreconditionFailed));
             }
+            (None, Some(_)) if unconditional => {}
             (None, Some(_)) if !objects.contains_key(&key) => return Err(s3_error!(NoSuchKey)),
             (Some(ETagCondition::Any) | None, None) => {}
             // Not asked for by anybody: better told than done wrongly.
@@ -338,17 +366,28 @@ impl S3 for InMemory {
             return Err(s3_error!(MalformedXML));
         }
         let mut state = self.0.lock();
-        let State { buckets, undeletable, .. } = &mut *state;
+        let State { buckets, undeletable, allowed, markers, unconditional, .. } = &mut *state;
         let objects = buckets.get_mut(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for object in delete.objects {
             let key = Some(object.key.clone());
-            if undeletable.contains(&object.key) {
-                errors.push(Error { key, code: Some("InternalError".into()), ..Default::default() });
-            } else {
-                objects.remove(&object.key);
-                deleted.push(DeletedObject { key, ..Default::default() });
+            let refused = match (objects.get(&object.key), &object.e_tag) {
+                _ if !object.key.starts_with(&**allowed) => Some("AccessDenied"),
+                _ if undeletable.contains(&object.key) => Some("InternalError"),
+                _ if *unconditional => None,
+                (None, Some(_)) => Some("NoSuchKey"),
+                // Not asked for by anybody: better told than done wrongly.
+                (Some(_), Some(_)) => Some("NotImplemented"),
+                (_, None) => None,
+            };
+            if let Some(code) = refused {
+                errors.push(Error { key, code: Some(code.into()), ..Default::default() });
+                continue;
             }
+            if objects.remove(&object.key).is_none() {
+                markers.push(object.key);
+            }
+            deleted.push(DeletedObject { key, ..Default::default() });
         }
         let quiet = delete.quiet == Some(true);
         Ok(S3Response::new(DeleteObjectsOutput {

@@ -1,14 +1,15 @@
 //! Finds what crashes left in the bucket.
 
+use super::ObjectFlags;
 use crate::{
     exit::Failure,
-    flags::{AwsFlags, LoggingFlags, object_prefix},
+    flags::{AwsFlags, LoggingFlags},
     output::{Output, Rows},
     quantity::{bytes, duration},
 };
 use clap::Args;
 use leasehold_aws::{Aws, Failure as Undeleted, Illegible, Progress, SweepOptions, Swept};
-use leasehold_core::{object::ObjectPrefix, orphan::Keep};
+use leasehold_core::orphan::Keep;
 use leasehold_service::time::{Clock as _, SystemClock};
 use serde::Serialize;
 use std::time::Duration;
@@ -35,10 +36,8 @@ pub(crate) struct SweepFlags {
     /// Delete also where the table has no entries, or names no page that is in the bucket
     #[arg(long, requires = "delete")]
     force: bool,
-    /// Begin the names of stored bodies with this, as the coordinators do
-    #[arg(long, env = "LEASEHOLD_OBJECT_PREFIX", value_name = "PREFIX", default_value = "isr",
-        value_parser = object_prefix)]
-    object_prefix: ObjectPrefix,
+    #[command(flatten)]
+    pub(super) objects: ObjectFlags,
     /// The longest that a lease can be held, as the coordinators have it. 100ms to 1d
     #[arg(long, env = "LEASEHOLD_LEASE_MAX_HOLD", value_name = "DURATION", default_value = "15m",
         value_parser = duration(Duration::from_millis(100), Duration::from_secs(24 * 3600)))]
@@ -59,7 +58,7 @@ pub(crate) struct SweepFlags {
 impl SweepFlags {
     pub(super) fn options(&self) -> SweepOptions {
         SweepOptions {
-            prefix: self.object_prefix.clone(),
+            prefix: self.objects.object_prefix.clone(),
             keep: Keep { max_hold: self.lease_max_hold, grace: self.deletion_grace },
             delete: self.delete,
             force: self.force,
