@@ -1,7 +1,4 @@
 //! What goes wrong between the SDK and the services, on demand.
-//!
-//! Rules are asked in the order in which they were added, and the first that has something to say about a request decides;
-//! only those before it have counted the request.
 
 use super::connector::{Answer, Server, operation_of};
 use aws_smithy_runtime_api::{
@@ -12,8 +9,10 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
-use leasehold_store::decorators::faults::Gate;
-use parking_lot::Mutex;
+use leasehold_store::decorators::faults::{
+    Gate,
+    script::{self, Script},
+};
 use std::{future::pending, io, sync::Arc, time::Duration};
 
 /// What happens to a request.
@@ -47,49 +46,13 @@ pub enum Fault {
     HoldAnswer(Gate),
 }
 
-/// Which requests a fault happens to.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    operation: Option<&'static str>,
-    fault: Fault,
-    skip: u64,
-    times: u64,
-}
-
-impl Rule {
-    /// Every request of this operation, by the API's name of it: `PutItem`, `DeleteObjects`.
-    pub fn on(operation: &'static str, fault: Fault) -> Self {
-        Self { operation: Some(operation), fault, skip: 0, times: u64::MAX }
-    }
-
-    /// Every request.
-    pub fn on_any(fault: Fault) -> Self {
-        Self { operation: None, fault, skip: 0, times: u64::MAX }
-    }
-
-    /// Only the `n`th request of those, counted from 1 when the rule is added.
-    #[must_use]
-    pub fn nth(self, n: u64) -> Self {
-        Self { skip: n.saturating_sub(1), times: 1, ..self }
-    }
-
-    /// Not the first `skip` requests of those.
-    #[must_use]
-    pub fn after(self, skip: u64) -> Self {
-        Self { skip, ..self }
-    }
-
-    /// At most so many of those.
-    #[must_use]
-    pub fn times(self, times: u64) -> Self {
-        Self { times, ..self }
-    }
-}
+/// Which requests a fault happens to, by the API's name of the operation: `PutItem`, `DeleteObjects`.
+pub type Rule = script::Rule<&'static str, Fault>;
 
 /// The script. Without rules, requests go through as they are. Clones are the same script.
 #[derive(Clone, Default)]
 pub struct Faults {
-    rules: Arc<Mutex<Vec<Rule>>>,
+    script: Script<&'static str, Fault>,
 }
 
 impl Faults {
@@ -100,7 +63,7 @@ impl Faults {
 
     /// Adds a rule, for requests from now on.
     pub fn add(&self, rule: Rule) {
-        self.rules.lock().push(rule);
+        self.script.add(rule);
     }
 
     /// Holds every request of this operation, before it reaches the service, until the gate lets it through.
@@ -112,14 +75,14 @@ impl Faults {
 
     /// Removes all rules. Requests that are held stay so until their gate lets them through.
     pub fn clear(&self) {
-        self.rules.lock().clear();
+        self.script.clear();
     }
 
     /// `server` under this script.
     pub(super) fn in_front_of(&self, server: Server) -> Server {
         let faults = self.clone();
         Arc::new(move |request| {
-            let fault = faults.next(&operation_of(&request));
+            let fault = faults.script.next(&operation_of(&request));
             let server = server.clone();
             Box::pin(async move {
                 match fault {
@@ -128,21 +91,6 @@ impl Faults {
                 }
             })
         })
-    }
-
-    fn next(&self, operation: &str) -> Option<Fault> {
-        for rule in self.rules.lock().iter_mut() {
-            if rule.times == 0 || rule.operation.is_some_and(|matched| matched != operation) {
-                continue;
-            }
-            if rule.skip > 0 {
-                rule.skip -= 1;
-                continue;
-            }
-            rule.times -= 1;
-            return Some(rule.fault.clone());
-        }
-        None
     }
 }
 

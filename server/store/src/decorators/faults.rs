@@ -25,14 +25,15 @@ use leasehold_core::{
     page::Digest,
     time::Timestamp,
 };
-use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 
 mod gate;
+pub mod script;
 #[cfg(test)]
 mod tests;
 
 pub use gate::Gate;
+use script::Script;
 
 /// What happens to a call.
 #[derive(Clone, Debug)]
@@ -57,49 +58,12 @@ pub enum Fault {
 }
 
 /// Which calls a fault happens to.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    operation: Option<Operation>,
-    fault: Fault,
-    skip: u64,
-    times: u64,
-}
+pub type Rule = script::Rule<Operation, Fault>;
 
-impl Rule {
-    /// Every call of this kind.
-    pub fn on(operation: Operation, fault: Fault) -> Self {
-        Self { operation: Some(operation), fault, skip: 0, times: u64::MAX }
-    }
-
-    /// Every call.
-    pub fn on_any(fault: Fault) -> Self {
-        Self { operation: None, fault, skip: 0, times: u64::MAX }
-    }
-
-    /// Only the `n`th call of those, counted from 1 when the rule is added.
-    #[must_use]
-    pub fn nth(self, n: u64) -> Self {
-        Self { skip: n.saturating_sub(1), times: 1, ..self }
-    }
-
-    /// Not the first `skip` calls of those.
-    #[must_use]
-    pub fn after(self, skip: u64) -> Self {
-        Self { skip, ..self }
-    }
-
-    /// At most so many of those.
-    #[must_use]
-    pub fn times(self, times: u64) -> Self {
-        Self { times, ..self }
-    }
-}
-
-/// The script: rules, asked in the order in which they were added. The first that has something to say about a call
-/// decides; only those before it have counted the call. Without rules, the stores are as they were.
+/// The script. Without rules, the stores are as they were. Clones are the same script.
 #[derive(Clone, Default)]
 pub struct Faults {
-    rules: Arc<Mutex<Vec<Rule>>>,
+    script: Script<Operation, Fault>,
 }
 
 impl Faults {
@@ -116,7 +80,7 @@ impl Faults {
 
     /// Adds a rule, for calls from now on.
     pub fn add(&self, rule: Rule) {
-        self.rules.lock().push(rule);
+        self.script.add(rule);
     }
 
     /// Holds every call of this kind, before it reaches the store, until the gate lets it through.
@@ -128,22 +92,7 @@ impl Faults {
 
     /// Removes all rules. Calls that are held stay so until their gate lets them through.
     pub fn clear(&self) {
-        self.rules.lock().clear();
-    }
-
-    fn next(&self, operation: Operation) -> Option<Fault> {
-        for rule in self.rules.lock().iter_mut() {
-            if rule.times == 0 || rule.operation.is_some_and(|matched| matched != operation) {
-                continue;
-            }
-            if rule.skip > 0 {
-                rule.skip -= 1;
-                continue;
-            }
-            rule.times -= 1;
-            return Some(rule.fault.clone());
-        }
-        None
+        self.script.clear();
     }
 
     async fn read<T>(
@@ -152,7 +101,7 @@ impl Faults {
         call: impl Future<Output = Result<T, ReadError>>,
     ) -> Result<T, ReadError> {
         let unavailable = |why: &str| Err(ReadError::Unavailable(format!("injected: {why}")));
-        match self.next(operation) {
+        match self.script.next(&operation) {
             None => call.await,
             Some(Fault::Refuse) => unavailable("refused"),
             Some(Fault::TimeOutBefore | Fault::ApplyLater(_)) => unavailable("timed out"),
@@ -183,7 +132,7 @@ impl Faults {
         call: impl Future<Output = Result<T, WriteError>> + Send + 'static,
     ) -> Result<T, WriteError> {
         let unknown = || Err(WriteError::Unknown("injected: timed out".into()));
-        match self.next(operation) {
+        match self.script.next(&operation) {
             None => call.await,
             Some(Fault::Refuse) => Err(WriteError::NotApplied("injected: refused".into())),
             Some(Fault::TimeOutBefore) => unknown(),
