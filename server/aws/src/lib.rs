@@ -21,12 +21,12 @@
 //! deployment and key, framed so that no two identities share one.
 //!
 //! **Entries.** `v` is the version (16 bytes), `r` the record. The others are TableTheory's, for its readers: the object of
-//! the page, when it was generated (epoch seconds), for how long it is fresh (absent where only an invalidation ends it),
-//! its entity tag. They are absent where there is no page, or its object is gone. A record of five tags takes less than a
+//! the page, when it was generated (epoch seconds), for how long it is fresh (ten years where only an invalidation ends
+//! it), its entity tag. They are absent where there is no page, or its object is gone. A record of five tags takes less than a
 //! kilobyte, so that a swap costs one write unit and a read one read unit.
 //!
-//! **Rows of others.** A `META` row that TableTheory wrote, or changed after us, is understood as a page: HTML with status
-//! 200, of the generation and time in `generated_at`, of unknown digest and length, that has heard of no invalidation. It has
+//! **Rows of others.** A `META` row that TableTheory wrote, or changed after us, is understood as a page: of the
+//! generation and time in `generated_at`, of unknown digest and length. What its response was is told by its object. It has
 //! no version of ours, so one is made from its attributes; a swap from it reads the row first, and is conditional on these
 //! attributes being as they were read. A row is taken for a page only where its partition key says which entry it is of: a
 //! row of another system holds no identity, and could be another tenant's.

@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use leasehold_core::{
     entry::Entry,
     identity::{EntryId, Generation, LeaseToken, Seq, Version},
-    page::{BodyRef, Digest, PageMeta, PageStatus, Pointer},
+    page::{BodyRef, Digest, MAX_WINDOW, PageMeta, PageStatus, Pointer},
     time::Timestamp,
 };
 use leasehold_store::record::{self, InvalidRecord};
@@ -196,7 +196,7 @@ struct PageAttributes {
     s3_key: Option<String>,
     /// Epoch seconds.
     generated_at: Option<String>,
-    /// Absent where only an invalidation ends it.
+    /// Ten years where only an invalidation ends it: FaceTheory takes a page without this for stale at once.
     revalidate_seconds: Option<String>,
     etag: Option<String>,
 }
@@ -210,7 +210,7 @@ impl PageAttributes {
         Self {
             s3_key: Some(layout.s3_key_of(&pointer.html.object).into()),
             generated_at: Some(pointer.generated_at.as_secs().to_string()),
-            revalidate_seconds: pointer.meta.revalidate.map(decimal_seconds),
+            revalidate_seconds: Some(decimal_seconds(pointer.meta.revalidate.unwrap_or(MAX_WINDOW))),
             etag: Some(pointer.meta.etag.clone()).filter(|etag| !etag.is_empty()),
         }
     }

@@ -64,6 +64,15 @@ fn a_page_that_is_not_there_is_none_to_table_theory_either() {
 }
 
 #[test]
+fn a_page_that_only_an_invalidation_ends_is_fresh_for_long_to_table_theory() {
+    let mut entry = full_entry(1 << 127, 7);
+    entry.pointer.as_mut().unwrap().meta.revalidate = None;
+    let row = write(&Layout::default(), &id("a"), &entry, LATER).unwrap();
+    assert_eq!(row["revalidate_seconds"], number_value(315_360_000));
+    assert_eq!(read(&Layout::default(), &id("a"), &row), Ok(Row { entry, foreign: false }));
+}
+
+#[test]
 fn an_entry_is_kept_as_long_as_its_lease_may_live() {
     let mut entry = full_entry(1 << 127, 7);
     let early = Timestamp::from_millis(1_001);
