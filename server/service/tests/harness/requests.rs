@@ -112,6 +112,10 @@ pub(crate) fn tags(tags: &[&str]) -> Vec<String> {
     tags.iter().map(|&tag| tag.to_owned()).collect()
 }
 
+pub(crate) fn tagged(names: &[&str]) -> v1::PageMetadata {
+    v1::PageMetadata { tags: tags(names), ..Default::default() }
+}
+
 /// A lease that was granted: what its holder says from then on.
 #[derive(Clone, Debug)]
 pub(crate) struct Render {
