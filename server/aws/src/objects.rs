@@ -10,7 +10,7 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     presigning::PresigningConfig,
     primitives::ByteStream,
-    types::{ChecksumMode, Delete, ObjectIdentifier},
+    types::{ChecksumAlgorithm, ChecksumMode, Delete, ObjectIdentifier},
 };
 use aws_smithy_checksums::body::validate::Error as ChecksumError;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -126,6 +126,8 @@ impl ObjectStore for S3Objects {
             .key(name.as_str())
             .if_none_match("*")
             .checksum_sha256(STANDARD.encode(digest.0))
+            // It goes with the checksum. S3 does without it; some servers like it keep no checksum that they are not told of.
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .content_type(content_type)
             .set_metadata(Some(attributes.iter().cloned().collect()))
             .body(ByteStream::from(body))

@@ -18,6 +18,8 @@
 mod connector;
 mod counting;
 mod dynamodb;
+#[cfg(feature = "endpoints")]
+pub mod endpoints;
 mod faults;
 mod fixture;
 mod s3;

@@ -2,12 +2,9 @@
 //!
 //! One module for each kind of server, with the clauses that it cannot pass and why. Which module runs is chosen by a
 //! filter, because the names say what is asked: `tests/aws/run` does that, starts the servers, and sets the variables that
-//! [`fixture::EndpointFixture`] tells of.
+//! [`leasehold_aws::testing::endpoints`] tells of. The wire's part of the suite is beside the binary, in the same modules.
 
-mod fixture;
-mod retrying;
-
-use fixture::EndpointFixture;
+use leasehold_aws::testing::endpoints::EndpointFixture;
 
 /// AWS, and whatever is like it in everything.
 mod aws {
@@ -18,11 +15,7 @@ mod aws {
 /// moto, for the table and the bucket.
 mod moto {
     use super::*;
-    leasehold_store::conformance_suite!(EndpointFixture::new().await, exclude: {
-        info_tells_size_and_digest => "moto keeps no checksum that comes without a header that the SDK adds only \
-            where it computes the checksum itself",
-        a_put_leaves_an_object_that_exists_as_it_is => "asks for the digest too, which moto does not keep",
-    });
+    leasehold_store::conformance_suite!(EndpointFixture::new().await);
 }
 
 /// versitygw over a directory, for the bucket; the table is moto's.

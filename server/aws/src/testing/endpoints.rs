@@ -1,4 +1,4 @@
-//! Endpoints that the environment names, as a fixture of the suite.
+//! Endpoints that the environment names, as a fixture of the suites: emulators, other servers, AWS itself.
 //!
 //! | variable | what it says |
 //! |---|---|
@@ -10,19 +10,24 @@
 //! All are required: a suite that asked nobody must not look as if it had passed. Credentials are found where every AWS tool
 //! finds them.
 
-use crate::retrying::Retrying;
+use crate::{
+    connect::Aws,
+    settings::{AwsSettings, Timeouts},
+};
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::AttributeValue;
-use leasehold_aws::{Aws, AwsSettings, Timeouts};
 use leasehold_core::time::Timestamp;
 use leasehold_store::{conformance::Fixture, port::Stores};
+use retrying::Retrying;
 use std::{
     env,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 use tokio::runtime::Handle;
+
+mod retrying;
 
 /// The value of an endpoint that means the region's own.
 const OF_THE_REGION: &str = "aws";
@@ -37,14 +42,31 @@ const EMPTYINGS: usize = 10;
 const BETWEEN_EMPTYINGS: Duration = Duration::from_millis(300);
 
 /// A table and a bucket for one clause alone, deleted when it is dropped.
-pub(crate) struct EndpointFixture {
+pub struct EndpointFixture {
     settings: AwsSettings,
+    repeats: bool,
     /// Draws the seeds of the handles' delays.
     handles: AtomicU64,
 }
 
 impl EndpointFixture {
-    pub(crate) async fn new() -> Self {
+    /// For the ports themselves: what a service refuses without deciding it is repeated, as an engine would.
+    ///
+    /// # Panics
+    /// Where a variable is missing, or table and bucket cannot be created.
+    pub async fn new() -> Self {
+        Self::with(true).await
+    }
+
+    /// For an engine, which repeats by itself.
+    ///
+    /// # Panics
+    /// As [`EndpointFixture::new`].
+    pub async fn for_an_engine() -> Self {
+        Self::with(false).await
+    }
+
+    async fn with(repeats: bool) -> Self {
         static CLAUSES: AtomicU64 = AtomicU64::new(1);
         let name = format!("{}-{}", required("LEASEHOLD_TEST_NAME"), CLAUSES.fetch_add(1, Ordering::Relaxed));
         let endpoint = |variable| Some(required(variable)).filter(|value| value != OF_THE_REGION);
@@ -59,12 +81,13 @@ impl EndpointFixture {
             ..AwsSettings::new(&*name, &*name)
         };
         // Before anything is created, so that what is created is deleted also when something else cannot be.
-        let fixture = Self { settings, handles: AtomicU64::new(0) };
+        let fixture = Self { settings, repeats, handles: AtomicU64::new(0) };
         fixture.connect().await.init().await.expect("create table and bucket");
         fixture
     }
 
-    async fn connect(&self) -> Aws {
+    /// A handle of its own on table and bucket.
+    pub async fn connect(&self) -> Aws {
         Aws::connect(self.settings.clone()).await
     }
 
@@ -78,8 +101,9 @@ impl EndpointFixture {
 #[async_trait]
 impl Fixture for EndpointFixture {
     async fn open(&self) -> Stores {
+        let stores = self.connect().await.stores();
         let seed = self.handles.fetch_add(1, Ordering::Relaxed);
-        Retrying::around(self.connect().await.stores(), seed)
+        if self.repeats { Retrying::around(stores, seed) } else { stores }
     }
 
     /// Coordinators end; the services go on.

@@ -30,13 +30,13 @@ const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// Stores whose refusals to decide are repeated, after delays that are drawn at random.
-pub(crate) struct Retrying {
+pub(super) struct Retrying {
     stores: Stores,
     random: Mutex<StdRng>,
 }
 
 impl Retrying {
-    pub(crate) fn around(stores: Stores, seed: u64) -> Stores {
+    pub(super) fn around(stores: Stores, seed: u64) -> Stores {
         let retrying = Arc::new(Self { stores, random: Mutex::new(StdRng::seed_from_u64(seed)) });
         Stores { entries: retrying.clone(), log: retrying.clone(), objects: retrying }
     }
