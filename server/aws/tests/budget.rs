@@ -1,14 +1,20 @@
 //! What each call of a port costs: requests, and the capacity units that DynamoDB bills.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use leasehold_aws::{
     Aws,
     testing::{Doubles, samples::page_of_five_tags},
 };
-use leasehold_core::identity::{Seq, Version};
+use leasehold_core::{
+    identity::{EntryKey, Seq, TenantId, Version},
+    invalidation::{LogEvent, Scope},
+};
 use leasehold_store::{
     conformance::samples::{LATER, body, digest, entry, event, id, object_meta, object_name},
     port::{Append, Expected, Put, Swap},
+    record,
 };
+use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 
 /// Random versions, as the engine draws them, are not small.
@@ -89,6 +95,56 @@ async fn following_an_idle_log_is_one_small_read() {
     log.head().await.unwrap();
     assert_eq!(doubles.counters.requests(), requests([("GetItem", 1)]));
     assert_eq!(doubles.counters.capacity_units("GetItem"), 1.0);
+}
+
+/// As an append writes it, without the head, which takes much longer.
+fn put_event(doubles: &Doubles, event: &LogEvent) {
+    let item = json!({
+        "pk": { "S": "LEASEHOLD#LOG" },
+        "sk": { "S": format!("EVENT#{:020}", event.seq.0) },
+        "r": { "B": STANDARD.encode(record::encode_event(event)) },
+    });
+    doubles.dynamodb.call("PutItem", &json!({ "TableName": "leasehold-test", "Item": item }));
+}
+
+/// What a coordinator does that starts on a long log: however much it asks for at once, a page is a megabyte.
+#[tokio::test]
+async fn many_events_at_once_are_one_request_for_each_megabyte() {
+    const EVENTS: u64 = 1_200;
+    let (doubles, aws) = ready().await;
+    let log = aws.stores().log;
+    let large = |seq: u64| {
+        let key = EntryKey::parse(&format!("{seq}/{}", "k".repeat(2_400))).unwrap();
+        let mut event = event(seq, seq.into());
+        event.invalidations[0].scopes = vec![Scope::Key(TenantId::parse("t").unwrap(), key)];
+        event
+    };
+    (1..=EVENTS).for_each(|seq| put_event(&doubles, &large(seq)));
+    for (after, limit, last, requests) in [
+        (0, 10_000, EVENTS, 3..=4),
+        (0, usize::MAX, EVENTS, 3..=4),
+        (0, 1_100, 1_100, 3..=4),
+        (0, 300, 300, 1..=2),
+        (700, 300, 1_000, 1..=2),
+        (1_000, 1_000, EVENTS, 1..=2),
+        (EVENTS, 1_000, EVENTS, 1..=1),
+    ] {
+        doubles.counters.reset();
+        let read = log.events(Seq(after), limit).await.unwrap();
+        let expected: Vec<LogEvent> = (after + 1..=last).map(large).collect();
+        assert!(read == expected, "{} events after {after}, {limit} asked for", read.len());
+        let sent = doubles.counters.of("Query");
+        assert!(requests.contains(&sent), "{sent} requests for {} events after {after}", read.len());
+    }
+}
+
+/// The hole is on the first of several pages, and events from beyond it fill up what was asked for.
+#[tokio::test]
+async fn many_events_at_once_after_a_hole_are_as_many_as_were_asked_for() {
+    let (doubles, aws) = ready().await;
+    (1..=1_100).filter(|seq| *seq != 50).for_each(|seq| put_event(&doubles, &event(seq, seq.into())));
+    let read = aws.stores().log.events(Seq::START, 1_000).await.unwrap();
+    assert_eq!(read, (51..=1_050).map(|seq| event(seq, seq.into())).collect::<Vec<_>>());
 }
 
 #[tokio::test]
