@@ -104,7 +104,7 @@ impl Engine {
         let inner = &self.0;
         let slot = inner.views.slot(id);
         let task_inner = Arc::clone(inner);
-        let task = inner.tasks.spawn(async move {
+        let task = inner.spawn(async move {
             let settled = task_inner
                 .transitions
                 .carry_out(

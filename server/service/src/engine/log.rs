@@ -151,7 +151,7 @@ impl LogHandle {
         reader.catch_up(Publish::No).await?;
         let (reads, read_inbox) = mpsc::channel(QUEUE);
         let follower = Follower { reader: Arc::clone(&reader), tail_interval: settings.log.tail_interval };
-        tasks.spawn(follower.run(read_inbox, shutdown.clone()));
+        tokio::spawn(tasks.track_future(follower.run(read_inbox, shutdown.clone())));
         let (appends, append_inbox) = mpsc::channel(QUEUE);
         let appender = Appender {
             store,
@@ -160,7 +160,7 @@ impl LogHandle {
             keep_for: settings.rules.retention + settings.log.retention_margin,
             entropy,
         };
-        tasks.spawn(appender.run(append_inbox, shutdown));
+        tokio::spawn(tasks.track_future(appender.run(append_inbox, shutdown)));
         Ok(Self { state, appends, reads })
     }
 

@@ -44,6 +44,7 @@ use leasehold_core::{
 use leasehold_store::port::Stores;
 use log::{LogDependencies, LogHandle};
 use std::{sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use transitions::{Settled, Transitions, Trust};
 use view::Views;
@@ -118,7 +119,7 @@ impl Engine {
             settings.memory.pending_deletions,
             Arc::clone(&clock),
         ));
-        tasks.spawn(Arc::clone(&cleaner).run(Arc::clone(&bodies), stopped.clone()));
+        tokio::spawn(tasks.track_future(Arc::clone(&cleaner).run(Arc::clone(&bodies), stopped.clone())));
         let transitions = Arc::new(Transitions {
             views: Arc::clone(&views),
             log: Arc::clone(log.state()),
@@ -249,7 +250,7 @@ impl Engine {
     ) -> Result<Settled<T>, EngineError> {
         let slot = self.0.views.slot(id);
         let inner = Arc::clone(&self.0);
-        let task = self.0.tasks.spawn(async move {
+        let task = self.0.spawn(async move {
             let settled = inner.transitions.carry_out(&slot, trust, decide).await?;
             inner.retire_replaced(&slot.id, &settled);
             Ok(settled)
@@ -259,6 +260,11 @@ impl Engine {
 }
 
 impl Inner {
+    /// Runs a task that a stop waits for.
+    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        tokio::spawn(self.tasks.track_future(task))
+    }
+
     /// The names under which a lease's bodies are stored. They follow from the lease, so that every repetition of the
     /// grant names the same.
     fn objects_of(&self, id: &EntryId, lease: &Lease) -> PageObjects {
