@@ -79,6 +79,11 @@ impl Doubles {
         Aws::through(settings, dynamodb, s3, credentials)
     }
 
+    /// The SDK's own client of the bucket, without anything of ours: what somebody else has who shares it.
+    pub fn s3_client(&self) -> aws_sdk_s3::Client {
+        self.connect(Self::settings()).s3
+    }
+
     /// Listens on loopback, at ports that the system picks. There, [`Fault::Refuse`] breaks a connection that stood already:
     /// who asked cannot know whether that had an effect.
     ///

@@ -114,3 +114,78 @@ async fn a_page_of_facetheory_is_served_and_regenerated_and_read_by_it_again() {
     assert_eq!(stores.objects.get(&object).await.unwrap().unwrap().body, "by us");
     assert_eq!(row["revalidate_seconds"], json!({ "N": "0" }));
 }
+
+/// What FaceTheory makes of a page: the row under TableTheory's attributes, the rest from the object that it names.
+#[derive(Debug, PartialEq)]
+struct Restored {
+    status: Option<String>,
+    content_type: Option<String>,
+    content_security_policy: Option<String>,
+    revalidate_seconds: String,
+    etag: String,
+    body: bytes::Bytes,
+}
+
+/// The object through the AWS SDK and nothing of ours, with the key prefix that its store was told.
+async fn facetheory_reads(doubles: &Doubles, key_prefix: &str) -> Restored {
+    let request = json!({
+        "TableName": "leasehold-test",
+        "Key": { "pk": { "S": format!("CACHE#{KEY}") }, "sk": { "S": "META" } },
+        "ProjectionExpression": "s3_key, generated_at, revalidate_seconds, etag",
+        "ConsistentRead": true,
+    });
+    let row = doubles.dynamodb.call("GetItem", &request)["Item"].clone();
+    let text = |attribute: &str, kind: &str| row[attribute][kind].as_str().unwrap().to_owned();
+    let object = format!("{key_prefix}{}", text("s3_key", "S"));
+    let object = doubles.s3_client().get_object().bucket("leasehold-test").key(object).send().await.unwrap();
+    let mut metadata = object.metadata.unwrap_or_default();
+    Restored {
+        status: metadata.remove("facetheory-status"),
+        content_type: metadata.remove("facetheory-content-type"),
+        content_security_policy: metadata.remove("facetheory-content-security-policy"),
+        revalidate_seconds: text("revalidate_seconds", "N"),
+        etag: text("etag", "S"),
+        body: object.body.collect().await.unwrap().into_bytes(),
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_ours_is_restored_by_facetheory_with_status_content_type_and_policy() {
+    for (layout, key_prefix) in [
+        (Layout::table_theory(), ""),
+        (Layout { s3_key_prefix: "isr".to_owned(), ..Layout::table_theory() }, "isr/"),
+    ] {
+        let world = World::new().await;
+        let node = world.start_on(AwsSettings { layout, ..Doubles::settings() }, |_| {}).await;
+        let header =
+            |name: &str, value: &str| v1::NameValue { name: name.to_owned(), value: value.to_owned() };
+        let page = v1::PageMetadata {
+            status: 404,
+            content_type: "text/html; charset=iso-8859-1".to_owned(),
+            headers: vec![
+                header("x-robots-tag", "noindex"),
+                header("content-security-policy", "default-src 'self'; script-src 'none'"),
+            ],
+            etag: "\"ours\"".to_owned(),
+            ..expired()
+        };
+        let strict = Restored {
+            status: Some("404".to_owned()),
+            content_type: Some("text/html; charset=iso-8859-1".to_owned()),
+            content_security_policy: Some("default-src 'self'; script-src 'none'".to_owned()),
+            revalidate_seconds: "0".to_owned(),
+            etag: "\"ours\"".to_owned(),
+            body: bytes::Bytes::from_static(b"<p>nothing here"),
+        };
+        let commit = async |page| {
+            let (lease, _) = node.coordinator.grant(entry(KEY)).await;
+            node.coordinator.commit(entry(KEY), lease, "<p>nothing here", page).await.unwrap();
+            facetheory_reads(&world.0, key_prefix).await
+        };
+        assert_eq!(commit(page.clone()).await, strict);
+        // The same bytes, which are not the same response.
+        let open = v1::PageMetadata { status: 200, headers: Vec::new(), ..page };
+        let expected = Restored { status: Some("200".to_owned()), content_security_policy: None, ..strict };
+        assert_eq!(commit(open).await, expected);
+    }
+}
