@@ -21,7 +21,7 @@ or what others have named. The times are those of the coordinators; the longest,
 something is, is judged by the earlier of this machine's clock and S3's; where these are more than a minute
 apart, nothing is deleted.
 
-JSON: {entries, objects, foreign, orphans, orphan_bytes, deleted, failed, undecided, illegible, refused,
+JSON: {entries, objects, foreign, orphans, orphan_bytes, deleted, failed, undecided, illegible, refused, clock,
        names: [up to 100 orphans], failures: [{name, why}], rows: [{pk, why, identified}]}";
 
 /// So often it says how far it is.
@@ -153,6 +153,8 @@ struct SweptShape<'a> {
     undecided: u64,
     illegible: u64,
     refused: bool,
+    /// What is wrong with it.
+    clock: Option<String>,
     names: Vec<&'a str>,
     failures: Vec<FailureShape<'a>>,
     rows: Vec<RowShape<'a>>,
@@ -185,6 +187,7 @@ impl<'a> SweptShape<'a> {
             undecided: swept.undecided,
             illegible: swept.illegible,
             refused: swept.is_refused(),
+            clock: swept.untimely.map(|untimely| untimely.to_string()),
             names: swept.orphans.iter().map(leasehold_core::object::ObjectName::as_str).collect(),
             failures: swept
                 .failures

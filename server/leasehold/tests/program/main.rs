@@ -5,6 +5,7 @@
 
 mod commands;
 mod explain;
+mod prepare;
 mod process;
 mod start;
 mod stop;
