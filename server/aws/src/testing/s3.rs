@@ -53,7 +53,7 @@ struct State {
     allowed: String,
     /// Names that were deleted while there was nothing: what a bucket with versions keeps a marker of.
     markers: Vec<String>,
-    /// Whether conditions on an entity tag are passed over.
+    /// Whether puts pass over conditions on an entity tag.
     unconditional: bool,
     now: Timestamp,
     date: Option<Timestamp>,
@@ -124,7 +124,7 @@ impl S3Double {
         self.state.lock().allowed = prefix.into();
     }
 
-    /// From now on, it is one of the servers like S3 that do not know of conditions on an entity tag, and heed none.
+    /// From now on, it is one of the servers like S3 whose puts heed no condition on an entity tag.
     pub fn forget_conditions(&self) {
         self.state.lock().unconditional = true;
     }
@@ -366,7 +366,7 @@ impl S3 for InMemory {
             return Err(s3_error!(MalformedXML));
         }
         let mut state = self.0.lock();
-        let State { buckets, undeletable, allowed, markers, unconditional, .. } = &mut *state;
+        let State { buckets, undeletable, allowed, markers, .. } = &mut *state;
         let objects = buckets.get_mut(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for object in delete.objects {
@@ -374,7 +374,6 @@ impl S3 for InMemory {
             let refused = match (objects.get(&object.key), &object.e_tag) {
                 _ if !object.key.starts_with(&**allowed) => Some("AccessDenied"),
                 _ if undeletable.contains(&object.key) => Some("InternalError"),
-                _ if *unconditional => None,
                 (None, Some(_)) => Some("NoSuchKey"),
                 // Not asked for by anybody: better told than done wrongly.
                 (Some(_), Some(_)) => Some("NotImplemented"),
