@@ -1,8 +1,8 @@
 //! The preflight: what is wrong with table, bucket and rights, all of it at once, and how to mend it.
 //!
 //! Rights are found out by asking for what is needed where it is needed, in ways that change nothing: objects that do not
-//! exist, and writes and deletions whose condition cannot hold. They are those of the key
-//! `leasehold-preflight`, which nobody has:
+//! exist, and writes and deletions whose condition cannot hold. They are those of the key `leasehold-preflight`, which nobody
+//! has:
 //!
 //! | right | by | on |
 //! |---|---|---|
