@@ -123,7 +123,7 @@ struct Restored {
     content_security_policy: Option<String>,
     revalidate_seconds: String,
     etag: String,
-    body: bytes::Bytes,
+    body: Bytes,
 }
 
 /// The object through the AWS SDK and nothing of ours, with the key prefix that its store was told.
@@ -175,7 +175,7 @@ async fn a_page_of_ours_is_restored_by_facetheory_with_status_content_type_and_p
             content_security_policy: Some("default-src 'self'; script-src 'none'".to_owned()),
             revalidate_seconds: "0".to_owned(),
             etag: "\"ours\"".to_owned(),
-            body: bytes::Bytes::from_static(b"<p>nothing here"),
+            body: Bytes::from_static(b"<p>nothing here"),
         };
         let commit = async |page| {
             let (lease, _) = node.coordinator.grant(entry(KEY)).await;
