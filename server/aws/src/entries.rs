@@ -150,7 +150,7 @@ impl EntryStore for DynamoEntries {
         if !self.table.layout.entry_key.identifies(id) {
             return Err(call.too_large(
                 "the table's partition key does not tell this entry from others: it takes keys that begin with their \
-                 tenant and `::`, and no deployments",
+                 tenant and `::/`, and no deployments",
             ));
         }
         let item =

@@ -83,14 +83,17 @@ impl PkTemplate {
         if self.has(Field::Digest) {
             return true;
         }
-        // A value that contains what follows it could be read as a shorter one, and the rest as part of the next.
+        // A value after which what follows it begins too early could be read as a shorter one, and the rest as part of the
+        // next.
         let unambiguous = self.parts.windows(2).all(|pair| match pair {
-            [Part::Field(field), Part::Literal(next)] => !field.text(id).contains(&**next),
+            [Part::Field(field), Part::Literal(next)] => ends_where(field.text(id), next),
             _ => true,
         });
-        // Keys that are derived from requests begin with their tenant, here and in FaceTheory.
-        let key_of_tenant =
-            || id.key.as_str().strip_prefix(id.tenant.as_str()).is_some_and(|rest| rest.starts_with("::"));
+        // Keys that are derived from requests begin with their tenant, here and in FaceTheory, and then their route.
+        let key_of_tenant = || {
+            id.key.as_str().starts_with(id.tenant.as_str())
+                && id.key.as_str().find("::/") == Some(id.tenant.as_str().len())
+        };
         let tenant = self.has(Field::Tenant) || key_of_tenant();
         let deployment = self.has(Field::Deployment) || id.deployment.is_none();
         unambiguous && tenant && deployment
@@ -112,6 +115,11 @@ impl PkTemplate {
     fn has(&self, field: Field) -> bool {
         self.parts.contains(&Part::Field(field))
     }
+}
+
+/// Whether of a value and what follows it, the value is all that comes before: a separator can also begin within one.
+fn ends_where(value: &str, next: &str) -> bool {
+    format!("{value}{next}").find(next) == Some(value.len())
 }
 
 /// Whose a partition key may be.
@@ -353,6 +361,7 @@ mod tests {
             ("CACHE#{key}", id("acme", None, "acme::/blog?"), true),
             ("CACHE#{key}", id("acme", None, "other::/blog?"), false),
             ("CACHE#{key}", id("acme", None, "acmeother::/blog?"), false),
+            ("CACHE#{key}", id("a::b", None, "a::b::/blog?"), true),
             ("CACHE#{key}", id("acme", Some("blue"), "acme::/blog?"), false),
             ("CACHE#{digest}", id("acme", Some("blue"), "other::/blog?"), true),
             ("{tenant}#{key}", id("acme", None, "b#c"), true),
@@ -362,6 +371,21 @@ mod tests {
         ];
         for (text, entry, expected) in cases {
             assert_eq!(template(text).identifies(&entry), expected, "{text} {entry:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_entries_with_one_partition_key_it_identifies_one_at_most() {
+        for (text, one, other) in [
+            ("CACHE#{key}", id("a", None, "a::b::/x?"), id("a::b", None, "a::b::/x?")),
+            ("{tenant}::{key}", id("a:", None, "x"), id("a", None, ":x")),
+        ] {
+            let template = template(text);
+            assert_eq!(template.render(&one), template.render(&other));
+            assert!(
+                !(template.identifies(&one) && template.identifies(&other)),
+                "{text}: {one:?} and {other:?}"
+            );
         }
     }
 

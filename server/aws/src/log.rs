@@ -81,8 +81,16 @@ impl DynamoLog {
     async fn read_head(&self) -> Result<Known, ReadError> {
         let item = self.table.get(self.key(HEAD)).await?;
         let known = Known::read(item.as_ref()).map_err(|why| self.table.call("GetItem").corrupt_read(why))?;
-        *self.known.lock() = Some(known);
+        self.learn(known);
         Ok(known)
+    }
+
+    /// Answers that are late tell of a head that was.
+    fn learn(&self, known: Known) {
+        let mut newest = self.known.lock();
+        if newest.is_none_or(|newest| newest.head.seq <= known.head.seq) {
+            *newest = Some(known);
+        }
     }
 
     /// Refuses a query that did not show an event which is there. A hole is what expiry left: its readers take it for events
@@ -157,13 +165,14 @@ impl DynamoLog {
         let code = |at: usize| reasons.get(at).and_then(CancellationReason::code).unwrap_or("None");
         if code(0) == REFUSED {
             let known = Known::read(reasons[0].item()).map_err(|why| call.corrupt_write(why))?;
-            *self.known.lock() = Some(known);
+            self.learn(known);
             // Our id on a head at our position: an earlier attempt of ours moved it, whose answer was lost. But if the event
             // is not there any more, this is a late duplicate.
             let ours = known.head == Head { seq: event.seq, last_event: Some(event.id) };
             return Ok(if ours && code(1) == REFUSED { Append::Appended } else { Append::HeadMoved });
         }
-        if code(1) == REFUSED {
+        // Only where nothing is wrong with the head: else it was not looked at, and has moved by the event that is there.
+        if (code(0), code(1)) == ("None", REFUSED) {
             return Err(call.corrupt_write(format_args!(
                 "an event is stored at {}, where the head has not been yet",
                 event.seq
@@ -188,10 +197,11 @@ impl InvalidationLog for DynamoLog {
             return Ok(Vec::new());
         }
         let head = self.known.lock().map_or(Seq::START, |known| known.head.seq);
+        let wanted = i32::try_from(limit).unwrap_or(i32::MAX);
         let mut events: Vec<LogEvent> = Vec::new();
         let mut start = None;
-        loop {
-            let wanted = i32::try_from(limit - events.len()).unwrap_or(i32::MAX);
+        // A page ends where the service wants it to, at a megabyte or before, even with nothing on it.
+        let is_last = loop {
             let page = self
                 .table
                 .client
@@ -216,17 +226,16 @@ impl InvalidationLog for DynamoLog {
                 }
                 events.push(event);
             }
-            // A page ends where the service wants it to: only without a key to go on from was it the last.
             start = page.last_evaluated_key;
-            if start.is_none() || events.len() >= limit {
-                break;
+            if start.is_none() || !events.is_empty() {
+                break start.is_none();
             }
-        }
+        };
         let (first, last) = (events.first().map(|event| event.seq), events.last().map(|event| event.seq));
         if let Some(first) = first.filter(|first| *first > after.next()) {
             self.check_hole(Seq(first.0 - 1)).await?;
         }
-        if start.is_none() && last.unwrap_or(after) < head {
+        if is_last && last.unwrap_or(after) < head {
             self.check_hole(head).await?;
         }
         Ok(events)
@@ -262,7 +271,7 @@ impl InvalidationLog for DynamoLog {
         match sent {
             Ok(_) => {
                 let head = Head { seq: event.seq, last_event: Some(event.id) };
-                *self.known.lock() = Some(Known { head, keep_until_secs });
+                self.learn(Known { head, keep_until_secs });
                 Ok(Append::Appended)
             }
             Err(error) => match error.as_service_error() {

@@ -253,7 +253,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
                 }
             }
         }
-        Ok(protected.samples.is_empty() && protected.entries > 0)
+        Ok(false)
     }
 
     async fn go_through_objects(&mut self, protected: &Protected) -> Result<(), SweepError> {

@@ -109,7 +109,7 @@ fn put_event(doubles: &Doubles, event: &LogEvent) {
 
 /// What a coordinator does that starts on a long log: however much it asks for at once, a page is a megabyte.
 #[tokio::test]
-async fn many_events_at_once_are_one_request_for_each_megabyte() {
+async fn many_events_are_one_request_for_each_megabyte() {
     const EVENTS: u64 = 1_200;
     let (doubles, aws) = ready().await;
     let log = aws.stores().log;
@@ -120,31 +120,20 @@ async fn many_events_at_once_are_one_request_for_each_megabyte() {
         event
     };
     (1..=EVENTS).for_each(|seq| put_event(&doubles, &large(seq)));
-    for (after, limit, last, requests) in [
-        (0, 10_000, EVENTS, 3..=4),
-        (0, usize::MAX, EVENTS, 3..=4),
-        (0, 1_100, 1_100, 3..=4),
-        (0, 300, 300, 1..=2),
-        (700, 300, 1_000, 1..=2),
-        (1_000, 1_000, EVENTS, 1..=2),
-        (EVENTS, 1_000, EVENTS, 1..=1),
-    ] {
+    for (after, limit, requests) in
+        [(0, 10_000, 3..=4), (0, usize::MAX, 3..=4), (0, 300, 4..=5), (700, 300, 2..=3)]
+    {
         doubles.counters.reset();
-        let read = log.events(Seq(after), limit).await.unwrap();
-        let expected: Vec<LogEvent> = (after + 1..=last).map(large).collect();
-        assert!(read == expected, "{} events after {after}, {limit} asked for", read.len());
+        let mut last = after;
+        while last < EVENTS {
+            for event in log.events(Seq(last), limit).await.unwrap() {
+                last += 1;
+                assert!(event == large(last), "{last}, {limit} asked for");
+            }
+        }
         let sent = doubles.counters.of("Query");
-        assert!(requests.contains(&sent), "{sent} requests for {} events after {after}", read.len());
+        assert!(requests.contains(&sent), "{sent} requests for the events after {after}");
     }
-}
-
-/// The hole is on the first of several pages, and events from beyond it fill up what was asked for.
-#[tokio::test]
-async fn many_events_at_once_after_a_hole_are_as_many_as_were_asked_for() {
-    let (doubles, aws) = ready().await;
-    (1..=1_100).filter(|seq| *seq != 50).for_each(|seq| put_event(&doubles, &event(seq, seq.into())));
-    let read = aws.stores().log.events(Seq::START, 1_000).await.unwrap();
-    assert_eq!(read, (51..=1_050).map(|seq| event(seq, seq.into())).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -103,6 +103,19 @@ async fn a_conflict_with_another_write_is_surely_not_applied() {
     assert_eq!(stores.log.append(Seq::START, &event(1, 1)).await.unwrap(), Append::Appended);
 }
 
+/// Two others append: the first is done, so that the slot is taken; the second has the head at that moment. DynamoDB tells the
+/// reason of each item for itself.
+#[tokio::test]
+async fn an_append_behind_one_rival_that_meets_another_is_not_applied_and_nothing_is_corrupt() {
+    let (doubles, aws) = ready().await;
+    let (log, rival) = (aws.stores().log, doubles.beside().connect(impatient()).stores().log);
+    rival.append(Seq::START, &event(1, 1)).await.unwrap();
+    doubles.faults.add(Rule::on("TransactWriteItems", Fault::ConflictAndRefusal).nth(1));
+    let append = log.append(Seq::START, &event(1, 9)).await;
+    assert_eq!(write_outcome(&append), "not applied", "{append:?}");
+    assert_eq!(log.append(Seq::START, &event(1, 9)).await.unwrap(), Append::HeadMoved);
+}
+
 /// The first attempt was applied, and somebody went on from there: the repetition is refused by the successor.
 #[tokio::test]
 async fn a_repeated_swap_that_was_overtaken_is_shown_its_successor() {
@@ -231,7 +244,7 @@ async fn a_body_that_is_not_its_digest_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn events_of_more_than_a_page_are_read_over_several_and_a_fault_in_between_is_no_end() {
+async fn events_of_more_than_a_page_are_read_a_page_at_a_time_and_a_fault_in_between_is_no_end() {
     let (doubles, aws) = ready().await;
     let log = aws.stores().log;
     let large = |seq: u64| {
@@ -245,11 +258,17 @@ async fn events_of_more_than_a_page_are_read_over_several_and_a_fault_in_between
         assert_eq!(log.append(Seq(seq - 1), &large(seq)).await.unwrap(), Append::Appended);
     }
     doubles.counters.reset();
-    let read = log.events(Seq::START, 100).await.unwrap();
-    assert_eq!(read, (1..=10).map(large).collect::<Vec<LogEvent>>());
-    assert!(doubles.counters.of("Query") >= 3, "2.4 MB in pages of 1 MB");
     doubles.faults.add(Rule::on("Query", Fault::Throttle).nth(2));
-    assert_eq!(read_outcome(&log.events(Seq::START, 100).await), "unavailable");
+    let mut read: Vec<LogEvent> = Vec::new();
+    let mut outcomes = Vec::new();
+    while read.len() < 10 {
+        let page = log.events(read.last().map_or(Seq::START, |last| last.seq), 100).await;
+        outcomes.push(read_outcome(&page));
+        read.extend(page.unwrap_or_default());
+    }
+    assert_eq!(read, (1..=10).map(large).collect::<Vec<LogEvent>>());
+    assert_eq!(outcomes, ["ok", "unavailable", "ok", "ok"], "2.4 MB in pages of 1 MB");
+    assert_eq!(doubles.counters.of("Query"), 4);
 }
 
 #[tokio::test]

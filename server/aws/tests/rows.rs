@@ -199,6 +199,24 @@ async fn a_page_under_a_key_that_another_tenant_names_is_never_its_page() {
     assert_eq!(doubles.counters.total(), before);
 }
 
+/// FaceTheory's page of tenant `t::b`, asked for by tenant `t` under a ready key.
+#[tokio::test]
+async fn a_page_of_a_tenant_whose_name_begins_with_anothers_is_not_the_others() {
+    let (doubles, stores) = shared().await;
+    let key = "t::b::/blog?";
+    let item = json!({
+        "pk": { "S": format!("CACHE#{key}") },
+        "sk": { "S": "META" },
+        "s3_key": { "S": "secret/of/b.html" },
+        "generated_at": { "N": "1800000000" },
+        "revalidate_seconds": { "N": "60" },
+    });
+    doubles.dynamodb.call("PutItem", &json!({ "TableName": "leasehold-test", "Item": item }));
+    let (own, stranger) = (identity("t::b", None, key), identity("t", None, key));
+    let reads = [stores.entries.read(&own).await, stores.entries.read(&stranger).await];
+    assert!(reads.iter().filter(|read| matches!(read, Ok(Some(_)))).count() <= 1, "both read it: {reads:?}");
+}
+
 #[tokio::test]
 async fn a_key_that_does_not_fit_is_absent_and_cannot_be_put() {
     let (doubles, stores) = shared().await;

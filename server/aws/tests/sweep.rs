@@ -657,3 +657,16 @@ async fn a_table_that_is_not_that_of_the_bucket_deletes_nothing() {
     assert!(!sweep(&aws, &careful).await.is_refused());
     assert!(!there(&doubles, &pages));
 }
+
+/// A table that names no page at all says nothing of the bucket: its only entry was granted and never committed.
+#[tokio::test]
+async fn a_table_that_names_no_page_deletes_nothing() {
+    let (doubles, aws) = ready().await;
+    let pages = objects("page", OLD);
+    upload(&doubles, &pages);
+    let granted = Entry { lease: Some(lease(OLD)), ..entry(u128::from(OLD) << 100, OLD) };
+    create(&aws, "other", &Entry { pointer: None, ..granted }).await;
+    let swept = sweep(&aws, &SweepOptions { force: false, ..wet() }).await;
+    assert!(there(&doubles, &pages), "pages of another table are deleted: {swept:?}");
+    assert!(swept.unrelated);
+}

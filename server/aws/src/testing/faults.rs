@@ -24,6 +24,9 @@ pub enum Fault {
     Throttle,
     /// Another write has the item at that moment: without effect. For DynamoDB.
     Conflict,
+    /// As [`Fault::Conflict`], of the first item of a transaction whose second is refused by its condition: an append from an
+    /// old head, while yet another append moves it.
+    ConflictAndRefusal,
     /// The caller has no right to it: without effect.
     Deny,
     /// Answered with 500, and not applied.
@@ -101,6 +104,7 @@ async fn suffer(fault: Fault, server: Server, request: HttpRequest) -> Answer {
         Fault::Throttle if table => Ok(dynamodb_error(400, "ThrottlingException")),
         Fault::Throttle => Ok(s3_error(503, "SlowDown")),
         Fault::Conflict => Ok(conflict(&operation_of(&request))),
+        Fault::ConflictAndRefusal => Ok(cancelled(["TransactionConflict", "ConditionalCheckFailed"])),
         Fault::Deny if table => Ok(dynamodb_error(400, "AccessDeniedException")),
         Fault::Deny => Ok(s3_error(403, "AccessDenied")),
         Fault::FailBefore => Ok(internal_error(table)),
@@ -154,10 +158,14 @@ fn conflict(operation: &str) -> HttpResponse {
     if operation != "TransactWriteItems" {
         return dynamodb_error(400, "TransactionConflictException");
     }
+    cancelled(["TransactionConflict", "None"])
+}
+
+fn cancelled(codes: [&str; 2]) -> HttpResponse {
     let body = serde_json::json!({
         "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
         "Message": "injected",
-        "CancellationReasons": [{ "Code": "TransactionConflict" }, { "Code": "None" }],
+        "CancellationReasons": codes.map(|code| serde_json::json!({ "Code": code })),
     });
     response(400, SdkBody::from(body.to_string()))
 }
