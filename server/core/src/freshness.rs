@@ -80,6 +80,10 @@ pub fn judge_with(
     if verdict == Verdict::Purged {
         return Freshness::Missing(Absence::Purged);
     }
+    // By a clock that far ahead of this one, it cannot be told what was invalidated since.
+    if pointer.is_foreign() && pointer.generated_at > now.plus(FOREIGN_RENDER_TIME) {
+        return Freshness::Missing(Absence::NeverRendered);
+    }
     if pointer.gone {
         return Freshness::Missing(Absence::BodyGone);
     }
@@ -95,8 +99,11 @@ pub fn judge_with(
     Freshness::Fresh
 }
 
-/// The newest events about a page.
+/// The newest events about a page. A foreign one tells neither tags nor path: in doubt, they are all about it.
 pub fn marks(id: &EntryId, pointer: &Pointer, view: &LogView) -> Marks {
+    if pointer.is_foreign() {
+        return view.marks_in_doubt(id);
+    }
     view.marks_for(id, &pointer.meta.tags, pointer.meta.path.as_ref())
 }
 

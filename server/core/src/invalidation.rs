@@ -117,16 +117,36 @@ pub struct Mark {
     pub seq: Seq,
     /// When it was appended.
     pub at: Timestamp,
+    /// The latest time of this one and of those before it: an appender's clock may be behind that of an earlier one.
+    pub latest_at: Timestamp,
+}
+
+impl Mark {
+    /// An event alone.
+    pub fn of(seq: Seq, at: Timestamp) -> Self {
+        Self { seq, at, latest_at: at }
+    }
+
+    fn raise(&mut self, other: Self) {
+        let latest_at = self.latest_at.max(other.latest_at);
+        if other.seq > self.seq {
+            *self = other;
+        }
+        self.latest_at = latest_at;
+    }
 }
 
 impl Marks {
     fn raise(&mut self, depth: Depth, mark: Mark) {
-        if mark.seq > self.newest.seq {
-            self.newest = mark;
+        self.newest.raise(mark);
+        if depth == Depth::Hard {
+            self.hard.raise(mark);
         }
-        if depth == Depth::Hard && mark.seq > self.hard.seq {
-            self.hard = mark;
-        }
+    }
+
+    fn raise_both(&mut self, other: &Self) {
+        self.newest.raise(other.newest);
+        self.hard.raise(other.hard);
     }
 
     /// What these marks mean for a render that had seen the log up to `seen`.
@@ -142,7 +162,7 @@ impl Marks {
 
     /// What these marks mean for a page of which only is known that its render began at `since` or later.
     pub fn verdict_by_time(&self, since: Timestamp) -> Verdict {
-        let counts = |mark: Mark| mark.seq > Seq::START && mark.at >= since;
+        let counts = |mark: Mark| mark.seq > Seq::START && mark.latest_at >= since;
         if counts(self.hard) {
             Verdict::Purged
         } else if counts(self.newest) {
@@ -182,8 +202,8 @@ pub struct LogView {
 #[derive(Clone, Debug, Default)]
 struct TenantMarks {
     all: Marks,
-    /// The newest hard event about any tag or path.
-    hard_by_label: Mark,
+    /// The newest event about any tag or path.
+    by_label: Marks,
     deployments: HashMap<DeploymentId, Marks>,
     prefixes: HashMap<PagePathKey, Marks>,
     tags: HashMap<Tag, Marks>,
@@ -223,18 +243,17 @@ impl LogView {
             return;
         }
         if event.seq > self.position.next() {
-            self.forgotten.raise(Depth::Hard, Mark { seq: Seq(event.seq.0 - 1), at: event.at });
+            self.forgotten.raise(Depth::Hard, Mark::of(Seq(event.seq.0 - 1), event.at));
         }
-        let mark = Mark { seq: event.seq, at: event.at };
+        let mark = Mark::of(event.seq, event.at);
         for invalidation in &event.invalidations {
             self.requests.insert(invalidation.id, event.seq);
             for scope in &invalidation.scopes {
                 self.marks_mut(scope).raise(invalidation.depth, mark);
-                if let (Depth::Hard, Scope::Tag(tenant, _) | Scope::PathPrefix(tenant, _)) =
-                    (invalidation.depth, scope)
+                if let Scope::Tag(tenant, _) | Scope::PathPrefix(tenant, _) = scope
                     && let Some(tenant) = self.tenants.get_mut(tenant)
                 {
-                    tenant.hard_by_label = mark;
+                    tenant.by_label.raise(invalidation.depth, mark);
                 }
             }
         }
@@ -247,7 +266,7 @@ impl LogView {
     pub fn advance_to(&mut self, head: Seq) {
         if head > self.position {
             self.position = head;
-            self.forgotten.raise(Depth::Hard, Mark { seq: head, at: self.forgotten.newest.at });
+            self.forgotten.raise(Depth::Hard, Mark::of(head, self.forgotten.newest.at));
         }
     }
 
@@ -282,7 +301,7 @@ impl LogView {
     fn forget_oldest(&mut self) {
         let Some(event) = self.retained.pop_front() else { return };
         self.retained_bytes -= weight_bytes(&event);
-        let mark = Mark { seq: event.seq, at: event.at };
+        let mark = Mark::of(event.seq, event.at);
         self.forgotten.raise(Depth::Soft, mark);
         for invalidation in &event.invalidations {
             self.forgotten.raise(invalidation.depth, mark);
@@ -295,12 +314,14 @@ impl LogView {
         }
     }
 
-    /// The newest hard event that may be about a page of this entry of which neither tags nor path are known: in doubt, it
-    /// had every one of them.
-    pub fn newest_hard_of(&self, id: &EntryId) -> Mark {
-        let by_name = self.marks_for(id, [], []).hard;
-        let by_label = self.tenants.get(&id.tenant).map(|tenant| tenant.hard_by_label).unwrap_or_default();
-        if by_label.seq > by_name.seq { by_label } else { by_name }
+    /// The newest event that may be about a page of this entry of which neither tags nor path are known: in doubt, it has
+    /// every one of them.
+    pub fn marks_in_doubt(&self, id: &EntryId) -> Marks {
+        let mut marks = self.marks_for(id, [], []);
+        if let Some(tenant) = self.tenants.get(&id.tenant) {
+            marks.raise_both(&tenant.by_label);
+        }
+        marks
     }
 
     /// The newest event about an entry: under its own name, and under the tags and path that its page has.
@@ -313,8 +334,7 @@ impl LogView {
         let mut sum = self.everything;
         let mut add = |marks: Option<&Marks>| {
             if let Some(marks) = marks {
-                sum.raise(Depth::Soft, marks.newest);
-                sum.raise(Depth::Hard, marks.hard);
+                sum.raise_both(marks);
             }
         };
         // What a forgotten event was about cannot be known: without this, one leap of this clock into the future and back
@@ -375,9 +395,7 @@ impl LogView {
             return;
         };
         let Some(tenant) = self.tenants.get_mut(tenant_id) else { return };
-        if tenant.hard_by_label.seq <= seq {
-            tenant.hard_by_label = Mark::default();
-        }
+        clear_upto(&mut tenant.by_label, seq);
         match scope {
             Scope::Everything | Scope::Tenant(_) => {
                 clear_upto(&mut tenant.all, seq);
@@ -396,7 +414,7 @@ impl LogView {
 impl TenantMarks {
     fn is_empty(&self) -> bool {
         self.all == Marks::default()
-            && self.hard_by_label == Mark::default()
+            && self.by_label == Marks::default()
             && self.deployments.is_empty()
             && self.prefixes.is_empty()
             && self.tags.is_empty()

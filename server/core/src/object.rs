@@ -182,6 +182,12 @@ pub fn names_for(prefix: &ObjectPrefix, entry: &EntryId, lease: &Lease) -> PageO
     PageObjects { html: name(BodyKind::Html), sidecar: name(BodyKind::Sidecar) }
 }
 
+/// The name of the sidecar that may be beside an HTML: of a page of another system, whose row names the HTML alone.
+pub fn sidecar_beside(html: &ObjectName) -> Option<ObjectName> {
+    let stem = html.as_str().strip_suffix(BodyKind::Html.suffix())?;
+    Some(ObjectName(format!("{stem}{}", BodyKind::Sidecar.suffix()).into()))
+}
+
 /// Whether `name` has exactly the structure that [`names_for`] gives to objects of this entry. A worker may
 /// write and commit no other.
 pub fn belongs_to(name: &ObjectName, prefix: &ObjectPrefix, entry: &EntryId) -> bool {
@@ -252,12 +258,18 @@ impl SidecarToken {
     /// spells it, of an object that is no sidecar, or of another entry (tenant, deployment or variant). Which
     /// of these is not told, so that nobody learns what exists.
     pub fn resolve(token: &str, prefix: &ObjectPrefix, entry: &EntryId) -> Option<ObjectName> {
+        Self::decode(token).filter(|name| belongs_to(name, prefix, entry))
+    }
+
+    /// The sidecar that a token names, whosever it is: not to be served before that is known.
+    ///
+    /// `None` for a token that is malformed, over-long, or spelt in another way than [`SidecarToken::encode`] spells it.
+    pub fn decode(token: &str) -> Option<ObjectName> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-        let name = ObjectName::parse(&text).ok()?;
-        (name.kind() == Some(BodyKind::Sidecar) && belongs_to(&name, prefix, entry)).then_some(name)
+        ObjectName::parse(&text).ok().filter(|name| name.kind() == Some(BodyKind::Sidecar))
     }
 }
 

@@ -142,6 +142,10 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
         }
     }
     let generation = match entry {
+        // Another system that replaced the record knew nothing of the generations in it.
+        Some(entry) if entry.pointer.as_ref().is_some_and(Pointer::is_foreign) => {
+            Generation((entry.generation.0 + 1).max(now.as_secs()))
+        }
         Some(entry) => Generation(entry.generation.0 + 1),
         // Unix seconds: an entry that the store forgot starts above every generation it ever had.
         None => Generation(now.as_secs().max(1)),

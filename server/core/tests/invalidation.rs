@@ -260,7 +260,7 @@ proptest! {
                     Scope::Tag(of, _) | Scope::PathPrefix(of, _) => *of == id.tenant,
                     _ => concerns(scope, id, &[], None),
                 };
-                prop_assert_eq!(view.newest_hard_of(id).seq, model.newest(&[Depth::Hard], may_reach));
+                prop_assert_eq!(view.marks_in_doubt(id).hard.seq, model.newest(&[Depth::Hard], may_reach));
             }
             prop_assert_eq!(view.retained_bytes() == 0, model.retained().is_empty());
             let named = model.retained().iter().filter(|event| {
@@ -345,13 +345,13 @@ fn a_deployment_is_reached_alone_and_the_other_scopes_reach_every_release() {
 fn everything_reaches_tenants_that_nothing_else_is_known_of() {
     let mut view = LogView::default();
     view.fold(&event(1, Scope::Everything, Depth::Hard));
-    let mark = Mark { seq: Seq(1), at: at(1000) };
+    let mark = Mark::of(Seq(1), at(1000));
     assert_eq!(view.marks_for(&entry("never seen", None, "k"), [], []), Marks { newest: mark, hard: mark });
 }
 
 #[test]
 fn a_verdict_counts_only_what_came_after_the_render_began() {
-    let mark = |seq| Mark { seq: Seq(seq), at: at(seq) };
+    let mark = |seq| Mark::of(Seq(seq), at(seq));
     let marks = Marks { newest: mark(7), hard: mark(5) };
     for (seen, verdict) in [
         (4, Verdict::Purged),
@@ -485,7 +485,7 @@ fn forgetting_an_event_keeps_the_newer_ones_about_the_same_scope() {
     assert_eq!((marks.newest.seq, marks.hard.seq), (Seq(3), Seq(2)));
     view.forget(at(102_000), usize::MAX);
     let marks = view.marks_for(&entry("a", None, "k"), [], []);
-    assert_eq!(marks.newest, Mark { seq: Seq(3), at: at(3000) });
+    assert_eq!(marks.newest, Mark::of(Seq(3), at(3000)));
     assert_eq!(marks.verdict(Seq(2)), Verdict::Invalidated);
 }
 

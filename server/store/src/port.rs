@@ -127,8 +127,8 @@ pub trait InvalidationLog: Send + Sync + 'static {
     /// The head as it is now, strongly consistent.
     async fn head(&self) -> Result<Head, ReadError>;
 
-    /// The events after `after` that are still kept, in order, at most `limit`, which is not zero. Fewer than `limit`
-    /// only where there are no more, however large they are: an adapter reads on over its own pages.
+    /// The events after `after` that are still kept, in order, at most `limit`, which is not zero, and at least one where
+    /// there is one. Fewer than `limit` also where they are large: as many as one request to the store brings.
     async fn events(&self, after: Seq, limit: usize) -> Result<Vec<LogEvent>, ReadError>;
 
     /// Appends `event`, whose `seq` is `expected + 1`, if the head is at `expected`.

@@ -65,3 +65,84 @@ fn an_event_that_is_forgotten_reaches_what_another_system_rendered_before_it_alo
     let newer = foreign(START.plus(FOREIGN_RENDER_TIME).plus(SECOND));
     assert_eq!(judged(&world, &newer), Freshness::Fresh);
 }
+
+fn log_of(times: &[Timestamp], depth: Depth) -> World {
+    let mut world = World::new();
+    for at in times {
+        let seq = world.view.position().next();
+        let invalidation = leasehold_core::invalidation::Invalidation {
+            id: RequestId(u128::from(seq.0)),
+            scopes: vec![Scope::Key(tenant(), EntryKey::parse("k").unwrap())],
+            depth,
+        };
+        world.view.fold(&LogEvent {
+            seq,
+            id: RequestId(u128::from(seq.0) << 64),
+            at: *at,
+            forget_after: at.plus(RETENTION),
+            invalidations: vec![invalidation],
+        });
+    }
+    world
+}
+
+/// By a coordinator whose clock is two minutes behind. The first of them alone would reach the page.
+#[test]
+fn an_invalidation_is_not_undone_by_a_later_one_of_a_slow_clock() {
+    let page = foreign(START.plus(secs(5)));
+    for depth in [Depth::Soft, Depth::Hard] {
+        let alone = judged(&log_of(&[START], depth), &page);
+        assert_ne!(alone, Freshness::Fresh);
+        let both = judged(&log_of(&[START, START.minus(secs(120))], depth), &page);
+        assert_eq!(both, alone);
+    }
+}
+
+/// By a renderer whose clock is an hour ahead, or that gave another unit: whenever it is invalidated, it is not fresh.
+#[test]
+fn a_page_of_a_time_that_is_not_yet_is_never_out_of_reach_of_invalidations() {
+    let now = START;
+    let page = foreign(now.plus(secs(3600)));
+    let world = log_of(&[now], Depth::Hard);
+    let log = Log { view: &world.view, verified: true };
+    let freshness = judge(&world.id, Some(&page), log, now.plus(SECOND), RETENTION);
+    assert_ne!(freshness, Freshness::Fresh);
+}
+
+/// A worker renders under the first grant; another system replaces the row, and with it all memory of that grant; the page is
+/// invalidated; a late duplicate of the worker's acquire arrives. What the worker commits was rendered before the invalidation.
+#[test]
+fn a_duplicate_that_is_granted_over_another_systems_row_is_another_generation() {
+    let request = Acquire {
+        token: token(7),
+        owner: Owner::parse("worker").unwrap(),
+        ttl: TTL,
+        path: None,
+        after: None,
+    };
+    let world = World::new();
+    let Decision::Swap(_, Acquired::Granted(first)) = transition::acquire(None, &request, world.at(START))
+    else {
+        panic!("it is new")
+    };
+    // Its render began in the second before.
+    let pointer = foreign(START.minus(SECOND));
+    let replaced = Entry {
+        version: Version(9),
+        generation: pointer.generation,
+        pointer: Some(pointer),
+        lease: None,
+        released: None,
+        backoff: None,
+    };
+    let invalidated = log_of(&[after(secs(2))], Depth::Soft);
+    let late = transition::acquire(Some(&replaced), &request, invalidated.at(after(secs(3))));
+    let Decision::Swap(granted, Acquired::Granted(second)) = late else { panic!("{late:?}") };
+    assert_ne!((first.generation, first.seen), (second.generation, second.seen));
+    let mut page = page();
+    page.meta.revalidate = None;
+    let (token, generation) = (request.token, first.generation);
+    let committed =
+        transition::commit(Some(&granted), token, generation, &page, invalidated.at(after(secs(4))));
+    assert!(!matches!(committed, Decision::Swap(_, Committed::Committed)), "{committed:?}");
+}

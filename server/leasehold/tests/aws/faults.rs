@@ -142,3 +142,87 @@ async fn a_table_that_is_throttled_gets_a_bounded_load_and_is_used_again_when_it
     .await;
     println!("used again {:?} after it was over", clock.now().elapsed - over);
 }
+
+/// A bulk purge: few events, each as large as they get. DynamoDB gives them a megabyte at a time.
+#[tokio::test]
+async fn a_coordinator_starts_on_a_log_that_takes_longer_to_read_than_one_request() {
+    let world = World::new().await;
+    let node = world.start().await;
+    for n in 0..40 {
+        let scopes = (0..100).map(|scope| v1::InvalidationScope {
+            tenant: String::new(),
+            scope: Some(v1::invalidation_scope::Scope::Key(format!("{n}-{scope}-{}", "k".repeat(1200)))),
+        });
+        let request = v1::InvalidateRequest {
+            request_id: request_id(),
+            scopes: scopes.collect(),
+            depth: InvalidationDepth::Hard.into(),
+        };
+        node.coordinator.client().invalidate(request).await.unwrap();
+    }
+    // As always, 100 ms for each megabyte; and what a request may take as a whole is a little less than all of them together.
+    let mut settings = Settings::default();
+    settings.store.request_timeout = Duration::from_millis(400);
+    let doubles = world.0.beside();
+    doubles.faults.add(Rule::on("Query", Fault::Delay(Duration::from_millis(100))));
+    let stores = doubles.connect(Doubles::settings()).stores();
+    let starting =
+        tokio::time::timeout(Duration::from_secs(20), Coordinator::start_with(stores, settings)).await;
+    assert!(starting.is_ok());
+}
+
+/// Names that the role may not delete, as those of FaceTheory's pages under another prefix: they must not keep the others.
+#[tokio::test]
+async fn superseded_bodies_that_cannot_be_deleted_keep_no_others_from_it() {
+    let world = World::new().await;
+    let node = world.start_with(|settings| settings.deletion_grace = Duration::from_millis(50)).await;
+    let bucket = Doubles::settings().bucket;
+    for n in 0..60 {
+        node.render(&format!("page {n}"), "before").await;
+    }
+    for name in world.0.s3.names(&bucket) {
+        world.0.s3.refuse_to_delete(&leasehold_core::object::ObjectName::parse(&name).unwrap());
+    }
+    for n in 0..60 {
+        node.render(&format!("page {n}"), "after").await;
+    }
+    let before = world.0.s3.names(&bucket);
+    node.render("last", "before").await;
+    let after = world.0.s3.names(&bucket);
+    let own: Vec<_> = after.iter().filter(|name| !before.contains(name)).cloned().collect();
+    assert!(!own.is_empty());
+    node.render("last", "after").await;
+    let deleted = async || !world.0.s3.names(&bucket).iter().any(|name| own.contains(name));
+    let waiting = tokio::time::timeout(Duration::from_secs(20), until(deleted)).await;
+    assert!(waiting.is_ok(), "{own:?} is still there");
+}
+
+/// As for an answer about the head. Large bodies want a long `--store-timeout`, of which a query gets two fifths.
+#[tokio::test]
+async fn one_query_that_is_never_answered_makes_no_page_unverified() {
+    let world = World::new().await;
+    let request = Duration::from_secs(30);
+    let aws = AwsSettings { timeouts: Timeouts::within(request), ..Doubles::settings() };
+    let node = world
+        .start_on(aws, |settings| {
+            settings.store.request_timeout = request;
+            settings.log.tail_interval = Duration::from_millis(200);
+            settings.rules.staleness_bound = Duration::from_secs(2);
+        })
+        .await;
+    let other = world.start().await;
+    let page = node.coordinator.render(entry("page"), "html", &[]).await;
+    node.faults.add(Rule::on("Query", Fault::HangBefore).nth(1));
+    other.invalidate("another", InvalidationDepth::Soft).await;
+    let clock = SystemClock::start();
+    while clock.now().elapsed < Duration::from_secs(5) {
+        let looked = node.lookup("page").await;
+        assert_eq!(
+            served(&looked),
+            Some((page.generation, true)),
+            "after {:?}: {looked:?}",
+            clock.now().elapsed
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -21,7 +21,11 @@ fn settings() -> AwsSettings {
 /// As FaceTheory writes a page through TableTheory: an object with such metadata, and a row that names it. Answers when it was
 /// generated, in epoch seconds.
 async fn facetheory_renders(world: &World, attributes: &[(&str, &str)]) -> u64 {
-    let name = ObjectName::parse("isr/about.html").unwrap();
+    facetheory_renders_as(world, "isr/about.html", attributes).await
+}
+
+async fn facetheory_renders_as(world: &World, name: &str, attributes: &[(&str, &str)]) -> u64 {
+    let name = ObjectName::parse(name).unwrap();
     let attributes =
         attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let meta = ObjectMeta { content_type: "text/html; charset=utf-8".to_owned(), attributes };
@@ -188,4 +192,41 @@ async fn a_page_of_ours_is_restored_by_facetheory_with_status_content_type_and_p
         let expected = Restored { status: Some("200".to_owned()), content_security_policy: None, ..strict };
         assert_eq!(commit(open).await, expected);
     }
+}
+
+/// FaceTheory says neither tags nor path: in doubt, its page had every one of them.
+#[tokio::test]
+async fn a_page_of_facetheory_is_reached_by_the_invalidation_of_a_prefix_of_its_path() {
+    let world = World::new().await;
+    let node = world.start_on(settings(), |_| {}).await;
+    facetheory_renders(&world, &[]).await;
+    let scope = v1::invalidation_scope::Scope::PathPrefix("/about".to_owned());
+    let request = v1::InvalidateRequest {
+        request_id: request_id(),
+        scopes: vec![v1::InvalidationScope { tenant: String::new(), scope: Some(scope) }],
+        ..Default::default()
+    };
+    node.coordinator.client().invalidate(request).await.unwrap();
+    let looked = node.lookup(KEY).await;
+    assert!(!matches!(looked, Looked::Fresh(_)), "{looked:?}");
+}
+
+/// FaceTheory's page names its sidecar in its HTML. As long as the page is served, the sidecar is.
+#[tokio::test]
+async fn a_page_of_facetheory_is_served_with_its_sidecar() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let world = World::new().await;
+    let node = world.start_on(settings(), |_| {}).await;
+    let digits = &hex::encode(sha2::Sha256::digest(KEY))[..24];
+    let stem = format!("isr/{digits}/1800000000000-6f1c2d9e-7a41-4c0b-9d55-0a2b3c4d5e6f");
+    let sidecar = ObjectName::parse(&format!("{stem}.hydration.json")).unwrap();
+    facetheory_renders_as(&world, &format!("{stem}.html"), &[]).await;
+    world.0.s3.put_plainly(&settings().bucket, &sidecar, "{}");
+    assert!(matches!(node.lookup(KEY).await, Looked::Fresh(_)));
+    let request = v1::ServeSidecarRequest {
+        entry: Some(entry(KEY)),
+        sidecar_token: URL_SAFE_NO_PAD.encode(sidecar.as_str()),
+    };
+    let served = node.coordinator.client().serve_sidecar(request).await;
+    assert!(served.is_ok(), "{served:?}");
 }

@@ -9,7 +9,7 @@ use crate::time::Clock;
 use leasehold_core::object::ObjectName;
 use parking_lot::Mutex;
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,19 +21,53 @@ use tokio_util::sync::CancellationToken;
 
 /// Names in one delete at most.
 const BATCH: usize = 100;
-/// The pause after a delete that failed.
+/// The pause after a delete that failed; it doubles with each further failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// How often a name is tried. After that it is left to those who look for what no entry names.
+const MAX_FAILURES: u32 = 8;
 
 /// Names that wait for their time.
 pub(crate) struct Cleaner {
     grace: Duration,
     capacity: usize,
     clock: Arc<dyn Clock>,
-    /// In the order of their time: the grace is the same for all that have one, and those that have none go first.
-    pending: Mutex<VecDeque<(Duration, ObjectName)>>,
+    pending: Mutex<Pending>,
     /// How many are being deleted.
     deleting: AtomicUsize,
     added: Notify,
+}
+
+/// In the order of their time, and in that of their arrival.
+#[derive(Default)]
+struct Pending {
+    names: BTreeMap<(Duration, u64), Retired>,
+    arrivals: u64,
+}
+
+struct Retired {
+    name: ObjectName,
+    failures: u32,
+}
+
+impl Pending {
+    fn add(&mut self, due: Duration, retired: Retired) {
+        self.names.insert((due, self.arrivals), retired);
+        self.arrivals += 1;
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        self.names.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    fn take_due(&mut self, now: Duration) -> Vec<Retired> {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH
+            && let Some(first) = self.names.first_entry().filter(|first| first.key().0 <= now)
+        {
+            batch.push(first.remove());
+        }
+        batch
+    }
 }
 
 impl Cleaner {
@@ -52,31 +86,27 @@ impl Cleaner {
     pub(crate) fn pending(&self) -> usize {
         // Under the lock, as they are moved: none is missed on its way from one to the other.
         let pending = self.pending.lock();
-        pending.len() + self.deleting.load(Ordering::Acquire)
+        pending.names.len() + self.deleting.load(Ordering::Acquire)
     }
 
     /// Hands in what was superseded: readers of the page before may still ask for it.
     pub(crate) fn retire(&self, names: impl IntoIterator<Item = ObjectName>) {
         let due = self.clock.now().elapsed + self.grace;
-        self.add(names, |pending, name| pending.push_back((due, name)));
+        self.add(names, due);
     }
 
     /// Hands in what was purged: nobody is to see it any more.
     pub(crate) fn retire_purged(&self, names: impl IntoIterator<Item = ObjectName>) {
         let due = self.clock.now().elapsed;
-        self.add(names, |pending, name| pending.push_front((due, name)));
+        self.add(names, due);
     }
 
-    fn add(
-        &self,
-        names: impl IntoIterator<Item = ObjectName>,
-        add: impl Fn(&mut VecDeque<(Duration, ObjectName)>, ObjectName),
-    ) {
+    fn add(&self, names: impl IntoIterator<Item = ObjectName>, due: Duration) {
         let mut pending = self.pending.lock();
         let mut left = 0_usize;
         for name in names {
-            if pending.len() < self.capacity {
-                add(&mut pending, name);
+            if pending.names.len() < self.capacity {
+                pending.add(due, Retired { name, failures: 0 });
             } else {
                 left += 1;
             }
@@ -91,16 +121,32 @@ impl Cleaner {
         self.added.notify_one();
     }
 
-    fn put_back(&self, batch: Vec<ObjectName>, due: Duration) {
+    /// Each later than before: names that cannot be deleted must not keep others from it.
+    fn put_back(&self, batch: Vec<Retired>, now: Duration) {
         let mut pending = self.pending.lock();
         self.deleting.store(0, Ordering::Release);
-        batch.into_iter().for_each(|name| pending.push_front((due, name)));
+        let mut given_up = 0_usize;
+        for Retired { name, failures } in batch {
+            if failures + 1 < MAX_FAILURES {
+                let due = now + RETRY_PAUSE * 2_u32.pow(failures);
+                pending.add(due, Retired { name, failures: failures + 1 });
+            } else {
+                given_up += 1;
+            }
+        }
+        drop(pending);
+        if given_up > 0 {
+            tracing::warn!(
+                objects = given_up,
+                "superseded bodies cannot be deleted; these are left to those who look for what no entry names"
+            );
+        }
     }
 
     /// Deletes what is due until `shutdown`.
     pub(crate) async fn run(self: Arc<Self>, bodies: Arc<Bodies>, shutdown: CancellationToken) {
         loop {
-            let next_due = self.pending.lock().front().map(|(due, _)| *due);
+            let next_due = self.pending.lock().next_due();
             let is_due = async {
                 match next_due {
                     Some(due) => tokio::time::sleep(due.saturating_sub(self.clock.now().elapsed)).await,
@@ -115,31 +161,24 @@ impl Cleaner {
                 () = is_due => {}
             }
             let now = self.clock.now().elapsed;
-            let mut batch = Vec::new();
-            {
+            let batch = {
                 let mut pending = self.pending.lock();
-                while batch.len() < BATCH
-                    && let Some((_, name)) = pending.pop_front_if(|(due, _)| *due <= now)
-                {
-                    batch.push(name);
-                }
+                let batch = pending.take_due(now);
                 self.deleting.store(batch.len(), Ordering::Release);
-            }
+                batch
+            };
             if batch.is_empty() {
                 continue;
             }
-            match bodies.delete(&batch).await {
+            let names: Vec<ObjectName> = batch.iter().map(|retired| retired.name.clone()).collect();
+            match bodies.delete(&names).await {
                 Ok(()) => {
                     self.deleting.store(0, Ordering::Release);
                     tracing::debug!(objects = batch.len(), "superseded bodies deleted");
                 }
                 Err(error) => {
                     tracing::warn!(%error, objects = batch.len(), "superseded bodies could not be deleted; trying again");
-                    self.put_back(batch, now);
-                    tokio::select! {
-                        () = shutdown.cancelled() => return,
-                        () = tokio::time::sleep(RETRY_PAUSE) => {}
-                    }
+                    self.put_back(batch, self.clock.now().elapsed);
                 }
             }
         }

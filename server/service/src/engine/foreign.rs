@@ -1,7 +1,10 @@
 //! Pages of FaceTheory, and ours for FaceTheory: a row tells only when a page was rendered and where it is; what the response
 //! was is told by the metadata of its object.
 
-use leasehold_core::page::{PageMeta, PageStatus, Pointer};
+use leasehold_core::{
+    object::{self, ObjectName},
+    page::{PageMeta, PageStatus, Pointer},
+};
 use leasehold_store::port::ObjectMeta;
 
 /// The response's status.
@@ -29,6 +32,11 @@ pub(super) fn complete(pointer: &Pointer, object: &ObjectMeta) -> Pointer {
     }
     meta.headers.extend(attribute(object, CSP).map(|csp| (CSP_HEADER.to_owned(), csp.to_owned())));
     Pointer { meta, ..pointer.clone() }
+}
+
+/// The sidecar that a foreign page may have: its row names the HTML alone.
+pub(super) fn sidecar_of(pointer: &Pointer) -> Option<ObjectName> {
+    pointer.is_foreign().then(|| object::sidecar_beside(&pointer.html.object))?
 }
 
 fn parse_status(status: &str) -> Option<PageStatus> {

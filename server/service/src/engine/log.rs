@@ -242,7 +242,14 @@ impl Reader {
         self.fold_own(head);
         position = position.max(self.state.position());
         while position < head.seq {
-            let events = self.caller.read(|| self.store.events(position, EVENT_PAGE)).await?;
+            let mut limit = self.staleness_limit();
+            let read = || {
+                let events = self.in_time("the log", limit, self.store.events(position, EVENT_PAGE));
+                // What was only slow has its time in the end.
+                limit *= 2;
+                events
+            };
+            let events = self.caller.read(read).await?;
             let last = events.last().map_or(head.seq, |event| event.seq);
             self.fold(&events, publish);
             // No more events: those below the head are forgotten.
@@ -253,15 +260,25 @@ impl Reader {
         Ok(())
     }
 
-    /// Given up early, to be asked for again within the staleness bound: one answer that is lost must not make every page
-    /// unverified.
     async fn read_head(&self) -> Result<Head, ReadError> {
-        let limit = self.state.staleness_bound / 4;
-        match tokio::time::timeout(limit, self.store.head()).await {
-            Ok(head) => head,
-            Err(_) => {
-                Err(ReadError::Unavailable(format!("the head of the log was not told within {limit:?}")))
-            }
+        self.in_time("the head of the log", self.staleness_limit(), self.store.head()).await
+    }
+
+    /// What may be given up early, to be asked for again within the staleness bound: one answer that is lost must not make
+    /// every page unverified.
+    fn staleness_limit(&self) -> Duration {
+        self.state.staleness_bound / 4
+    }
+
+    async fn in_time<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ReadError::Unavailable(format!("{what} was not told within {limit:?}"))),
         }
     }
 

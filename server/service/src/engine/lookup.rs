@@ -17,7 +17,7 @@ use leasehold_core::{
     labels::Labels,
     object::{self, ObjectName, SidecarToken},
     page::Pointer,
-    transition,
+    transition::{self, Decision},
 };
 use leasehold_store::port::StoredObject;
 use std::{sync::Arc, time::Duration};
@@ -180,15 +180,19 @@ impl Engine {
 
     /// The sidecar that a token in a page's URL names, if it is one of this entry and was not purged.
     pub async fn sidecar(&self, id: &EntryId, token: &str) -> Result<StoredObject, EngineError> {
-        let name = SidecarToken::resolve(token, &self.0.settings.object_prefix, id)
-            .ok_or(EngineError::SidecarNotFound)?;
-        let now = self.now();
-        let looked = self.lookup(id, Consistency::Bounded, None, now).await?;
-        let current = looked.pointer().filter(|pointer| pointer.objects().any(|object| *object == name));
+        let name = SidecarToken::decode(token).ok_or(EngineError::SidecarNotFound)?;
+        let looked = self.lookup(id, Consistency::Bounded, None, self.now()).await?;
+        let is_named =
+            looked.pointer().is_some_and(|pointer| pointer.objects().any(|object| *object == name));
+        let is_beside = looked.pointer().and_then(foreign::sidecar_of).is_some_and(|beside| beside == name);
+        if !is_beside && !object::belongs_to(&name, &self.0.settings.object_prefix, id) {
+            return Err(EngineError::SidecarNotFound);
+        }
+        let current = looked.pointer().filter(|_| is_named || is_beside);
         let object = self.0.bodies.get(&name).await?;
         let Some(object) = object else {
-            // A page without its sidecar does not work: it is rendered again.
-            if current.is_some() {
+            // A page without its sidecar does not work: it is rendered again. Another system's may never have had one.
+            if is_named {
                 self.heal(looked).await?;
             }
             return Err(EngineError::SidecarNotFound);
@@ -198,7 +202,7 @@ impl Engine {
                 (Some(pointer), _) => return freshness::verdict(id, pointer, log.view) == Verdict::Purged,
                 (None, Some(Labels { tags, path })) => log.view.marks_for(id, &tags, &path).hard,
                 // When in doubt, it is purged.
-                (None, None) => log.view.newest_hard_of(id),
+                (None, None) => log.view.marks_in_doubt(id).hard,
             };
             hard.seq > object::seen_of(&name)
         });
@@ -261,11 +265,19 @@ impl Engine {
         let Some(pointer) = looked.pointer() else { return Ok(looked) };
         let generation = pointer.generation;
         let object = pointer.html.object.clone();
+        let missing = object.clone();
         let settled = self
             .settle(
                 looked.id(),
                 |_| Trust::ReadAfterArrival,
-                move |entry, context| transition::mark_gone(entry, generation, context),
+                move |entry, context| {
+                    let current = entry.and_then(|entry| entry.pointer.as_ref());
+                    // Pages of another system can have one generation: its seconds.
+                    if current.is_some_and(|current| current.html.object != missing) {
+                        return Decision::Answer(transition::Healed::Superseded);
+                    }
+                    transition::mark_gone(entry, generation, context)
+                },
             )
             .await?;
         if settled.answer == transition::Healed::Gone {

@@ -290,7 +290,8 @@ impl Inner {
         if let Some(pointer) = &before.pointer {
             let is_current =
                 |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
-            let left = pointer.objects().filter(|name| !is_current(name)).cloned();
+            let beside = foreign::sidecar_of(pointer);
+            let left = pointer.objects().cloned().chain(beside).filter(|name| !is_current(name));
             match self.log.state().verdict(id, pointer) {
                 Verdict::Purged => self.cleaner.retire_purged(left),
                 Verdict::Valid | Verdict::Invalidated => self.cleaner.retire(left),
