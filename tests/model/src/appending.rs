@@ -20,8 +20,8 @@ use stateright::{Model, Property};
 pub struct Bounds {
     /// Invalidations, each of a tag of its own.
     pub requests: u8,
-    /// How often each arrives: once and its duplicates.
-    pub arrivals: u8,
+    /// How many of them arrive once more, whichever.
+    pub repeats: u8,
     /// How many of the store's answers to the appends of one coordinator may get lost.
     pub losses: u8,
     /// Appends that were given up and may still arrive, at once.
@@ -165,7 +165,7 @@ impl Log {
         for (request, at) in (0..bounds.requests).zip(&state.requests) {
             // All requests are alike: they begin in their order.
             let may_begin = request == 0 || state.requests[usize::from(request) - 1].arrivals > 0;
-            if may_begin && at.arrivals < bounds.arrivals {
+            if may_begin && (at.arrivals == 0 || state.repeats() < bounds.repeats) {
                 actions.push(Action::Arrive { request, on });
             }
         }

@@ -53,7 +53,7 @@ impl Focus {
 }
 
 /// All of them.
-pub const ALL: [Focus; 14] = [
+pub const ALL: [Focus; 16] = [
     Focus {
         name: "duplicates",
         about: "calls of two workers that are repeated on either coordinator, also after everything else",
@@ -93,6 +93,16 @@ pub const ALL: [Focus; 14] = [
         name: "bound",
         about: "coordinators that have not read the log for longer than the staleness bound; restarts",
         explore: |size, threads| regenerate(bound(size), BOUND, threads),
+    },
+    Focus {
+        name: "waiters",
+        about: "workers that wait for a page newer than one they know",
+        explore: |size, threads| regenerate(waiters(size), WAITERS, threads),
+    },
+    Focus {
+        name: "bodies",
+        about: "pages whose bodies are found missing, while commits of them are repeated",
+        explore: |size, threads| regenerate(bodies(size), BODIES, threads),
     },
     Focus {
         name: "three",
@@ -261,6 +271,21 @@ fn bound(size: Size) -> regeneration::Bounds {
     regeneration::Bounds { bound: true, restarts: true, events: 2, commits, moments, ..two_workers() }
 }
 
+const WAITERS: &[Happening] = &[Happening::ReadyAwaited, Happening::ReadyFresh, Happening::ReadyUnverified];
+
+fn waiters(size: Size) -> regeneration::Bounds {
+    let (acquires, events) = by_size(size, (1, 2), (2, 1));
+    let moments = vec![Early, PageOld, LeaseOver];
+    regeneration::Bounds { acquires, waiting: true, bound: true, events, moments, ..two_workers() }
+}
+
+const BODIES: &[Happening] = &[Happening::MarkedGone, Happening::GoneIsSuperseded, Happening::Committed];
+
+fn bodies(size: Size) -> regeneration::Bounds {
+    let (acquires, losses) = by_size(size, (1, 1), (2, 0));
+    regeneration::Bounds { acquires, commits: 2, heals: 2, losses, ..two_workers() }
+}
+
 const THREE: &[Happening] = &[Happening::Held, Happening::Superseded, Happening::Fenced, Happening::Refused];
 
 fn three(size: Size) -> regeneration::Bounds {
@@ -283,15 +308,15 @@ const LOG: &[appending::Happening] = &[
 
 fn log(size: Size) -> appending::Bounds {
     let floating = by_size(size, 0, 1);
-    appending::Bounds { requests: 2, arrivals: 2, losses: 1, floating, ..Default::default() }
+    appending::Bounds { requests: 2, repeats: 2, losses: 1, floating, ..Default::default() }
 }
 
 const UNVERIFIED: &[appending::Happening] =
     &[appending::Happening::Unverified, appending::Happening::AppliedLate, appending::Happening::Fresh];
 
 fn unverified(size: Size) -> appending::Bounds {
-    let (requests, arrivals, losses) = by_size(size, (1, 2, 1), (2, 1, 1));
-    appending::Bounds { requests, arrivals, losses, floating: 1, bound: true, ..Default::default() }
+    let (requests, repeats) = by_size(size, (1, 1), (2, 0));
+    appending::Bounds { requests, repeats, losses: 1, floating: 1, bound: true, ..Default::default() }
 }
 
 const EXPIRY: &[appending::Happening] = &[
@@ -304,25 +329,17 @@ const EXPIRY: &[appending::Happening] = &[
 
 fn expiry(size: Size) -> appending::Bounds {
     let restarts = by_size(size, false, true);
-    appending::Bounds {
-        requests: 2,
-        arrivals: 1,
-        losses: 1,
-        floating: 1,
-        expiring: true,
-        restarts,
-        ..Default::default()
-    }
+    appending::Bounds { requests: 2, losses: 1, floating: 1, expiring: true, restarts, ..Default::default() }
 }
 
 const RESTARTS: &[appending::Happening] =
     &[appending::Happening::ExpiredBeforeItWasRead, appending::Happening::AppliedLate];
 
 fn restarts(size: Size) -> appending::Bounds {
-    let arrivals = by_size(size, 2, 3);
+    let repeats = by_size(size, 1, 2);
     appending::Bounds {
         requests: 1,
-        arrivals,
+        repeats,
         losses: 1,
         floating: 1,
         expiring: true,
@@ -345,8 +362,10 @@ mod tests {
 
     #[test]
     fn whatever_can_happen_is_asked_of_one_focus_at_least() {
-        let regenerating =
-            [DUPLICATES, OVERTAKEN, LOSSES, RELEASES, RENEWALS, UNHEARD, DEPTHS, BOUND, THREE].concat();
+        let regenerating = [
+            DUPLICATES, OVERTAKEN, LOSSES, RELEASES, RENEWALS, UNHEARD, DEPTHS, BOUND, WAITERS, BODIES, THREE,
+        ]
+        .concat();
         let left: Vec<_> = Happening::ALL.iter().filter(|what| !regenerating.contains(what)).collect();
         assert!(left.is_empty(), "{left:?}");
         let appending = [LOG, UNVERIFIED, EXPIRY, RESTARTS].concat();

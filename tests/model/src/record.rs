@@ -69,6 +69,8 @@ pub struct PageOf {
     pub began: u8,
     /// What the rules go by instead.
     pub seen: u8,
+    /// Whether its body was found missing.
+    pub gone: bool,
 }
 
 impl PageOf {
@@ -127,6 +129,7 @@ impl PageOf {
             by: Attempt::of(pointer.token, pointer.generation),
             began: pointer.html.digest.0[0],
             seen: small(pointer.seen.0),
+            gone: pointer.gone,
         }
     }
 
@@ -141,7 +144,7 @@ impl PageOf {
             generated_at: NOW.minus(REVALIDATE).plus(PAGE_LEFT),
             committed_at: NOW,
             seen: Seq(self.seen.into()),
-            gone: false,
+            gone: self.gone,
         }
     }
 }

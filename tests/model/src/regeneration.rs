@@ -42,6 +42,10 @@ pub struct Bounds {
     pub failing: bool,
     /// Whether coordinators give back leases that nobody heard of.
     pub undoing: bool,
+    /// How often a body is found missing.
+    pub heals: u8,
+    /// Whether workers wait for a page newer than one they know.
+    pub waiting: bool,
     /// Whether answers to workers may get lost.
     pub deaf: bool,
     /// What may be invalidated.
@@ -138,6 +142,11 @@ pub enum Action {
         /// Which.
         on: u8,
     },
+    /// A coordinator finds the body of the page that it remembers missing.
+    Heal {
+        /// Which.
+        on: u8,
+    },
     /// A coordinator starts anew: it remembers nothing, and reads the log first.
     Restart {
         /// Which.
@@ -200,6 +209,10 @@ impl Model for Regeneration {
             match &coordinator.swapping {
                 None => {
                     self.arrivals(state, on, actions);
+                    let page = coordinator.view.flatten().and_then(|record| record.page);
+                    if page.is_some_and(|page| !page.gone) && state.heals < bounds.heals {
+                        actions.push(Action::Heal { on });
+                    }
                     if coordinator.unheard.is_some() {
                         actions.push(Action::Undo { on });
                     }
@@ -268,6 +281,7 @@ impl Model for Regeneration {
             Action::CatchUp { on } => state.catch_up(on.into()),
             Action::Refresh { on } => state.coordinators[usize::from(on)].view = Some(state.stored),
             Action::Undo { on } => self.undo(&mut state, on.into()),
+            Action::Heal { on } => self.heal(&mut state, on.into()),
             Action::Restart { on } => state.restart(on.into(), self.bounds.floating),
             Action::Wait => {
                 state.due = state.log.len();

@@ -29,6 +29,8 @@ foci! {
     unheard,
     depths,
     bound,
+    waiters,
+    bodies,
     three,
     log,
     unverified,

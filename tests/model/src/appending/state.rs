@@ -222,6 +222,11 @@ impl State {
         self.events[usize::from(seq) - 1].is_some() && self.deleted & 1 << seq == 0
     }
 
+    /// How often requests have arrived once more.
+    pub(super) fn repeats(&self) -> u8 {
+        self.requests.iter().map(|request| request.arrivals.saturating_sub(1)).sum()
+    }
+
     pub(super) fn arrive(&mut self, request: u8, on: usize) {
         let head = self.head;
         let at = &mut self.requests[usize::from(request)];

@@ -76,7 +76,7 @@ impl Log {
 
 /// What becomes of a page with the tag of this request, whose grantor had read so far.
 fn served(coordinator: &Coordinator, request: u8, seen: u8) -> Freshness {
-    let page = PageOf { by: Attempt { worker: 0, generation: 1 }, began: 0, seen };
+    let page = PageOf { by: Attempt { worker: 0, generation: 1 }, began: 0, seen, gone: false };
     let mut pointer = page.pointer();
     pointer.meta.tags = vec![tag_of(request)];
     coordinator.viewed(|view| {

@@ -3,15 +3,17 @@
 use super::{Regeneration, occurrence::Happening, state::State};
 use crate::{
     record::{Attempt, LeaseOf, Record, rendered, small_generation, token},
-    scenery::{Moment, SCENERY, TTL},
+    scenery::{GENERATION_BASE, Moment, SCENERY, TTL},
 };
 use leasehold_core::{
     entry::Entry,
-    freshness::{Freshness, Log},
-    identity::Version,
+    freshness::{Freshness, Log, Staleness},
+    identity::{Generation, Version},
     invalidation::Verdict,
     mutation::{self, Mutation},
-    transition::{self, Acquire, Acquired, Committed, Context, Decision, Release, ReleaseOutcome, Renewed},
+    transition::{
+        self, Acquire, Acquired, Committed, Context, Decision, Healed, Release, ReleaseOutcome, Renewed,
+    },
 };
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ pub enum Request {
     Commit,
     /// A coordinator's own: to take back a lease that nobody heard of.
     Undo,
+    /// A coordinator's own: to note that the body of a page is gone.
+    Heal,
 }
 
 /// A request as it is judged.
@@ -54,6 +58,8 @@ pub enum Said {
     Fresh,
     /// Acquire: the page is young enough, but cannot be verified.
     Unverified,
+    /// Acquire: it is what the caller waited for, though not fresh any more.
+    Awaited,
     /// Acquire: another renders.
     Held,
     /// Acquire: the last render failed.
@@ -78,6 +84,10 @@ pub enum Said {
     Superseded(u8),
     /// Commit.
     Fenced,
+    /// Heal: the page counts as missing.
+    Gone,
+    /// Heal: another page is current.
+    NotCurrent,
 }
 
 impl Said {
@@ -90,8 +100,9 @@ impl Said {
             Self::NotHeld | Self::Lost | Self::Superseded(_) | Self::Fenced => {
                 mutation::is_active(Mutation::FencedFromMemory)
             }
-            Self::AlreadyYours(_) | Self::Ended | Self::Renewed => false,
-            Self::Fresh | Self::Unverified | Self::Held | Self::BackingOff | Self::Granted(_) => true,
+            Self::AlreadyYours(_) | Self::Ended | Self::Renewed | Self::Gone | Self::NotCurrent => false,
+            Self::Fresh | Self::Unverified | Self::Awaited => true,
+            Self::Held | Self::BackingOff | Self::Granted(_) => true,
             Self::Committed | Self::CommittedStale | Self::CommittedPurged => true,
         }
     }
@@ -117,7 +128,8 @@ impl Regeneration {
             match ask.request {
                 Request::Acquire => {
                     self.note_kind_of_grant(entry, context, ask);
-                    short(transition::acquire(entry, &acquire(ask.worker), context), acquired)
+                    let request = acquire(ask.worker, self.bounds.waiting);
+                    short(transition::acquire(entry, &request, context), acquired)
                 }
                 Request::Renew => {
                     short(transition::renew(entry, token, generation, TTL, context), |told| match told {
@@ -134,6 +146,12 @@ impl Regeneration {
                     short(transition::release(entry, token, generation, &how, context), |told| match told {
                         ReleaseOutcome::Released => Said::Released,
                         ReleaseOutcome::NotHeld => Said::NotHeld,
+                    })
+                }
+                Request::Heal => {
+                    short(transition::mark_gone(entry, generation, context), |told| match told {
+                        Healed::Gone => Said::Gone,
+                        Healed::Superseded => Said::NotCurrent,
                     })
                 }
                 Request::Commit => {
@@ -166,8 +184,10 @@ pub(super) enum Decided {
     Swap(Record, Said),
 }
 
-fn acquire(worker: u8) -> Acquire {
-    Acquire { token: token(worker), owner: SCENERY.owner.clone(), ttl: TTL, path: None, after: None }
+fn acquire(worker: u8, is_waiting: bool) -> Acquire {
+    // Whatever page there is, it is newer than what a waiter knows.
+    let after = is_waiting.then_some(Generation(GENERATION_BASE));
+    Acquire { token: token(worker), owner: SCENERY.owner.clone(), ttl: TTL, path: None, after }
 }
 
 fn short<T>(decision: Decision<T>, say: impl Fn(T) -> Said) -> Decided {
@@ -188,7 +208,8 @@ fn acquired(told: Acquired) -> Said {
         Acquired::AlreadyYours(lease) => Said::AlreadyYours(LeaseOf::of(&lease)),
         Acquired::Ended => Said::Ended,
         Acquired::Ready(Freshness::Fresh) => Said::Fresh,
-        Acquired::Ready(_) => Said::Unverified,
+        Acquired::Ready(Freshness::Stale(Staleness::Unverified)) => Said::Unverified,
+        Acquired::Ready(_) => Said::Awaited,
         Acquired::Held { .. } => Said::Held,
         Acquired::BackingOff { .. } => Said::BackingOff,
         Acquired::Granted(lease) => Said::Granted(LeaseOf::of(&lease)),

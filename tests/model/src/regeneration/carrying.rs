@@ -31,6 +31,20 @@ impl Regeneration {
         self.begin(state, on, ask, true);
     }
 
+    /// The body of the page that this coordinator remembers is not there.
+    pub(super) fn heal(&self, state: &mut State, on: usize) {
+        let view = state.coordinators[on].view.flatten();
+        let Some(by) = view.and_then(|record| record.page).map(|page| page.by) else { return };
+        state.heals += 1;
+        let ask = Ask {
+            request: Request::Heal,
+            worker: by.worker,
+            generation: by.generation,
+            moment: Moment::Early,
+        };
+        self.begin(state, on, ask, true);
+    }
+
     fn carry_on(&self, state: &mut State, on: usize, ask: Ask, known: Known, heard: bool) {
         let Known { mut record, mut is_strong, losses } = known;
         state.coordinators[on].swapping = None;
@@ -131,5 +145,6 @@ fn lost_to_a_rival(request: Request) -> Said {
         Request::Renew => Said::Lost,
         Request::Release | Request::Undo => Said::NotHeld,
         Request::Commit => Said::Fenced,
+        Request::Heal => Said::NotCurrent,
     }
 }

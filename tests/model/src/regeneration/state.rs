@@ -31,6 +31,8 @@ pub struct State {
     pub floating: [Option<Swap>; MAX_FLOATING],
     /// So many invalidations were acknowledged longer ago than the staleness bound.
     pub due: u8,
+    /// How often a body was found missing.
+    pub heals: u8,
     /// Fact: the latest lease that was granted, and what it had seen.
     pub granted: Option<(Attempt, u8)>,
     /// Fact: the newest generation that was ever current.
@@ -124,7 +126,7 @@ impl Worker {
             Request::Commit => self.commits += 1,
             Request::Renew => self.renewals += 1,
             Request::Release => self.releases += 1,
-            Request::Undo => {}
+            Request::Undo | Request::Heal => {}
         }
     }
 }
@@ -248,9 +250,10 @@ fn unversioned_coordinator(coordinator: &Coordinator, stored: Option<Record>) ->
 /// Two states that differ only in which coordinator is called the first count as one.
 impl Hash for State {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { stored, log, coordinators, workers, floating, due, granted, committed, broken } = self;
+        let Self { stored, log, coordinators, workers, floating, due, heals, granted, committed, broken } =
+            self;
         let [one, other] = [digest(&coordinators[0]), digest(&coordinators[1])];
-        let rest = (stored, log, workers, floating, due, granted, committed, broken);
+        let rest = (stored, log, workers, floating, due, heals, granted, committed, broken);
         state.write_u64(digest(&(rest, one.min(other), one.max(other))));
     }
 }

@@ -58,7 +58,11 @@ impl Regeneration {
                     Promise::SeenIsKept,
                 );
             }
-            Request::Release => state.workers[usize::from(swap.worker)].is_released = true,
+            Request::Release => {
+                let worker = &mut state.workers[usize::from(swap.worker)];
+                let is_over = std::mem::replace(&mut worker.is_released, true) || worker.is_committed;
+                self.break_if(is_over, state, Promise::OneEffect);
+            }
             Request::Undo => {
                 let lease = before.and_then(|record| record.lease);
                 let heard = state.workers[usize::from(swap.worker)].generation();
@@ -66,10 +70,18 @@ impl Regeneration {
                 self.break_if(is_heard, state, Promise::HeardIsKept);
                 self.happened.note(Happening::Undone);
             }
-            Request::Renew => {}
+            Request::Renew | Request::Heal => {}
         }
         if swap.request != Request::Commit {
-            self.break_if(after.page != page_before, state, Promise::NothingLost);
+            // Marked as gone it stays what it was, so that a repeated commit is told the truth.
+            let healed =
+                page_before.map(|page| PageOf { gone: swap.request == Request::Heal || page.gone, ..page });
+            self.break_if(after.page != healed, state, Promise::NothingLost);
+        }
+        if swap.request != Request::Acquire {
+            let lease_before = before.and_then(|record| record.lease).map(|lease| lease.by);
+            let is_revived = after.lease.is_some_and(|lease| Some(lease.by) != lease_before);
+            self.break_if(is_revived, state, Promise::OneWinner);
         }
         if let Some((lease, (by, seen))) = after.lease.zip(state.granted) {
             self.break_if(lease.by == by && lease.seen != seen, state, Promise::SeenIsKept);
@@ -135,11 +147,24 @@ impl Regeneration {
                     Promise::SaidAndDone,
                 );
             }
-            Said::Fresh | Said::Unverified | Said::Held | Said::BackingOff => {}
+            Said::Gone | Said::NotCurrent => {
+                let page = state.stored.and_then(|record| record.page);
+                let is_servable = page.is_some_and(|page| page.by == own && !page.gone);
+                self.break_if(is_servable, state, Promise::SaidAndDone);
+            }
+            Said::Fresh | Said::Unverified | Said::Awaited => self.judge_ready(state, on, said),
+            Said::Held | Said::BackingOff => {}
         }
-        if said == Said::Fresh {
-            self.judge_what_is_served(state);
-        }
+    }
+
+    /// A caller is told that there is nothing to render.
+    fn judge_ready(&self, state: &mut State, on: usize, said: Said) {
+        let coordinator = &state.coordinators[on];
+        let page = coordinator.view.flatten().and_then(|record| record.page).expect("a page that is ready");
+        let is_asked_for =
+            |seq: &u8| *seq <= coordinator.position || said == Said::Fresh && *seq <= state.due;
+        let is_broken = (1..=state.log.len()).filter(is_asked_for).any(|seq| page.is_older_than(seq));
+        self.break_if(is_broken, state, Promise::InvalidationWins);
     }
 
     /// What each coordinator would answer to a lookup now, from memory.
