@@ -13,6 +13,7 @@ use aws_config::{
     timeout::{TimeoutConfig, TimeoutConfigBuilder},
 };
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use leasehold_store::port::Stores;
 use std::{sync::Arc, time::Duration};
@@ -41,19 +42,21 @@ impl Aws {
         Self::on(&config, None, settings)
     }
 
-    /// Through HTTP clients that are handed in, with fixed credentials, and nothing from the environment: what a test or a
-    /// simulation connects its own servers by.
+    /// Through HTTP clients that are handed in, with fixed credentials, by a clock that is handed in, and with nothing from
+    /// the environment: what a test or a simulation connects its own servers by.
     pub fn through(
         settings: AwsSettings,
         dynamodb: SharedHttpClient,
         s3: SharedHttpClient,
         credentials: Credentials,
+        time: SharedTimeSource,
     ) -> Self {
         let region = settings.region.clone().unwrap_or_else(|| REGION_OF_NONE.into());
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .time_source(time)
             .build();
         Self::on(&config, Some((dynamodb, s3)), settings)
     }

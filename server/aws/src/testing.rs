@@ -33,8 +33,14 @@ pub use fixture::AwsFixture;
 pub use s3::S3Double;
 pub use sockets::Listening;
 
-use crate::{connect::Aws, settings::AwsSettings};
+use crate::{check::Service, connect::Aws, settings::AwsSettings};
 use aws_credential_types::Credentials;
+use aws_smithy_async::time::SharedTimeSource;
+use aws_smithy_runtime_api::client::{
+    http::SharedHttpClient,
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+};
 use connector::Server;
 use std::sync::Arc;
 
@@ -76,7 +82,34 @@ impl Doubles {
     pub fn connect(&self, settings: AwsSettings) -> Aws {
         let credentials = Credentials::new(Self::ACCESS_KEY, Self::SECRET_KEY, None, None, "fixed");
         let [dynamodb, s3] = self.servers().map(connector::client);
-        Aws::through(settings, dynamodb, s3, credentials)
+        Aws::through(settings, dynamodb, s3, credentials, SharedTimeSource::default())
+    }
+
+    /// A handle on these services through HTTP clients of the caller's, at that caller's time: for a simulated network, the
+    /// far end of which hands what arrives to [`Doubles::answer`].
+    pub fn connect_through(
+        settings: AwsSettings,
+        [dynamodb, s3]: [SharedHttpClient; 2],
+        time: SharedTimeSource,
+    ) -> Aws {
+        let credentials = Credentials::new(Self::ACCESS_KEY, Self::SECRET_KEY, None, None, "fixed");
+        Aws::through(settings, dynamodb, s3, credentials, time)
+    }
+
+    /// What a service answers to a request that has arrived there, under the script, and counted.
+    ///
+    /// # Errors
+    /// When the connection is to break without an answer.
+    pub async fn answer(
+        &self,
+        service: Service,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, ConnectorError> {
+        let [dynamodb, s3] = self.servers();
+        match service {
+            Service::DynamoDb => dynamodb(request).await,
+            Service::S3 => s3(request).await,
+        }
     }
 
     /// The SDK's own client of the bucket, without anything of ours: what somebody else has who shares it.

@@ -75,10 +75,10 @@ impl S3Double {
         let state = Arc::new(Mutex::new(State::default()));
         let mut service = S3ServiceBuilder::new(InMemory(state.clone()));
         service.set_auth(SimpleAuth::from_single(Doubles::ACCESS_KEY, Doubles::SECRET_KEY));
-        // The SDK signs by the time that it was told last, which s3s would compare with that of this machine.
-        let mut config = S3Config::default();
-        config.presigned_url_max_skew_time_secs = u32::MAX;
-        service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        // Whose clock would it be? That of the machine says nothing of a simulated one, which may stand years from it.
+        let mut any_time = S3Config::default();
+        any_time.presigned_url_max_skew_time_secs = u32::MAX;
+        service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(any_time))));
         Self { state, service: service.build() }
     }
 
