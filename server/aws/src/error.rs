@@ -69,6 +69,12 @@ impl Call<'_> {
         }
     }
 
+    /// Whether it was S3 that answered, which gives every object an entity tag. A success without one is that of something
+    /// in between: what it sends would be served as a page, and what it says is stored may not be.
+    pub(crate) fn answered(self, e_tag: Option<&str>) -> Result<(), String> {
+        e_tag.map(|_| ()).ok_or_else(|| format!("{self}: {}", Cause::Answer))
+    }
+
     pub(crate) fn corrupt_read(self, why: impl fmt::Display) -> ReadError {
         ReadError::Corrupt(format!("{self}: {why}"))
     }

@@ -58,6 +58,7 @@ impl S3Objects {
             Err(SdkError::ServiceError(error)) if error.err().is_no_such_key() => return Ok(None),
             Err(error) => return Err(call.read(&error)),
         };
+        call.answered(object.e_tag()).map_err(ReadError::Unavailable)?;
         let meta = ObjectMeta {
             content_type: object.content_type.unwrap_or_default(),
             attributes: object.metadata.unwrap_or_default().into_iter().collect(),
@@ -134,7 +135,10 @@ impl ObjectStore for S3Objects {
             .send()
             .await;
         match sent {
-            Ok(_) => Ok(Put::Created),
+            Ok(put) => match self.call("PutObject").answered(put.e_tag()) {
+                Ok(()) => Ok(Put::Created),
+                Err(why) => Err(WriteError::Unknown(why)),
+            },
             Err(SdkError::ServiceError(error)) if error.err().code() == Some("PreconditionFailed") => {
                 Ok(Put::Exists)
             }
@@ -166,6 +170,7 @@ impl ObjectStore for S3Objects {
             Err(SdkError::ServiceError(error)) if error.err().is_not_found() => return Ok(None),
             Err(error) => return Err(call.read(&error)),
         };
+        call.answered(head.e_tag()).map_err(ReadError::Unavailable)?;
         let size = head.content_length().and_then(|length| u64::try_from(length).ok());
         Ok(Some(ObjectInfo {
             size_bytes: size.ok_or_else(|| call.corrupt_read("an object without a length"))?,

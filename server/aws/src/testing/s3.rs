@@ -277,6 +277,7 @@ impl S3 for InMemory {
         let GetObjectInput { bucket, key, checksum_mode, .. } = request.input;
         let Object { body, content_type, metadata, checksum_sha256, .. } = self.object(&bucket, &key)?;
         Ok(S3Response::new(GetObjectOutput {
+            e_tag: Some(e_tag_of(&body)),
             content_length: i64::try_from(body.len()).ok(),
             body: Some(StreamingBlob::from(Body::from(body))),
             content_type,
@@ -293,6 +294,7 @@ impl S3 for InMemory {
         let HeadObjectInput { bucket, key, checksum_mode, .. } = request.input;
         let Object { body, content_type, metadata, checksum_sha256, .. } = self.object(&bucket, &key)?;
         Ok(S3Response::new(HeadObjectOutput {
+            e_tag: Some(e_tag_of(&body)),
             content_length: i64::try_from(body.len()).ok(),
             content_type,
             metadata,
@@ -395,6 +397,10 @@ impl S3 for InMemory {
             ..Default::default()
         }))
     }
+}
+
+fn e_tag_of(body: &[u8]) -> ETag {
+    ETag::Strong(STANDARD.encode(Sha256::digest(body)))
 }
 
 /// The key that a token stands for. A token is nobody's but the service's to make.
