@@ -1,0 +1,356 @@
+//! What clients asked and were answered, in types of the checker's own: nothing here knows how the system works.
+
+use std::collections::BTreeSet;
+
+/// Simulated milliseconds since the beginning.
+pub type Time = u64;
+
+/// Which entry, as an index into [`History::entries`].
+pub type EntryIndex = usize;
+
+/// The identity of one attempt to render: a request id.
+pub type Attempt = u128;
+
+/// All that was seen from outside.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The entries that calls are about.
+    pub entries: Vec<Identity>,
+    /// Every call, in the order in which they began.
+    pub operations: Vec<Operation>,
+    /// What was found in the stores when everything had come to rest.
+    pub audit: Vec<Audited>,
+    /// What the parts were told.
+    pub terms: Terms,
+    /// When the last fault was over; `None` where there was no such time.
+    pub quiet_from: Option<Time>,
+    /// When nothing was asked any more.
+    pub ended: Time,
+    /// What tasks panicked with.
+    pub panics: Vec<String>,
+}
+
+/// What identifies an entry, and what scopes it is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Whose.
+    pub tenant: String,
+    /// Of which release.
+    pub deployment: Option<String>,
+    /// Its key.
+    pub key: String,
+    /// Its path.
+    pub path: String,
+}
+
+/// What the parts were told about time, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// Whoever has not read the log for so long calls nothing fresh.
+    pub staleness_bound: Time,
+    /// The most by which two clocks of coordinators differed.
+    pub clocks_apart: Time,
+    /// What rounding and the network may add to any deadline.
+    pub slack: Time,
+    /// The longest lease that a worker asks for.
+    pub longest_lease: Time,
+    /// The longest render.
+    pub longest_render: Time,
+    /// What was superseded is kept for so long.
+    pub deletion_grace: Time,
+}
+
+/// One call, from its invocation to its answer.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Who called.
+    pub actor: String,
+    /// When.
+    pub began: Time,
+    /// When it was answered, and what.
+    pub answer: Option<(Time, Outcome)>,
+    /// What was asked.
+    pub call: Call,
+    /// How long its own deadlines let it take.
+    pub may_take: Time,
+    /// For how long its caller did not run meanwhile.
+    pub paused: Time,
+    /// Its caller died before the answer.
+    pub abandoned: bool,
+}
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// What is current?
+    Lookup {
+        /// Of which entry.
+        entry: EntryIndex,
+        /// Whether log and entry are to be read first.
+        strict: bool,
+        /// The invalidation whose token was presented: an index into [`History::operations`].
+        knows: Option<usize>,
+    },
+    /// The sidecar of a page that was seen.
+    Sidecar {
+        /// Of which entry.
+        entry: EntryIndex,
+        /// Of which generation.
+        generation: u64,
+        /// The lookup that told of it: an index into [`History::operations`].
+        of: usize,
+    },
+    /// May I render?
+    Acquire {
+        /// Which entry.
+        entry: EntryIndex,
+        /// By this request id.
+        attempt: Attempt,
+        /// Waiting for another's page for so long.
+        wait: Time,
+        /// As in a lookup.
+        knows: Option<usize>,
+    },
+    /// Here is the page.
+    Commit {
+        /// Of which entry.
+        entry: EntryIndex,
+        /// Rendered under this request id,
+        attempt: Attempt,
+        /// and this generation.
+        generation: u64,
+        /// What it is.
+        page: Rendered,
+    },
+    /// Give the lease back, with or without a failure.
+    Release {
+        /// Of which entry.
+        entry: EntryIndex,
+        /// Under which generation.
+        generation: u64,
+    },
+    /// Pages are out of date.
+    Invalidate {
+        /// Which.
+        scopes: Vec<Scope>,
+        /// Whether they are not even to be served as stale.
+        hard: bool,
+    },
+    /// Tell me of what happens, from now on until somebody is bored.
+    Watch,
+}
+
+/// What a worker rendered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Digest of the HTML, in hex.
+    pub html: String,
+    /// Digest of the sidecar, in hex.
+    pub sidecar: Option<String>,
+    /// What it can be invalidated by.
+    pub tags: BTreeSet<String>,
+    /// Fresh for so long.
+    pub revalidate: Option<Time>,
+}
+
+/// What an invalidation is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Everything,
+    /// A tenant.
+    Tenant(String),
+    /// A release of a tenant.
+    Deployment(String, String),
+    /// Paths of a tenant, by whole segments.
+    Path(String, String),
+    /// Pages of a tenant with this tag.
+    Tag(String, String),
+    /// An entry of a tenant, in every release.
+    Key(String, String),
+}
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A page without reservation.
+    Fresh(Seen),
+    /// A page with one.
+    Stale(Seen, Reason),
+    /// No page.
+    Missing(Absence),
+    /// A sidecar, by the digest of its bytes in hex.
+    Sidecar(String),
+    /// No such sidecar.
+    NoSidecar,
+    /// Render.
+    Granted {
+        /// Under this generation.
+        generation: u64,
+        /// The page so far.
+        previous: Option<Seen>,
+    },
+    /// Another renders.
+    Held {
+        /// The page so far.
+        previous: Option<Seen>,
+    },
+    /// A render failed a moment ago.
+    BackingOff {
+        /// The page so far.
+        previous: Option<Seen>,
+    },
+    /// The attempt is over.
+    Ended,
+    /// The page is current.
+    Committed,
+    /// It is, but was invalidated meanwhile.
+    CommittedStale {
+        /// And not even to be served.
+        purged: bool,
+    },
+    /// A newer one is current.
+    Superseded {
+        /// Its generation.
+        current: u64,
+    },
+    /// Nothing of this was applied, nor will be.
+    Fenced {
+        /// The generation of the latest grant.
+        latest: u64,
+    },
+    /// The lease is free.
+    Released,
+    /// It was not the caller's.
+    NotHeld,
+    /// The pages are out of date.
+    Invalidated,
+    /// What a watch told, in order.
+    Watched(Vec<Told>),
+    /// No answer that says anything.
+    Failed {
+        /// Whether it may have been applied.
+        in_doubt: bool,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A page as it was served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its generation.
+    pub generation: u64,
+    /// Digest of the HTML, as it was told, in hex.
+    pub told: String,
+    /// Digest of the bytes that came along, in hex.
+    pub bytes: Option<String>,
+    /// Whether it has a sidecar.
+    pub sidecar: bool,
+}
+
+/// Why a page is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Too old.
+    Expired,
+    /// Invalidated.
+    Invalidated,
+    /// The log has not been read for too long.
+    Unverified,
+}
+
+/// Why there is no page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// There never was one.
+    NeverRendered,
+    /// It must not be served any more.
+    Purged,
+    /// Its bytes are gone.
+    BodyGone,
+    /// It was not said why.
+    Untold,
+}
+
+/// What a watch told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A page became current.
+    Committed {
+        /// Of which entry.
+        entry: EntryIndex,
+        /// Its generation.
+        generation: u64,
+    },
+    /// Pages were invalidated.
+    Invalidated,
+    /// Something was missed.
+    Resync,
+}
+
+/// A row of the table, when everything had come to rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// The object that it names.
+    pub object: String,
+    /// Whether the bucket has it.
+    pub is_there: bool,
+}
+
+impl Operation {
+    /// The answer, if any.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.answer.as_ref().map(|(_, outcome)| outcome)
+    }
+
+    /// When it was answered; the end of time where it was not.
+    pub fn answered(&self) -> Time {
+        self.answer.as_ref().map_or(Time::MAX, |(at, _)| *at)
+    }
+
+    /// The entry that it is about.
+    pub fn entry(&self) -> Option<EntryIndex> {
+        match &self.call {
+            Call::Lookup { entry, .. }
+            | Call::Sidecar { entry, .. }
+            | Call::Acquire { entry, .. }
+            | Call::Commit { entry, .. }
+            | Call::Release { entry, .. } => Some(*entry),
+            Call::Invalidate { .. } | Call::Watch => None,
+        }
+    }
+}
+
+impl Outcome {
+    /// The page in it, if any.
+    pub fn seen(&self) -> Option<&Seen> {
+        match self {
+            Self::Fresh(seen) | Self::Stale(seen, _) => Some(seen),
+            Self::Granted { previous, .. } | Self::Held { previous } | Self::BackingOff { previous } => {
+                previous.as_ref()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Scope {
+    /// Whether it covers a page of this entry with these tags.
+    pub fn covers(&self, entry: &Identity, tags: &BTreeSet<String>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Tenant(tenant) => *tenant == entry.tenant,
+            Self::Deployment(tenant, deployment) => {
+                *tenant == entry.tenant && Some(deployment) == entry.deployment.as_ref()
+            }
+            Self::Path(tenant, prefix) => {
+                let below = entry.path.strip_prefix(prefix.trim_end_matches('/'));
+                *tenant == entry.tenant
+                    && below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+            }
+            Self::Tag(tenant, tag) => *tenant == entry.tenant && tags.contains(tag),
+            Self::Key(tenant, key) => *tenant == entry.tenant && *key == entry.key,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the rules look up again and again.
+
+use super::history::{Attempt, Call, EntryIndex, History, Operation, Outcome, Rendered, Seen, Time, Told};
+use std::collections::BTreeMap;
+
+/// A generation of an entry.
+pub(super) type Edition = (EntryIndex, u64);
+
+#[derive(Default)]
+pub(super) struct Index {
+    /// Grants that were heard of, by what they granted.
+    pub(super) grants: BTreeMap<Edition, Vec<Grant>>,
+    /// Commits, whatever became of them.
+    pub(super) commits: BTreeMap<Edition, Vec<usize>>,
+    /// What shows that a commit was applied: the operation that told, and how.
+    pub(super) applied: BTreeMap<Edition, (usize, &'static str)>,
+    /// Acknowledged invalidations.
+    pub(super) invalidations: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant {
+    pub(super) attempt: Attempt,
+    pub(super) began: Time,
+    pub(super) answered: Time,
+}
+
+impl Index {
+    pub(super) fn of(history: &History) -> Self {
+        let mut index = Self::default();
+        for (number, operation) in history.operations.iter().enumerate() {
+            index.add(number, operation);
+        }
+        index
+    }
+
+    fn add(&mut self, number: usize, operation: &Operation) {
+        let Operation { call, began, .. } = operation;
+        let answered = operation.answered();
+        if let Call::Commit { entry, generation, .. } = call {
+            self.commits.entry((*entry, *generation)).or_default().push(number);
+        }
+        let Some(outcome) = operation.outcome() else { return };
+        if let (Some(entry), Some(seen)) = (operation.entry(), outcome.seen()) {
+            self.applied.entry((entry, seen.generation)).or_insert((number, "it was served"));
+        }
+        match (call, outcome) {
+            (Call::Acquire { entry, attempt, .. }, Outcome::Granted { generation, .. }) => {
+                let grant = Grant { attempt: *attempt, began: *began, answered };
+                self.grants.entry((*entry, *generation)).or_default().push(grant);
+            }
+            (Call::Commit { entry, generation, .. }, Outcome::Committed | Outcome::CommittedStale { .. }) => {
+                self.applied.entry((*entry, *generation)).or_insert((number, "it was acknowledged"));
+            }
+            (Call::Watch, Outcome::Watched(told)) => {
+                for told in told {
+                    if let Told::Committed { entry, generation } = told {
+                        self.applied.entry((*entry, *generation)).or_insert((number, "a watch told of it"));
+                    }
+                }
+            }
+            (Call::Invalidate { .. }, Outcome::Invalidated) => self.invalidations.push(number),
+            _ => {}
+        }
+    }
+
+    /// What was rendered for a generation, where a worker came so far.
+    pub(super) fn rendered<'a>(&self, history: &'a History, edition: Edition) -> Option<&'a Rendered> {
+        let number = *self.commits.get(&edition)?.first()?;
+        match &history.operations[number].call {
+            Call::Commit { page, .. } => Some(page),
+            _ => None,
+        }
+    }
+
+    /// By when the render of a generation had surely begun: the first word of its grant.
+    pub(super) fn render_began(&self, edition: Edition) -> Option<Time> {
+        self.grants.get(&edition)?.iter().map(|grant| grant.answered).min()
+    }
+
+    /// When a generation was first asked to be committed.
+    pub(super) fn first_commit(&self, history: &History, edition: Edition) -> Option<Time> {
+        self.commits.get(&edition)?.iter().map(|number| history.operations[*number].began).min()
+    }
+}
+
+/// Every page that was served, by the operation that served it.
+pub(super) fn served(history: &History) -> impl Iterator<Item = (usize, &Operation, EntryIndex, &Seen)> {
+    history.operations.iter().enumerate().filter_map(|(number, operation)| {
+        Some((number, operation, operation.entry()?, operation.outcome()?.seen()?))
+    })
+}

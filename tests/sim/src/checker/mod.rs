@@ -1,0 +1,37 @@
+//! Judges a history by the promises alone. It shares no code with the system, and no types: what it does not know, it
+//! cannot excuse.
+//!
+//! Times are compared with the benefit of the doubt: a call took effect at some moment between its invocation and its
+//! answer, and one call was before another only where it was answered in an earlier step than the other one began.
+
+pub mod history;
+mod index;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use history::History;
+use index::Index;
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule found it.
+    pub rule: &'static str,
+    /// What happened.
+    pub what: String,
+}
+
+/// Every broken promise in a history.
+pub fn violations(history: &History) -> Vec<Violation> {
+    let index = Index::of(history);
+    rules::ALL
+        .iter()
+        .flat_map(|(rule, judge)| judge(history, &index).into_iter().map(|what| Violation { rule, what }))
+        .collect()
+}
+
+/// The names of all rules.
+pub fn rules() -> impl Iterator<Item = &'static str> {
+    rules::ALL.iter().map(|(rule, _)| *rule)
+}

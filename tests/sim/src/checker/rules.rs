@@ -1,0 +1,530 @@
+//! The promises, one by one.
+
+use super::{
+    history::{Absence, Call, EntryIndex, History, Operation, Outcome, Reason, Scope, Time, Told},
+    index::{Edition, Index, served},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Rule = fn(&History, &Index) -> Vec<String>;
+
+pub(super) const ALL: [(&str, Rule); 20] = [
+    ("a generation is granted to one attempt", granted_once),
+    ("later grants are of higher generations", grants_rise),
+    ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
+    ("commits are accepted in the order of their generations", accepted_in_order),
+    ("what was acknowledged is there, or something newer", acknowledged_is_there),
+    ("what was fenced is never applied", fenced_is_never_applied),
+    ("what was fenced was overtaken or given back", fenced_for_a_reason),
+    ("superseded is said only of what is older", superseded_is_older),
+    ("strict lookups never go back", strict_never_goes_back),
+    ("what is served was committed before", served_was_committed),
+    ("a page is served with the bytes of its generation", bytes_of_its_generation),
+    ("a sidecar is that of its page", sidecar_of_its_page),
+    ("the sidecar of a current page is there", sidecar_is_there),
+    ("nothing is fresh after its invalidation", invalidated_is_not_fresh),
+    ("what was purged is not served", purged_is_not_served),
+    ("nothing is fresh past its time", expired_is_not_fresh),
+    ("calls end within their deadlines", answered_in_time),
+    ("when all is well, waiters are served in time", waiters_are_served),
+    ("refusals are those of an outage", refusals_are_of_an_outage),
+    ("the stores hold what rows name", rows_resolve),
+];
+
+fn granted_once(_: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (edition, grants) in &index.grants {
+        let attempts: BTreeSet<_> = grants.iter().map(|grant| grant.attempt).collect();
+        if attempts.len() > 1 {
+            found.push(format!("{edition:?} was granted to {} attempts: {grants:?}", attempts.len()));
+        }
+    }
+    found
+}
+
+fn grants_rise(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in 0..history.entries.len() {
+        let grants: Vec<_> = of_entry(&index.grants, entry)
+            .flat_map(|(generation, grants)| grants.iter().map(move |grant| (generation, grant)))
+            .collect();
+        for (generation, grant) in &grants {
+            let before = grants.iter().find(|(other, earlier)| {
+                earlier.attempt != grant.attempt && earlier.answered < grant.began && other >= generation
+            });
+            if let Some((other, earlier)) = before {
+                found.push(format!("entry {entry}: {generation} {grant:?} after {other} {earlier:?}"));
+            }
+        }
+    }
+    found
+}
+
+fn accepted_under_the_latest_grant(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for ((entry, generation), (by, how)) in &index.applied {
+        let Some(first) = index.first_commit(history, (*entry, *generation)) else { continue };
+        let overtaken = of_entry(&index.grants, *entry)
+            .filter(|(other, _)| other > generation)
+            .flat_map(|(other, grants)| grants.iter().map(move |grant| (other, grant)))
+            .find(|(_, grant)| grant.answered < first);
+        if let Some((other, grant)) = overtaken {
+            found.push(format!(
+                "entry {entry}: {generation} was first committed at {first}, after {other} had been granted \
+                 ({grant:?}), and still {how} (operation {by})"
+            ));
+        }
+    }
+    found
+}
+
+fn accepted_in_order(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for ((entry, generation), (by, how)) in &index.applied {
+        let Some(first) = index.first_commit(history, (*entry, *generation)) else { continue };
+        let newer = history.operations.iter().position(|operation| {
+            operation.answered() < first
+                && operation.entry() == Some(*entry)
+                && acknowledged(operation)
+                    .or(seen_strictly(operation))
+                    .is_some_and(|other| other > *generation)
+        });
+        if let Some(newer) = newer {
+            found.push(format!(
+                "entry {entry}: {generation} was first committed at {first}, when operation {newer} had \
+                 shown a newer one, and still {how} (operation {by})"
+            ));
+        }
+    }
+    found
+}
+
+fn acknowledged_is_there(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (entry, reads) in strict_reads(history) {
+        let mut known: Vec<(Time, u64)> = history
+            .operations
+            .iter()
+            .filter(|operation| operation.entry() == Some(entry))
+            .filter_map(|operation| Some((operation.answered(), acknowledged(operation)?)))
+            .collect();
+        known.sort_unstable();
+        for (number, read) in reads {
+            let newest =
+                known.iter().take_while(|(at, _)| *at < read.began).map(|(_, generation)| *generation).max();
+            let Some(newest) = newest else { continue };
+            let lost = match read.outcome() {
+                Some(Outcome::Fresh(seen) | Outcome::Stale(seen, _)) => seen.generation < newest,
+                Some(Outcome::Missing(Absence::NeverRendered | Absence::BodyGone)) => true,
+                Some(Outcome::Missing(Absence::Purged | Absence::Untold)) => {
+                    // Only what was purged may be missing: that page, or one that came after it.
+                    let editions =
+                        of_entry(&index.commits, entry).filter(|(generation, _)| *generation >= newest);
+                    !editions
+                        .map(|(generation, _)| (entry, generation))
+                        .any(|edition| may_be_purged(history, index, edition, read.answered()))
+                }
+                _ => false,
+            };
+            if lost {
+                let outcome = read.outcome();
+                found.push(format!(
+                    "entry {entry}: operation {number} at {} told {outcome:?}, after {newest} had been acknowledged",
+                    read.began
+                ));
+            }
+        }
+    }
+    found
+}
+
+fn fenced_is_never_applied(history: &History, index: &Index) -> Vec<String> {
+    fenced(history)
+        .filter_map(|(number, edition, _)| {
+            let (by, how) = index.applied.get(&edition)?;
+            Some(format!("{edition:?} was fenced by operation {number}, but {how} by operation {by}"))
+        })
+        .collect()
+}
+
+fn fenced_for_a_reason(history: &History, _: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, (entry, generation), operation) in fenced(history) {
+        let Call::Commit { attempt: mine, .. } = operation.call else { continue };
+        let reason = history.operations.iter().any(|other| {
+            other.began <= operation.answered()
+                && match &other.call {
+                    Call::Acquire { entry: of, attempt, .. } => {
+                        let granted = match other.outcome() {
+                            Some(Outcome::Granted { generation: other, .. }) => *other > generation,
+                            // Its own may have been granted again; another's may have been granted and not heard of.
+                            Some(Outcome::Failed { .. }) | None => true,
+                            _ => false,
+                        };
+                        *of == entry && granted && (*attempt != mine || other.outcome().is_some())
+                    }
+                    Call::Release { entry: of, generation: given } => *of == entry && *given == generation,
+                    _ => false,
+                }
+        });
+        if !reason {
+            found.push(format!(
+                "({entry}, {generation}) was fenced by operation {number}, and nobody came after it"
+            ));
+        }
+    }
+    found
+}
+
+fn superseded_is_older(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let (Call::Commit { entry, generation, .. }, Some(Outcome::Superseded { current })) =
+            (&operation.call, operation.outcome())
+        else {
+            continue;
+        };
+        let first = index.first_commit(history, (*entry, *current));
+        if current <= generation || first.is_none_or(|first| first > operation.answered()) {
+            found.push(format!("({entry}, {generation}): operation {number} was superseded by {current}"));
+        }
+    }
+    found
+}
+
+fn strict_never_goes_back(history: &History, _: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (entry, reads) in strict_reads(history) {
+        for (number, read) in &reads {
+            let Some(generation) = seen_strictly(read) else { continue };
+            let later = reads.iter().find(|(_, other)| {
+                other.began > read.answered() && seen_strictly(other).is_some_and(|other| other < generation)
+            });
+            if let Some((later, _)) = later {
+                found.push(format!(
+                    "entry {entry}: operation {number} told {generation}, and {later} an older one"
+                ));
+            }
+        }
+    }
+    found
+}
+
+fn served_was_committed(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation, entry, seen) in served(history) {
+        let first = index.first_commit(history, (entry, seen.generation));
+        if first.is_none_or(|first| first > operation.answered()) {
+            found.push(format!(
+                "entry {entry}: operation {number} served {seen:?}, which nobody had committed"
+            ));
+        }
+    }
+    for (number, operation) in history.operations.iter().enumerate() {
+        let Some(Outcome::Watched(told)) = operation.outcome() else { continue };
+        for told in told {
+            let Told::Committed { entry, generation } = told else { continue };
+            let first = index.first_commit(history, (*entry, *generation));
+            if first.is_none_or(|first| first > operation.answered()) {
+                found.push(format!("operation {number} told of {told:?}, which nobody had committed"));
+            }
+        }
+    }
+    found
+}
+
+fn bytes_of_its_generation(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, _, entry, seen) in served(history) {
+        let Some(rendered) = index.rendered(history, (entry, seen.generation)) else { continue };
+        let wrong = seen.told != rendered.html
+            || seen.bytes.as_ref().is_some_and(|bytes| *bytes != rendered.html)
+            || seen.sidecar != rendered.sidecar.is_some();
+        if wrong {
+            found.push(format!(
+                "entry {entry}: operation {number} served {seen:?}, but rendered was {rendered:?}"
+            ));
+        }
+    }
+    found
+}
+
+fn sidecar_of_its_page(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let (Call::Sidecar { entry, generation, .. }, Some(Outcome::Sidecar(bytes))) =
+            (&operation.call, operation.outcome())
+        else {
+            continue;
+        };
+        let rendered = index.rendered(history, (*entry, *generation)).and_then(|page| page.sidecar.as_ref());
+        if rendered != Some(bytes) {
+            found.push(format!(
+                "({entry}, {generation}): operation {number} served {bytes}, not {rendered:?}"
+            ));
+        }
+    }
+    found
+}
+
+fn sidecar_is_there(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let (Call::Sidecar { entry, generation, of }, Some(Outcome::NoSidecar)) =
+            (&operation.call, operation.outcome())
+        else {
+            continue;
+        };
+        let told = &history.operations[*of];
+        let is_kept = matches!(told.call, Call::Lookup { strict: true, .. })
+            && operation.answered() < told.began + history.terms.deletion_grace;
+        if is_kept && !may_be_purged(history, index, (*entry, *generation), operation.answered()) {
+            found.push(format!("({entry}, {generation}): operation {number} found no sidecar"));
+        }
+    }
+    found
+}
+
+fn invalidated_is_not_fresh(history: &History, index: &Index) -> Vec<String> {
+    let bound = history.terms.staleness_bound;
+    let mut found = Vec::new();
+    for (number, operation, entry, seen) in served(history) {
+        if !matches!(operation.outcome(), Some(Outcome::Fresh(_))) {
+            continue;
+        }
+        let too_late = invalidations_of(history, index, (entry, seen.generation), false)
+            .find(|invalidation| must_know(history, operation, *invalidation, Some(bound)));
+        if let Some(invalidation) = too_late {
+            found.push(format!(
+                "entry {entry}: operation {number} at {} served {} as fresh, after operation {invalidation} had \
+                 invalidated it at {}",
+                operation.began,
+                seen.generation,
+                history.operations[invalidation].answered()
+            ));
+        }
+    }
+    found
+}
+
+fn purged_is_not_served(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    let sidecars = history.operations.iter().enumerate().filter_map(|(number, operation)| {
+        let (Call::Sidecar { entry, generation, .. }, Some(Outcome::Sidecar(_))) =
+            (&operation.call, operation.outcome())
+        else {
+            return None;
+        };
+        Some((number, operation, *entry, *generation))
+    });
+    let pages =
+        served(history).map(|(number, operation, entry, seen)| (number, operation, entry, seen.generation));
+    for (number, operation, entry, generation) in pages.chain(sidecars) {
+        // A coordinator that cannot read the log goes on serving what it does not know to be purged, and says so.
+        let is_well = history.quiet_from.is_some_and(|quiet| operation.began > quiet)
+            && !matches!(operation.outcome(), Some(Outcome::Stale(_, Reason::Unverified)));
+        let bound = is_well.then_some(history.terms.staleness_bound);
+        let too_late = invalidations_of(history, index, (entry, generation), true)
+            .find(|invalidation| must_know(history, operation, *invalidation, bound));
+        if let Some(invalidation) = too_late {
+            found.push(format!(
+                "entry {entry}: operation {number} at {} served {generation}, after operation {invalidation} had \
+                 purged it at {}",
+                operation.began,
+                history.operations[invalidation].answered()
+            ));
+        }
+    }
+    found
+}
+
+fn expired_is_not_fresh(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation, entry, seen) in served(history) {
+        let edition = (entry, seen.generation);
+        let (Some(Outcome::Fresh(_)), Some(rendered), Some(granted)) =
+            (operation.outcome(), index.rendered(history, edition), index.render_began(edition))
+        else {
+            continue;
+        };
+        let Some(revalidate) = rendered.revalidate else { continue };
+        // Waiters are served what was rendered while they waited.
+        if matches!(operation.call, Call::Acquire { wait, .. } if wait > 0) {
+            continue;
+        }
+        if operation.began > granted + revalidate + history.terms.clocks_apart + history.terms.slack {
+            found.push(format!(
+                "entry {entry}: operation {number} at {} served {} as fresh, which was granted at {granted} and is \
+                 good for {revalidate}",
+                operation.began, seen.generation
+            ));
+        }
+    }
+    found
+}
+
+fn answered_in_time(history: &History, _: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let until = operation.began + operation.may_take + operation.paused + history.terms.slack;
+        let late = match &operation.answer {
+            Some((at, _)) => *at > until,
+            None => !operation.abandoned && history.ended > until,
+        };
+        if late {
+            found.push(format!("operation {number} had time until {until}: {operation:?}"));
+        }
+    }
+    found
+}
+
+fn waiters_are_served(history: &History, _: &Index) -> Vec<String> {
+    let Some(quiet) = history.quiet_from else { return Vec::new() };
+    let patience = history.terms.longest_lease + history.terms.longest_render + 2_000;
+    let mut found = Vec::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let Call::Acquire { wait, .. } = operation.call else { continue };
+        if operation.began < quiet || wait == 0 || operation.abandoned {
+            continue;
+        }
+        let served = matches!(
+            operation.outcome(),
+            Some(Outcome::Granted { .. } | Outcome::Fresh(_) | Outcome::Stale(..))
+        );
+        let in_time = operation.answered() <= operation.began + patience;
+        // Who waits for less may well be told that another still renders.
+        let may_be_held = wait < patience && matches!(operation.outcome(), Some(Outcome::Held { .. }));
+        let is_kept = may_be_held || (served && in_time);
+        if !is_kept {
+            found.push(format!("operation {number}: {operation:?}"));
+        }
+    }
+    found
+}
+
+/// Reasons that a coordinator gives for what is not its fault. Anything else is a defect of somebody's.
+const OF_AN_OUTAGE: [&str; 11] = [
+    "NotSent",
+    "Broken",
+    "TimedOut",
+    "DeadlineExceeded",
+    "InDoubt",
+    "StoreUnavailable",
+    "OutcomeUnknown",
+    "Draining",
+    "Deadline",
+    "LimitReached",
+    "Unstated",
+];
+
+fn refusals_are_of_an_outage(history: &History, _: &Index) -> Vec<String> {
+    let mut found: Vec<_> = history.panics.iter().map(|panic| format!("a task panicked: {panic}")).collect();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let Some(Outcome::Failed { why, .. }) = operation.outcome() else { continue };
+        let is_well = history.quiet_from.is_some_and(|quiet| operation.began > quiet);
+        if is_well || !OF_AN_OUTAGE.contains(&&**why) {
+            found.push(format!("operation {number} failed: {operation:?}"));
+        }
+    }
+    found
+}
+
+fn rows_resolve(history: &History, _: &Index) -> Vec<String> {
+    let dangling = history.audit.iter().filter(|row| !row.is_there);
+    dangling.map(|row| format!("a row names {}, which is not there", row.object)).collect()
+}
+
+/// Whether this operation had to know of that invalidation: it presented its token, or one that came later; it was a strict
+/// one that began later; or it began later by the bound, where one holds.
+fn must_know(history: &History, operation: &Operation, invalidation: usize, bound: Option<Time>) -> bool {
+    let acknowledged = history.operations[invalidation].answered();
+    let (strict, knows) = match operation.call {
+        Call::Lookup { strict, knows, .. } => (strict, knows),
+        Call::Acquire { knows, .. } => (false, knows),
+        _ => (false, None),
+    };
+    // The log has one order: whoever knows a later position knows all before it.
+    let by_token =
+        knows.is_some_and(|known| known == invalidation || acknowledged < history.operations[known].began);
+    by_token
+        || (strict && operation.began > acknowledged)
+        || bound.is_some_and(|bound| operation.began > acknowledged + bound)
+}
+
+/// Acknowledged invalidations that cover a page whose render had begun before they were called.
+fn invalidations_of<'a>(
+    history: &'a History,
+    index: &'a Index,
+    edition: Edition,
+    hard_only: bool,
+) -> impl Iterator<Item = usize> + 'a {
+    let rendered = index.rendered(history, edition);
+    let granted = index.render_began(edition);
+    index.invalidations.iter().copied().filter(move |number| {
+        let (Some(rendered), Some(granted)) = (rendered, granted) else { return false };
+        let operation = &history.operations[*number];
+        let Call::Invalidate { scopes, hard } = &operation.call else { return false };
+        let identity = &history.entries[edition.0];
+        (*hard || !hard_only)
+            && granted < operation.began
+            && scopes.iter().any(|scope: &Scope| scope.covers(identity, &rendered.tags))
+    })
+}
+
+/// Whether a hard invalidation that was called by then, acknowledged or not, may have purged a page.
+fn may_be_purged(history: &History, index: &Index, edition: Edition, by: Time) -> bool {
+    let Some(rendered) = index.rendered(history, edition) else { return false };
+    let identity = &history.entries[edition.0];
+    history.operations.iter().any(|operation| match &operation.call {
+        Call::Invalidate { scopes, hard: true } => {
+            operation.began <= by && scopes.iter().any(|scope| scope.covers(identity, &rendered.tags))
+        }
+        _ => false,
+    })
+}
+
+fn of_entry<T>(editions: &BTreeMap<Edition, T>, entry: EntryIndex) -> impl Iterator<Item = (u64, &T)> {
+    editions.range((entry, 0)..=(entry, u64::MAX)).map(|((_, generation), value)| (*generation, value))
+}
+
+/// The generation that a commit was acknowledged for.
+fn acknowledged(operation: &Operation) -> Option<u64> {
+    match (&operation.call, operation.outcome()) {
+        (Call::Commit { generation, .. }, Some(Outcome::Committed | Outcome::CommittedStale { .. })) => {
+            Some(*generation)
+        }
+        _ => None,
+    }
+}
+
+/// The generation that a strict lookup told.
+fn seen_strictly(operation: &Operation) -> Option<u64> {
+    match operation.call {
+        Call::Lookup { strict: true, .. } => Some(operation.outcome()?.seen()?.generation),
+        _ => None,
+    }
+}
+
+/// Strict lookups that were answered, by entry.
+fn strict_reads(history: &History) -> BTreeMap<EntryIndex, Vec<(usize, &Operation)>> {
+    let mut reads: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        if let Call::Lookup { entry, strict: true, .. } = operation.call
+            && operation.answer.is_some()
+        {
+            reads.entry(entry).or_default().push((number, operation));
+        }
+    }
+    reads
+}
+
+fn fenced(history: &History) -> impl Iterator<Item = (usize, Edition, &Operation)> {
+    history.operations.iter().enumerate().filter_map(|(number, operation)| {
+        match (&operation.call, operation.outcome()) {
+            (Call::Commit { entry, generation, .. }, Some(Outcome::Fenced { .. })) => {
+                Some((number, (*entry, *generation), operation))
+            }
+            _ => None,
+        }
+    })
+}

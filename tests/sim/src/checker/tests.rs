@@ -1,0 +1,462 @@
+//! Every rule finds what it is there for, in a history made by hand, and nothing in a history that keeps all promises.
+
+use super::{
+    history::{
+        Absence, Audited, Call, History, Identity, Operation, Outcome, Reason, Rendered, Scope, Seen, Terms,
+        Time, Told,
+    },
+    violations,
+};
+
+const TERMS: Terms = Terms {
+    staleness_bound: 400,
+    clocks_apart: 100,
+    slack: 10,
+    longest_lease: 800,
+    longest_render: 100,
+    deletion_grace: 2_000,
+};
+
+/// One entry, of which page 7 is granted at 100, committed at 200 and found by a strict lookup at 300; all is well.
+fn good() -> History {
+    let mut history = History {
+        entries: vec![Identity {
+            tenant: "acme".into(),
+            deployment: None,
+            key: "a".into(),
+            path: "/blog/a".into(),
+        }],
+        terms: TERMS,
+        quiet_from: Some(5_000),
+        ended: 10_000,
+        ..History::default()
+    };
+    granted(&mut history, 100, 1, 7);
+    committed(&mut history, 200, 1, 7, Outcome::Committed);
+    looked_up(&mut history, 300, true, Outcome::Fresh(seen(7)));
+    history
+}
+
+fn add(history: &mut History, began: Time, call: Call, outcome: Outcome) -> usize {
+    let answer = Some((began + 5, outcome));
+    let actor = "a machine".into();
+    let operation = Operation { actor, began, answer, call, may_take: 1_000, paused: 0, abandoned: false };
+    history.operations.push(operation);
+    history.operations.len() - 1
+}
+
+fn granted(history: &mut History, began: Time, attempt: u128, generation: u64) {
+    let call = Call::Acquire { entry: 0, attempt, wait: 0, knows: None };
+    add(history, began, call, Outcome::Granted { generation, previous: None });
+}
+
+fn committed(history: &mut History, began: Time, attempt: u128, generation: u64, outcome: Outcome) {
+    add(history, began, Call::Commit { entry: 0, attempt, generation, page: rendered(generation) }, outcome);
+}
+
+fn looked_up(history: &mut History, began: Time, strict: bool, outcome: Outcome) -> usize {
+    add(history, began, Call::Lookup { entry: 0, strict, knows: None }, outcome)
+}
+
+fn invalidated(history: &mut History, began: Time, hard: bool) -> usize {
+    let scopes = vec![Scope::Tag("acme".into(), "news".into())];
+    add(history, began, Call::Invalidate { scopes, hard }, Outcome::Invalidated)
+}
+
+fn rendered(generation: u64) -> Rendered {
+    Rendered {
+        html: format!("page {generation}"),
+        sidecar: Some(format!("sidecar {generation}")),
+        tags: ["news".to_owned()].into(),
+        revalidate: None,
+    }
+}
+
+fn seen(generation: u64) -> Seen {
+    Seen { generation, told: format!("page {generation}"), bytes: None, sidecar: true }
+}
+
+/// The history breaks this rule, and no other.
+#[track_caller]
+fn breaks(history: &History, rule: &str) {
+    let found: Vec<_> = violations(history).into_iter().map(|found| found.rule).collect();
+    assert!(!found.is_empty() && found.iter().all(|found| *found == rule), "{:#?}", violations(history));
+}
+
+#[track_caller]
+fn breaks_nothing(history: &History) {
+    assert_eq!(violations(history), []);
+}
+
+#[test]
+fn history_that_keeps_all_promises_breaks_no_rule() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    let invalidation = invalidated(&mut history, 500, false);
+    committed(&mut history, 600, 2, 8, Outcome::CommittedStale { purged: false });
+    let stale = Outcome::Stale(seen(8), Reason::Invalidated);
+    looked_up(&mut history, 700, true, stale.clone());
+    let call = Call::Lookup { entry: 0, strict: false, knows: Some(invalidation) };
+    add(&mut history, 700, call, stale);
+    committed(&mut history, 800, 1, 7, Outcome::Superseded { current: 8 });
+    breaks_nothing(&history);
+}
+
+#[test]
+fn generation_that_is_granted_twice_is_found() {
+    let mut history = good();
+    granted(&mut history, 105, 2, 7);
+    breaks(&history, "a generation is granted to one attempt");
+}
+
+#[test]
+fn grant_of_an_older_generation_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 6);
+    breaks(&history, "later grants are of higher generations");
+}
+
+#[test]
+fn grants_at_the_same_time_may_come_in_any_order() {
+    let mut history = good();
+    granted(&mut history, 104, 2, 6);
+    breaks_nothing(&history);
+}
+
+#[test]
+fn commit_of_an_overtaken_worker_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    granted(&mut history, 500, 3, 9);
+    committed(&mut history, 600, 2, 8, Outcome::Committed);
+    breaks(&history, "a commit is accepted only under the latest grant");
+}
+
+#[test]
+fn commit_that_only_a_watch_tells_of_is_found_too() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    granted(&mut history, 500, 3, 9);
+    let failed = Outcome::Failed { in_doubt: true, why: "TimedOut".into() };
+    committed(&mut history, 600, 2, 8, failed);
+    add(&mut history, 300, Call::Watch, Outcome::Watched(vec![Told::Committed { entry: 0, generation: 8 }]));
+    history.operations.last_mut().unwrap().answer.as_mut().unwrap().0 = 900;
+    breaks(&history, "a commit is accepted only under the latest grant");
+}
+
+#[test]
+fn commit_after_a_newer_one_is_found() {
+    let mut history = good();
+    // Its grant was never heard of, and its commit is: so only the order of the commits tells.
+    committed(&mut history, 400, 2, 9, Outcome::Committed);
+    committed(&mut history, 500, 1, 8, Outcome::Committed);
+    breaks(&history, "commits are accepted in the order of their generations");
+}
+
+#[test]
+fn acknowledged_page_that_is_lost_is_found() {
+    for outcome in [
+        Outcome::Missing(Absence::NeverRendered),
+        Outcome::Missing(Absence::BodyGone),
+        Outcome::Missing(Absence::Purged),
+    ] {
+        let mut history = good();
+        looked_up(&mut history, 400, true, outcome);
+        breaks(&history, "what was acknowledged is there, or something newer");
+    }
+}
+
+#[test]
+fn page_that_was_purged_may_be_missing() {
+    let mut history = good();
+    invalidated(&mut history, 350, true);
+    looked_up(&mut history, 400, true, Outcome::Missing(Absence::Purged));
+    breaks_nothing(&history);
+}
+
+#[test]
+fn older_page_than_the_acknowledged_one_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 500, 2, 8, Outcome::Committed);
+    looked_up(&mut history, 600, true, Outcome::Fresh(seen(7)));
+    breaks(&history, "what was acknowledged is there, or something newer");
+}
+
+#[test]
+fn fenced_commit_that_was_applied_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 420, 2, 8, Outcome::Failed { in_doubt: true, why: "TimedOut".into() });
+    looked_up(&mut history, 450, false, Outcome::Fresh(seen(8)));
+    granted(&mut history, 480, 3, 9);
+    committed(&mut history, 500, 2, 8, Outcome::Fenced { latest: 9 });
+    breaks(&history, "what was fenced is never applied");
+}
+
+#[test]
+fn commit_that_is_fenced_without_a_rival_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 500, 2, 8, Outcome::Fenced { latest: 8 });
+    breaks(&history, "what was fenced was overtaken or given back");
+}
+
+#[test]
+fn commit_that_is_fenced_after_it_was_given_back_is_right() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    add(&mut history, 450, Call::Release { entry: 0, generation: 8 }, Outcome::Released);
+    committed(&mut history, 500, 2, 8, Outcome::Fenced { latest: 8 });
+    breaks_nothing(&history);
+}
+
+#[test]
+fn commit_that_is_superseded_by_an_older_one_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 500, 2, 8, Outcome::Superseded { current: 7 });
+    breaks(&history, "superseded is said only of what is older");
+}
+
+#[test]
+fn strict_lookup_that_goes_back_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    // Not acknowledged, but seen: from then on it is there.
+    committed(&mut history, 500, 2, 8, Outcome::Failed { in_doubt: true, why: "TimedOut".into() });
+    looked_up(&mut history, 600, true, Outcome::Fresh(seen(8)));
+    looked_up(&mut history, 700, true, Outcome::Fresh(seen(7)));
+    breaks(&history, "strict lookups never go back");
+}
+
+#[test]
+fn page_from_nowhere_is_found() {
+    let mut history = good();
+    looked_up(&mut history, 400, false, Outcome::Fresh(seen(8)));
+    breaks(&history, "what is served was committed before");
+}
+
+#[test]
+fn watch_that_tells_of_nothing_that_was_committed_is_found() {
+    let mut history = good();
+    add(&mut history, 400, Call::Watch, Outcome::Watched(vec![Told::Committed { entry: 0, generation: 8 }]));
+    breaks(&history, "what is served was committed before");
+}
+
+#[test]
+fn bytes_of_another_generation_are_found() {
+    for wrong in [
+        Seen { told: "page 6".into(), ..seen(7) },
+        Seen { bytes: Some("page 6".into()), ..seen(7) },
+        Seen { sidecar: false, ..seen(7) },
+    ] {
+        let mut history = good();
+        looked_up(&mut history, 400, false, Outcome::Fresh(wrong));
+        breaks(&history, "a page is served with the bytes of its generation");
+    }
+}
+
+#[test]
+fn sidecar_of_another_generation_is_found() {
+    let mut history = good();
+    let call = Call::Sidecar { entry: 0, generation: 7, of: 2 };
+    add(&mut history, 400, call, Outcome::Sidecar("sidecar 6".into()));
+    breaks(&history, "a sidecar is that of its page");
+}
+
+#[test]
+fn sidecar_that_is_gone_too_soon_is_found() {
+    let call = Call::Sidecar { entry: 0, generation: 7, of: 2 };
+    let mut history = good();
+    add(&mut history, 400, call.clone(), Outcome::NoSidecar);
+    breaks(&history, "the sidecar of a current page is there");
+    let mut history = good();
+    add(&mut history, 2_400, call, Outcome::NoSidecar);
+    breaks_nothing(&history);
+}
+
+#[test]
+fn fresh_page_after_its_invalidation_is_found_as_soon_as_it_had_to_be_known() {
+    let rule = "nothing is fresh after its invalidation";
+    let base = || {
+        let mut history = good();
+        let invalidation = invalidated(&mut history, 400, false);
+        (history, invalidation)
+    };
+    let fresh = || Outcome::Fresh(seen(7));
+
+    let (mut history, _) = base();
+    looked_up(&mut history, 500, false, fresh());
+    breaks_nothing(&history);
+
+    let (mut history, _) = base();
+    looked_up(&mut history, 500, true, fresh());
+    breaks(&history, rule);
+
+    let (mut history, invalidation) = base();
+    add(&mut history, 410, Call::Lookup { entry: 0, strict: false, knows: Some(invalidation) }, fresh());
+    breaks(&history, rule);
+
+    let (mut history, _) = base();
+    let later = add(
+        &mut history,
+        450,
+        Call::Invalidate { scopes: vec![Scope::Key("acme".into(), "another".into())], hard: false },
+        Outcome::Invalidated,
+    );
+    add(&mut history, 460, Call::Acquire { entry: 0, attempt: 9, wait: 0, knows: Some(later) }, fresh());
+    breaks(&history, rule);
+
+    let (mut history, _) = base();
+    looked_up(&mut history, 900, false, fresh());
+    breaks(&history, rule);
+}
+
+#[test]
+fn page_whose_render_began_after_the_invalidation_may_be_fresh() {
+    let mut history = good();
+    invalidated(&mut history, 350, false);
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 500, 2, 8, Outcome::Committed);
+    looked_up(&mut history, 600, true, Outcome::Fresh(seen(8)));
+    breaks_nothing(&history);
+}
+
+#[test]
+fn purged_page_that_is_served_is_found() {
+    let rule = "what was purged is not served";
+    let stale = || Outcome::Stale(seen(7), Reason::Expired);
+    let mut history = good();
+    invalidated(&mut history, 400, true);
+    looked_up(&mut history, 2_000, false, stale());
+    // While there are faults, whoever cannot read the log does not know.
+    breaks_nothing(&history);
+    looked_up(&mut history, 2_100, true, stale());
+    breaks(&history, rule);
+
+    let mut history = good();
+    invalidated(&mut history, 400, true);
+    looked_up(&mut history, 6_000, false, stale());
+    breaks(&history, rule);
+
+    let mut history = good();
+    invalidated(&mut history, 400, true);
+    let call = Call::Sidecar { entry: 0, generation: 7, of: 2 };
+    add(&mut history, 6_000, call, Outcome::Sidecar("sidecar 7".into()));
+    breaks(&history, rule);
+}
+
+#[test]
+fn fresh_page_past_its_time_is_found() {
+    let mut history = good();
+    for operation in &mut history.operations {
+        if let Call::Commit { page, .. } = &mut operation.call {
+            page.revalidate = Some(400);
+        }
+    }
+    looked_up(&mut history, 600, false, Outcome::Fresh(seen(7)));
+    breaks_nothing(&history);
+    looked_up(&mut history, 700, false, Outcome::Fresh(seen(7)));
+    breaks(&history, "nothing is fresh past its time");
+}
+
+#[test]
+fn late_answer_and_missing_one_are_found() {
+    let rule = "calls end within their deadlines";
+    let mut history = good();
+    history.operations[2].answer.as_mut().unwrap().0 = 1_400;
+    breaks(&history, rule);
+    history.operations[2].paused = 100;
+    breaks_nothing(&history);
+
+    let mut history = good();
+    history.operations[2].answer = None;
+    breaks(&history, rule);
+    history.operations[2].abandoned = true;
+    breaks_nothing(&history);
+}
+
+#[test]
+fn waiter_that_is_not_served_when_all_is_well_is_found() {
+    let rule = "when all is well, waiters are served in time";
+    let call = |wait| Call::Acquire { entry: 0, attempt: 9, wait, knows: None };
+    let mut history = good();
+    add(&mut history, 6_000, call(3_000), Outcome::Held { previous: None });
+    breaks(&history, rule);
+
+    let mut history = good();
+    let late = add(&mut history, 6_000, call(3_000), Outcome::Fresh(seen(7)));
+    history.operations[late].may_take = 4_000;
+    history.operations[late].answer.as_mut().unwrap().0 = 6_000 + 2_901;
+    breaks(&history, rule);
+
+    let mut history = good();
+    add(&mut history, 6_000, call(200), Outcome::Held { previous: None });
+    breaks_nothing(&history);
+}
+
+#[test]
+fn refusal_that_is_nobodys_outage_is_found() {
+    let rule = "refusals are those of an outage";
+    let failed = |why: &str| Outcome::Failed { in_doubt: false, why: why.into() };
+    let mut history = good();
+    looked_up(&mut history, 400, false, failed("StoreUnavailable"));
+    breaks_nothing(&history);
+    looked_up(&mut history, 400, false, failed("Internal"));
+    breaks(&history, rule);
+
+    let mut history = good();
+    looked_up(&mut history, 6_000, false, failed("StoreUnavailable"));
+    breaks(&history, rule);
+
+    let mut history = good();
+    history.panics.push("index out of bounds".into());
+    breaks(&history, rule);
+}
+
+#[test]
+fn row_that_names_nothing_is_found() {
+    let mut history = good();
+    history.audit.push(Audited { object: "isr/a.html".into(), is_there: false });
+    breaks(&history, "the stores hold what rows name");
+}
+
+#[test]
+fn scopes_cover_what_they_name_and_nothing_else() {
+    let entry = Identity {
+        tenant: "acme".into(),
+        deployment: Some("v2".into()),
+        key: "a".into(),
+        path: "/blog/a".into(),
+    };
+    let tags = ["news".to_owned()].into();
+    let acme = || "acme".to_owned();
+    for (scope, covers) in [
+        (Scope::Everything, true),
+        (Scope::Tenant(acme()), true),
+        (Scope::Tenant("zen".into()), false),
+        (Scope::Deployment(acme(), "v2".into()), true),
+        (Scope::Deployment(acme(), "v1".into()), false),
+        (Scope::Path(acme(), "/".into()), true),
+        (Scope::Path(acme(), "/blog".into()), true),
+        (Scope::Path(acme(), "/blog/a".into()), true),
+        (Scope::Path(acme(), "/blo".into()), false),
+        (Scope::Path("zen".into(), "/".into()), false),
+        (Scope::Tag(acme(), "news".into()), true),
+        (Scope::Tag(acme(), "sport".into()), false),
+        (Scope::Tag("zen".into(), "news".into()), false),
+        (Scope::Key(acme(), "a".into()), true),
+        (Scope::Key("zen".into(), "a".into()), false),
+    ] {
+        assert_eq!(scope.covers(&entry, &tags), covers, "{scope:?}");
+    }
+}
+
+#[test]
+fn every_rule_has_a_history_that_breaks_it() {
+    let tests = include_str!("tests.rs");
+    for rule in super::rules() {
+        assert!(tests.contains(rule), "no test breaks the rule: {rule}");
+    }
+}

@@ -1,0 +1,55 @@
+//! Readers: one page after the other, many at once over the stream, and the auditor.
+
+use super::{
+    between,
+    calls::{Caller, Found},
+    one_in,
+};
+use rand::Rng as _;
+
+pub(super) async fn one_by_one(mut caller: Caller) {
+    while !caller.load.is_over() {
+        tokio::time::sleep(between(&mut caller.rng, 1, 40)).await;
+        let entry = caller.an_entry();
+        let strict = one_in(&mut caller.rng, 2);
+        let found = caller.lookup(entry, strict).await;
+        if one_in(&mut caller.rng, 2) {
+            sidecar_of(&mut caller, entry, found).await;
+        }
+    }
+}
+
+pub(super) async fn many_at_once(mut caller: Caller) {
+    while !caller.load.is_over() {
+        tokio::time::sleep(between(&mut caller.rng, 50, 300)).await;
+        let many = caller.rng.random_range(3..8);
+        let lookups: Vec<_> = (0..many)
+            .map(|_| {
+                let mut one = caller.beside();
+                async move {
+                    let entry = one.an_entry();
+                    let strict = one_in(&mut one.rng, 4);
+                    one.lookup(entry, strict).await;
+                }
+            })
+            .collect();
+        futures::future::join_all(lookups).await;
+    }
+}
+
+/// Every entry, as strictly as can be, with its bodies.
+pub(super) async fn audit(mut caller: Caller) {
+    for entry in 0..caller.load.entries.len() {
+        for _ in 0..4 {
+            let found = caller.lookup(entry, true).await;
+            sidecar_of(&mut caller, entry, found).await;
+        }
+    }
+}
+
+async fn sidecar_of(caller: &mut Caller, entry: usize, found: Found) {
+    let Found { operation, page: Some(page), .. } = found else { return };
+    if let Some(token) = &page.sidecar_token {
+        caller.sidecar(entry, operation, page.generation, token).await;
+    }
+}

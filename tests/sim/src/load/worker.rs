@@ -1,0 +1,124 @@
+//! A render worker: mostly well behaved.
+
+use super::{
+    LONGEST_CALM_RENDER, LONGEST_LEASE, LONGEST_RENDER, between,
+    calls::{Caller, digest},
+    one_in, some_tags,
+};
+use crate::checker::history::{EntryIndex, Rendered};
+use bytes::Bytes;
+use leasehold_client::{Lease, NewPage, PageMetadata};
+use rand::{Rng as _, seq::IndexedRandom as _};
+use std::time::Duration;
+
+pub(super) async fn run(mut caller: Caller) {
+    while !caller.load.is_over() {
+        tokio::time::sleep(between(&mut caller.rng, 1, 120)).await;
+        let entry = caller.an_entry();
+        if one_in(&mut caller.rng, 2) && caller.lookup(entry, false).await.is_fresh {
+            continue;
+        }
+        let wait = Duration::from_millis([0, 200, 1000, 2500].choose(&mut caller.rng).copied().unwrap_or(0));
+        let ttl = between(&mut caller.rng, 100, LONGEST_LEASE);
+        if let Some(lease) = acquire(&mut caller, entry, (wait, ttl)).await {
+            render(&mut caller, entry, &lease).await;
+            // A duplicate of the call that was held up until everything was over. Should it be granted once more, nobody
+            // renders.
+            if one_in(&mut caller.rng, 15) && !caller.load.is_calm() {
+                caller.acquire(1, entry, lease.request_id(), (Duration::ZERO, ttl)).await;
+            }
+        }
+    }
+}
+
+/// One intent: asked once, or at two coordinators at once, or by somebody who loses interest.
+async fn acquire(caller: &mut Caller, entry: EntryIndex, times: (Duration, Duration)) -> Option<Lease> {
+    let attempt = caller.a_request_id();
+    if one_in(&mut caller.rng, 10) {
+        let mut other = caller.beside();
+        let (one, two) = futures::join!(
+            caller.acquire(0, entry, attempt, times),
+            other.acquire(1, entry, attempt, times),
+        );
+        // Under whichever was granted last: the other one may have been granted again since.
+        let newer = |lease: &Lease| one.as_ref().is_none_or(|one| one.generation() < lease.generation());
+        return two.filter(newer).or(one);
+    }
+    if one_in(&mut caller.rng, 15) && !caller.load.is_calm() {
+        let patience = between(&mut caller.rng, 1, 30);
+        return tokio::time::timeout(patience, caller.acquire(0, entry, attempt, times)).await.ok().flatten();
+    }
+    caller.acquire(0, entry, attempt, times).await
+}
+
+async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease) {
+    let is_calm = caller.load.is_calm();
+    let longest = if !is_calm && one_in(&mut caller.rng, 6) { LONGEST_RENDER } else { LONGEST_CALM_RENDER };
+    let rendering = tokio::time::sleep(between(&mut caller.rng, 1, longest));
+    if one_in(&mut caller.rng, 2) {
+        lease.renew_while(None, rendering).await;
+    } else {
+        rendering.await;
+    }
+    let (page, rendered) = a_page(caller, entry, lease);
+    match caller.rng.random_range(0..100) {
+        0..=7 if !is_calm => caller.give_back(entry, lease, true).await,
+        8..=13 if !is_calm => caller.give_back(entry, lease, false).await,
+        // It walks away, and the lease expires.
+        14..=18 if !is_calm => {}
+        19..=28 => {
+            let elsewhere = caller.elsewhere(entry, lease);
+            futures::join!(
+                caller.commit(entry, lease, &page, &rendered),
+                caller.commit(entry, &elsewhere, &page, &rendered),
+            );
+        }
+        29..=38 => {
+            caller.commit(entry, lease, &page, &rendered).await;
+            let mut later = caller.beside();
+            let elsewhere = caller.elsewhere(entry, lease);
+            tokio::spawn(async move {
+                tokio::time::sleep(between(&mut later.rng, 1, 2_000)).await;
+                later.commit(entry, &elsewhere, &page, &rendered).await;
+            });
+        }
+        _ => caller.commit(entry, lease, &page, &rendered).await,
+    }
+}
+
+/// A page that says whose it is; or one that is the same at every render; of any length, with or without a sidecar.
+fn a_page(caller: &mut Caller, entry: EntryIndex, lease: &Lease) -> (NewPage, Rendered) {
+    let rng = &mut caller.rng;
+    let identity = &caller.load.entries[entry];
+    let generation = lease.generation();
+    let (text, length) = if one_in(rng, 4) {
+        (format!("{identity:?} as ever"), 200)
+    } else {
+        let length = if one_in(rng, 5) { rng.random_range(1_500..6_000) } else { rng.random_range(50..800) };
+        (format!("{identity:?} generation {generation} by {}", caller.context.address), length)
+    };
+    let html = Bytes::from(format!("<p>{text}</p>{}", ".".repeat(length)));
+    let sidecar =
+        (!one_in(rng, 3)).then(|| Bytes::from(format!("{{\"of\": \"{text}\"}}{}", " ".repeat(length / 2))));
+    let tags = some_tags(rng);
+    let revalidate = [None, Some(100), Some(400), Some(1_500)].choose(rng).copied().flatten();
+    let rendered = Rendered {
+        html: digest(&html),
+        sidecar: sidecar.as_ref().map(|bytes| digest(bytes)),
+        tags: tags.clone(),
+        revalidate,
+    };
+    let metadata = PageMetadata {
+        revalidate: revalidate.map(Duration::from_millis),
+        tags: tags.into_iter().collect(),
+        ..PageMetadata::default()
+    };
+    let page = NewPage::new(html).metadata(metadata);
+    (
+        match sidecar {
+            Some(sidecar) => page.sidecar(sidecar),
+            None => page,
+        },
+        rendered,
+    )
+}

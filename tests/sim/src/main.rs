@@ -1,0 +1,56 @@
+//! Runs the simulation: one seed, or many in processes of their own.
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use leasehold_sim::{many, report};
+use std::{ops::Range, path::PathBuf};
+
+/// Simulates the whole system, deterministically.
+#[derive(Parser)]
+struct Arguments {
+    /// Runs this seed, in this process
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Writes the trace of the seed into a file
+    #[arg(long, requires = "seed", value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Prints the report of the seed as JSON
+    #[arg(long, requires = "seed")]
+    json: bool,
+    /// Runs these seeds, each in a process of its own
+    #[arg(long, value_name = "A..B", value_parser = range, default_value = "0..200")]
+    seeds: Range<u64>,
+    /// So many at a time. Default: as many as there are processors
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { seed, trace, json, seeds, jobs } = Arguments::parse();
+    let Some(seed) = seed else {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        return many::run(seeds, jobs.unwrap_or(processors), "tests/sim/run");
+    };
+    let report = report::run(seed, trace.as_deref()).context("the trace cannot be written")?;
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(());
+    }
+    println!(
+        "seed {seed}: {} ms simulated, {} operations, {} lines of trace, digest {}",
+        report.simulated_ms, report.operations, report.lines, report.digest
+    );
+    for (rule, what) in &report.violations {
+        println!("{rule}: {what}");
+    }
+    if !report.violations.is_empty() {
+        bail!("{} violations", report.violations.len());
+    }
+    Ok(())
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("a range is A..B, without B")?;
+    let number = |text: &str| text.parse().map_err(|error| format!("{text}: {error}"));
+    Ok(number(from)?..number(to)?)
+}

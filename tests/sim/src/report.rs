@@ -1,0 +1,196 @@
+//! What a run has shown, and what a series of runs must have shown to mean anything.
+
+use crate::{
+    checker::{
+        self,
+        history::{Absence, Call, History, Operation, Outcome, Reason, Told},
+    },
+    plan::Plan,
+    trace::Trace,
+    world::{self, Ran},
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+/// A run, in figures.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Report {
+    /// What it can be repeated by.
+    pub seed: u64,
+    /// Lines of its trace.
+    pub lines: u64,
+    /// Digest of its trace, in hex.
+    pub digest: String,
+    /// How long it took in the simulation, in milliseconds.
+    pub simulated_ms: u64,
+    /// Calls that were made.
+    pub operations: u64,
+    /// How often each outcome occurred.
+    pub outcomes: BTreeMap<String, u64>,
+    /// How often each fault occurred.
+    pub faults: BTreeMap<String, u64>,
+    /// Promises that were broken: the rule, and what happened.
+    pub violations: Vec<(String, String)>,
+}
+
+/// Runs one seed in this process, and judges it. Its trace goes into a file, where one is named.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn run(seed: u64, trace: Option<&Path>) -> std::io::Result<Report> {
+    // What the SDK makes its ids with is seeded for each thread, and there is only this one.
+    fastrand::seed(seed);
+    let panics = Arc::new(Mutex::new(Vec::new()));
+    let heard = panics.clone();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| heard.lock().push(panic.to_string())));
+    let trace = Trace::new(trace)?;
+    let Ran { mut history, faults } = world::run(seed, &Plan::of(seed), &trace);
+    std::panic::set_hook(before);
+    history.panics = std::mem::take(&mut *panics.lock());
+    let (lines, digest) = trace.finish();
+    let violations = checker::violations(&history);
+    Ok(Report {
+        seed,
+        lines,
+        digest,
+        simulated_ms: history.ended,
+        operations: history.operations.len() as u64,
+        outcomes: outcomes(&history),
+        faults,
+        violations: violations.into_iter().map(|found| (found.rule.to_owned(), found.what)).collect(),
+    })
+}
+
+impl Report {
+    /// Adds another one's figures.
+    pub fn add(&mut self, other: &Self) {
+        self.lines += other.lines;
+        self.simulated_ms += other.simulated_ms;
+        self.operations += other.operations;
+        for (total, part) in [(&mut self.outcomes, &other.outcomes), (&mut self.faults, &other.faults)] {
+            for (name, times) in part {
+                *total.entry(name.clone()).or_default() += times;
+            }
+        }
+    }
+
+    /// What must have occurred over a long series and did not: without it, that no promise was broken says little.
+    pub fn never_seen(&self) -> Vec<String> {
+        let faults = world::fault_names();
+        let seen = |name: &str| self.faults.contains_key(name) || self.outcomes.contains_key(name);
+        OUTCOMES.into_iter().map(str::to_owned).chain(faults).filter(|name| !seen(name)).collect()
+    }
+}
+
+/// What every promise is about: a series in which one of these never occurs has not shown it.
+const OUTCOMES: [&str; 35] = [
+    "lookup: fresh",
+    "lookup: stale, expired",
+    "lookup: stale, invalidated",
+    "lookup: stale, unverified",
+    "lookup: never rendered",
+    "lookup: purged",
+    "lookup: failed",
+    "strict lookup: fresh",
+    "strict lookup: stale, expired",
+    "strict lookup: stale, invalidated",
+    "strict lookup: purged",
+    "strict lookup: failed",
+    "sidecar: served",
+    "sidecar: not found",
+    "acquire: granted",
+    "acquire: fresh",
+    "acquire: held",
+    "acquire: backing off",
+    "acquire: ended",
+    "acquire: failed",
+    "acquire: abandoned",
+    "waiting acquire: granted",
+    "waiting acquire: fresh",
+    "commit: committed",
+    "commit: committed stale",
+    "commit: committed and purged",
+    "commit: superseded",
+    "commit: fenced",
+    "commit: failed, in doubt",
+    "release: released",
+    "release: not held",
+    "invalidate: done",
+    "invalidate: failed, in doubt",
+    "watch: told of commits",
+    "watch: told of invalidations",
+];
+
+fn outcomes(history: &History) -> BTreeMap<String, u64> {
+    let mut outcomes = BTreeMap::new();
+    for operation in &history.operations {
+        let mut add = |name: String| *outcomes.entry(name).or_default() += 1;
+        if let Some(Outcome::Watched(told)) = operation.outcome() {
+            let kinds = [
+                ("commits", told.iter().any(|told| matches!(told, Told::Committed { .. }))),
+                ("invalidations", told.contains(&Told::Invalidated)),
+                ("a gap", told.contains(&Told::Resync)),
+            ];
+            kinds.iter().filter(|(_, was)| *was).for_each(|(kind, _)| add(format!("watch: told of {kind}")));
+            continue;
+        }
+        if let Some(Outcome::Failed { why, .. }) = operation.outcome() {
+            add(format!("failure: {why}"));
+        }
+        add(format!("{}: {}", asked(operation), answered(operation)));
+    }
+    outcomes
+}
+
+fn asked(operation: &Operation) -> &'static str {
+    match operation.call {
+        Call::Lookup { strict: false, .. } => "lookup",
+        Call::Lookup { strict: true, .. } => "strict lookup",
+        Call::Sidecar { .. } => "sidecar",
+        Call::Acquire { wait: 0, .. } => "acquire",
+        Call::Acquire { .. } => "waiting acquire",
+        Call::Commit { .. } => "commit",
+        Call::Release { .. } => "release",
+        Call::Invalidate { .. } => "invalidate",
+        Call::Watch => "watch",
+    }
+}
+
+fn answered(operation: &Operation) -> &'static str {
+    let Some(outcome) = operation.outcome() else {
+        return if operation.abandoned { "abandoned" } else { "unanswered" };
+    };
+    match outcome {
+        Outcome::Fresh(_) => "fresh",
+        Outcome::Stale(_, Reason::Expired) => "stale, expired",
+        Outcome::Stale(_, Reason::Invalidated) => "stale, invalidated",
+        Outcome::Stale(_, Reason::Unverified) => "stale, unverified",
+        Outcome::Missing(Absence::NeverRendered) => "never rendered",
+        Outcome::Missing(Absence::Purged) => "purged",
+        Outcome::Missing(Absence::BodyGone) => "body gone",
+        Outcome::Missing(Absence::Untold) => "no page to serve",
+        Outcome::Sidecar(_) => "served",
+        Outcome::NoSidecar => "not found",
+        Outcome::Granted { .. } => "granted",
+        Outcome::Held { .. } => "held",
+        Outcome::BackingOff { .. } => "backing off",
+        Outcome::Ended => "ended",
+        Outcome::Committed => "committed",
+        Outcome::CommittedStale { purged: false } => "committed stale",
+        Outcome::CommittedStale { purged: true } => "committed and purged",
+        Outcome::Superseded { .. } => "superseded",
+        Outcome::Fenced { .. } => "fenced",
+        Outcome::Released => "released",
+        Outcome::NotHeld => "not held",
+        Outcome::Invalidated => "done",
+        Outcome::Watched(_) => "told",
+        Outcome::Failed { in_doubt: true, .. } if is_write(operation) => "failed, in doubt",
+        Outcome::Failed { .. } => "failed",
+    }
+}
+
+fn is_write(operation: &Operation) -> bool {
+    matches!(operation.call, Call::Commit { .. } | Call::Invalidate { .. } | Call::Release { .. })
+}
