@@ -25,6 +25,7 @@ use aws_sdk_dynamodb::{
 use leasehold_core::{
     identity::{RequestId, Seq},
     invalidation::LogEvent,
+    mutation::{self, Mutation},
 };
 use leasehold_store::{
     port::{Append, Head, InvalidationLog, ReadError, WriteError},
@@ -133,7 +134,9 @@ impl DynamoLog {
             .expression_attribute_values(":last_event", bytes_value(event.id.0.to_be_bytes()))
             .expression_attribute_values(":keep_until", number_value(keep_until_secs))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        update = if expected == Seq::START {
+        update = if mutation::is_active(Mutation::AppendOnEmptySlot) {
+            update
+        } else if expected == Seq::START {
             update.condition_expression(format!("attribute_not_exists({PK})"))
         } else {
             update
@@ -244,7 +247,8 @@ impl InvalidationLog for DynamoLog {
     async fn append(&self, expected: Seq, event: &LogEvent) -> Result<Append, WriteError> {
         let call = self.table.call("TransactWriteItems");
         let known = self.head_at(expected).await?;
-        if known.head.seq != expected && known.head.last_event != Some(event.id) {
+        let asks_head = !mutation::is_active(Mutation::AppendOnEmptySlot);
+        if asks_head && known.head.seq != expected && known.head.last_event != Some(event.id) {
             return Ok(Append::HeadMoved);
         }
         let keep_until_secs = known.keep_until_secs.max(whole_seconds(event.forget_after));

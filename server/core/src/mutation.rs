@@ -25,14 +25,14 @@ pub enum Mutation {
     /// *Fenced*, *superseded*, *lost* and *not held* are answered from a remembered entry too. Applied where decisions are
     /// carried out: by the engine, and by the model.
     FencedFromMemory,
-    /// Swaps are conditional on the generation, which not every swap raises. Applied by the adapters of stores, and by the
-    /// model's store.
+    /// Swaps are conditional on the generation, which not every swap raises. Applied where decisions are carried out: by the
+    /// engine, and by the model.
     GenerationAsVersion,
     /// A strict lookup joins a read that was sent before it arrived. Applied where reads are shared: by the engine, and by
     /// the model.
     StrictReadJoinsInFlight,
     /// An append is conditional on an empty slot, not on the head: slots are empty again once their events expired. Applied
-    /// by the adapters of stores, and by the model's store.
+    /// by the adapter of DynamoDB, and by the model's store.
     AppendOnEmptySlot,
     /// A verdict is remembered with the log's position when it is stored, not with that of the view it was reached by.
     /// Applied where verdicts are remembered: by the engine, and by the model.

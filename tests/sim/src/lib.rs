@@ -15,6 +15,7 @@ pub mod checker;
 pub mod load;
 pub mod machine;
 pub mod many;
+pub mod mutants;
 pub mod parts;
 pub mod plan;
 pub mod recorder;

@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use leasehold_sim::{many, report};
+use leasehold_core::mutation::{self, Mutation};
+use leasehold_sim::{many, mutants, report};
 use std::{ops::Range, path::PathBuf};
 
 /// Simulates the whole system, deterministically.
@@ -17,6 +18,12 @@ struct Arguments {
     /// Prints the report of the seed as JSON
     #[arg(long, requires = "seed")]
     json: bool,
+    /// Takes one rule out while the seed runs
+    #[arg(long, requires = "seed", value_name = "RULE", value_parser = mutants::by_name)]
+    without: Option<Mutation>,
+    /// Takes out one rule after the other, and looks how many seeds it takes to notice
+    #[arg(long, conflicts_with = "seed")]
+    mutants: bool,
     /// Runs these seeds, each in a process of its own
     #[arg(long, value_name = "A..B", value_parser = range, default_value = "0..200")]
     seeds: Range<u64>,
@@ -26,11 +33,13 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Arguments { seed, trace, json, seeds, jobs } = Arguments::parse();
+    let Arguments { seed, trace, json, without, mutants, seeds, jobs } = Arguments::parse();
     let Some(seed) = seed else {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        return many::run(seeds, jobs.unwrap_or(processors), "tests/sim/run");
+        let jobs = jobs.unwrap_or(processors);
+        return if mutants { mutants::run(seeds, jobs) } else { many::run(seeds, jobs, "tests/sim/run") };
     };
+    let _only = mutation::only(without);
     let report = report::run(seed, trace.as_deref()).context("the trace cannot be written")?;
     if json {
         println!("{}", serde_json::to_string(&report)?);

@@ -2,6 +2,7 @@
 
 use crate::report::Report;
 use anyhow::{Context as _, bail};
+use leasehold_core::mutation::Mutation;
 use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
@@ -73,14 +74,14 @@ pub fn run(seeds: Range<u64>, jobs: usize, replay: &str) -> anyhow::Result<()> {
 
 /// One seed, in a process of its own; now and then in two. What went wrong.
 fn one(seed: u64, series: &Mutex<Series>) -> Vec<String> {
-    let report = match alone(seed) {
+    let report = match alone(seed, None) {
         Ok(report) => report,
         Err(error) => return vec![format!("{error:#}")],
     };
     let mut wrong: Vec<_> = report.violations.iter().map(|(rule, what)| format!("{rule}: {what}")).collect();
     let is_repeated = seed.is_multiple_of(AGAIN_EVERY);
     if is_repeated {
-        match alone(seed) {
+        match alone(seed, None) {
             Ok(again) if again.digest == report.digest => {}
             Ok(again) => wrong.push(format!("not deterministic: {} and {}", report.digest, again.digest)),
             Err(error) => wrong.push(format!("{error:#}")),
@@ -94,9 +95,10 @@ fn one(seed: u64, series: &Mutex<Series>) -> Vec<String> {
 }
 
 /// The report of a process of its own: whatever is global in it, no other seed has touched.
-fn alone(seed: u64) -> anyhow::Result<Report> {
+pub(crate) fn alone(seed: u64, without: Option<Mutation>) -> anyhow::Result<Report> {
     let output = Command::new(std::env::current_exe().context("no program to start")?)
         .args(["--seed", &seed.to_string(), "--json"])
+        .args(without.map(|rule| format!("--without={rule:?}")))
         .stdin(Stdio::null())
         .output()
         .context("a process cannot be started")?;

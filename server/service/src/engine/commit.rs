@@ -12,6 +12,7 @@ use bytes::Bytes;
 use leasehold_core::{
     entry::Lease,
     identity::{EntryId, Generation, LeaseToken},
+    mutation::{self, Mutation},
     object::{BodyKind, ObjectName},
     page::{BodyRef, Page, PageMeta, Pointer},
     transition::{self, Committed, Decision, Standing},
@@ -172,7 +173,7 @@ impl Engine {
         let inner = &self.0;
         let slot = inner.views.slot(id);
         let mut view = inner.views.view(&slot, self.now()).await?;
-        let mut is_strong = false;
+        let mut is_strong = mutation::is_active(Mutation::FencedFromMemory);
         loop {
             let attempt = inner.transitions.ask(&slot, &view, self.now(), |entry, context| {
                 let current = entry.and_then(|entry| entry.pointer.clone()).map(Box::new);

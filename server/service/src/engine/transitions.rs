@@ -13,6 +13,7 @@ use crate::{
 use leasehold_core::{
     entry::Entry,
     identity::Version,
+    mutation::{self, Mutation},
     time::Timestamp,
     transition::{Context, Decision, Rules},
 };
@@ -82,7 +83,7 @@ impl Transitions {
     ) -> Result<Settled<T>, EngineError> {
         let _turn = slot.gate.lock().await;
         let mut view = self.views.view(slot, self.clock.now()).await?;
-        let mut is_strong = false;
+        let mut is_strong = mutation::is_active(Mutation::FencedFromMemory);
         let mut maybe_applied = None;
         // Attempts whose answer was lost, and what each would have replaced.
         let mut lost: Vec<(Version, Option<Arc<Entry>>)> = Vec::new();
@@ -102,6 +103,8 @@ impl Transitions {
                 }
                 Decision::Swap(next, answer) => (*next, answer),
             };
+            #[cfg(feature = "mutations")]
+            let next = mutants::versioned(next);
             let before = view.entry.as_ref().map(|entry| entry.version);
             let expected = before.map_or(Expected::Absent, Expected::Version);
             let sent = slot.sending(self.clock.now());
@@ -116,6 +119,8 @@ impl Transitions {
                     return Ok(Settled { answer, entry: view.entry.clone(), replaced });
                 }
                 Ok(Swap::Refused(current)) => {
+                    #[cfg(feature = "mutations")]
+                    let current = current.map(mutants::a_rivals);
                     view = slot.install_seen(current, sent);
                     self.views.weigh(slot);
                     is_strong = true;
@@ -161,6 +166,30 @@ impl Transitions {
         let page = entry.pointer.as_ref().map_or(now, |pointer| pointer.generated_at);
         let lease = entry.lease.as_ref().map_or(now, |lease| lease.hold_until);
         page.max(now).max(lease).plus(self.rules.retention)
+    }
+}
+
+/// Rules that tests take out, where that needs more than to leave a line away.
+#[cfg(feature = "mutations")]
+mod mutants {
+    use super::*;
+    use leasehold_core::{identity::LeaseToken, page::Pointer};
+
+    /// [`Mutation::GenerationAsVersion`].
+    pub(super) fn versioned(next: Entry) -> Entry {
+        if !mutation::is_active(Mutation::GenerationAsVersion) {
+            return next;
+        }
+        Entry { version: Version(next.generation.0.into()), ..next }
+    }
+
+    /// [`Mutation::RefusedSwapIsARivalsWin`]: nothing of the caller's own is found in what refused its swap.
+    pub(super) fn a_rivals(current: Entry) -> Entry {
+        if !mutation::is_active(Mutation::RefusedSwapIsARivalsWin) {
+            return current;
+        }
+        let pointer = current.pointer.map(|pointer| Pointer { token: LeaseToken::from_bits(0), ..pointer });
+        Entry { pointer, lease: None, released: None, ..current }
     }
 }
 

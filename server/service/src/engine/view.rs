@@ -10,6 +10,7 @@ use leasehold_core::{
     freshness::{self, Freshness},
     identity::{EntryId, Generation, LeaseToken, Seq, Version},
     invalidation::Verdict,
+    mutation::{self, Mutation},
     page::PageMeta,
 };
 use leasehold_store::port::{EntryStore, ObjectMeta, ReadError};
@@ -80,6 +81,9 @@ impl View {
                 verdict
             }),
         };
+        if mutation::is_active(Mutation::VerdictStampedAtEndOfLoad) {
+            self.verdict.store(pack(log.position(), verdict), Ordering::Release);
+        }
         freshness::judge_with(Some(pointer), verdict, log.is_verified(now), now.wall, retention)
     }
 }
@@ -410,9 +414,14 @@ impl Reader {
             };
             let sent = self.slot.sending(now);
             let result = self.caller.read(|| self.store.read(&self.slot.id)).await;
+            let late = if mutation::is_active(Mutation::StrictReadJoinsInFlight) {
+                std::mem::take(&mut self.slot.reads.lock().waiting)
+            } else {
+                Vec::new()
+            };
             let result = result.map(|entry| self.slot.install_seen(entry, sent));
             self.kept.insert(self.slot.id.clone(), Kept::of(&self.slot));
-            for WaitingRead { reply, .. } in waiting {
+            for WaitingRead { reply, .. } in waiting.into_iter().chain(late) {
                 let _ = reply.send(result.clone());
             }
         }
