@@ -339,6 +339,7 @@ impl Model for Log {
             Action::Wait => state.wait(),
         }
         self.judge_views(&mut state);
+        self.judge_positions(&mut state);
         state.settle();
         (state != *before).then_some(state)
     }

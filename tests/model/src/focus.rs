@@ -76,7 +76,7 @@ pub const ALL: [Focus; 16] = [
     },
     Focus {
         name: "renewals",
-        about: "leases that are renewed while invalidations and rivals overtake them",
+        about: "leases that are renewed, or given back, while invalidations and rivals overtake them",
         explore: |size, threads| regenerate(renewals(size), RENEWALS, threads),
     },
     Focus {
@@ -239,11 +239,11 @@ fn releases(size: Size) -> regeneration::Bounds {
     regeneration::Bounds { acquires, releases: 2, failing: true, events: 1, moments, ..two_workers() }
 }
 
-const RENEWALS: &[Happening] = &[Happening::Renewed, Happening::Lost];
+const RENEWALS: &[Happening] = &[Happening::Renewed, Happening::Lost, Happening::Released];
 
 fn renewals(size: Size) -> regeneration::Bounds {
-    let acquires = by_size(size, 1, 2);
-    regeneration::Bounds { acquires, renewals: 2, events: 1, ..two_workers() }
+    let (acquires, renewals) = by_size(size, (1, 2), (2, 1));
+    regeneration::Bounds { acquires, renewals, releases: 1, events: 1, ..two_workers() }
 }
 
 const UNHEARD: &[Happening] =
@@ -322,30 +322,20 @@ fn unverified(size: Size) -> appending::Bounds {
 const EXPIRY: &[appending::Happening] = &[
     appending::Happening::ExpiredBeforeItWasRead,
     appending::Happening::Forgotten,
-    appending::Happening::AppliedLate,
-    appending::Happening::OwnEventFolded,
     appending::Happening::Invalidated,
 ];
 
 fn expiry(size: Size) -> appending::Bounds {
-    let restarts = by_size(size, false, true);
-    appending::Bounds { requests: 2, losses: 1, floating: 1, expiring: true, restarts, ..Default::default() }
+    let (repeats, losses, floating) = by_size(size, (0, 1, 1), (2, 0, 0));
+    appending::Bounds { requests: 2, repeats, losses, floating, expiring: true, ..Default::default() }
 }
 
 const RESTARTS: &[appending::Happening] =
     &[appending::Happening::ExpiredBeforeItWasRead, appending::Happening::AppliedLate];
 
 fn restarts(size: Size) -> appending::Bounds {
-    let repeats = by_size(size, 1, 2);
-    appending::Bounds {
-        requests: 1,
-        repeats,
-        losses: 1,
-        floating: 1,
-        expiring: true,
-        restarts: true,
-        bound: false,
-    }
+    let (requests, repeats, floating) = by_size(size, (1, 1, 1), (2, 0, 1));
+    appending::Bounds { requests, repeats, losses: 1, floating, expiring: true, restarts: true, bound: false }
 }
 
 const LOOKUPS: &[reading::Happening] = reading::Happening::ALL;

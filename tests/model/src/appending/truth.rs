@@ -56,6 +56,20 @@ impl Log {
         }
     }
 
+    /// Whoever is past a position has what was appended there in its view, or counts every page before it as invalidated.
+    pub(super) fn judge_positions(&self, state: &mut State) {
+        for on in 0..state.coordinators.len() {
+            for seq in 1..=state.coordinators[on].position {
+                let Some(event) = state.events[usize::from(seq) - 1] else { continue };
+                let mut requests =
+                    (0..self.bounds.requests).filter(|request| event.requests & 1 << request != 0);
+                let coordinator = &state.coordinators[on];
+                let is_missed = requests.any(|request| self.judge_page(coordinator, request, seq - 1));
+                self.break_if(is_missed, state, Promise::NoEventIsMissed);
+            }
+        }
+    }
+
     fn judge_page(&self, coordinator: &Coordinator, request: u8, seen: u8) -> bool {
         thread_local! {
             // A page is judged anew in millions of states.
