@@ -18,7 +18,7 @@ pub(super) async fn run(mut caller: Caller) {
         if one_in(&mut caller.rng, 2) && caller.lookup(entry, false).await.is_fresh {
             continue;
         }
-        let wait = Duration::from_millis([0, 200, 1000, 2500].choose(&mut caller.rng).copied().unwrap_or(0));
+        let wait = Duration::from_millis([0, 200, 1000, 4000].choose(&mut caller.rng).copied().unwrap_or(0));
         let ttl = between(&mut caller.rng, 100, LONGEST_LEASE);
         if let Some(lease) = acquire(&mut caller, entry, (wait, ttl)).await {
             render(&mut caller, entry, &lease).await;

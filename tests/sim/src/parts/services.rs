@@ -28,6 +28,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::task::JoinError;
 use tower::service_fn as tower_fn;
 
 /// The services as all machines see them, each through faults of its own.
@@ -191,8 +192,13 @@ impl Services {
             let (stream, from) = listener.accept().await;
             let (services, rng) = (self.clone(), rng.clone());
             let service = service_fn(move |request| {
-                let (services, rng) = (services.clone(), rng.clone());
-                async move { services.answer(which, from, &rng, request).await }
+                // What has arrived is done, whether or not anybody still waits for it: a write that was given up may be
+                // applied long after.
+                let answering = tokio::spawn(services.clone().answer(which, from, rng.clone(), request));
+                async move {
+                    let died = |error: JoinError| Err(ConnectorError::other(error.into(), None));
+                    answering.await.unwrap_or_else(died)
+                }
             });
             let connection =
                 http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(stream), service);
@@ -205,7 +211,7 @@ impl Services {
         self,
         which: Service,
         from: Address,
-        rng: &Mutex<StdRng>,
+        rng: Arc<Mutex<StdRng>>,
         request: http::Request<Incoming>,
     ) -> Result<http::Response<SdkBody>, ConnectorError> {
         let (mut head, body) = request.into_parts();
@@ -220,7 +226,7 @@ impl Services {
             .map_err(|error| ConnectorError::user(error.into()))?;
         let request = http::Request::from_parts(head, body);
         let seen = self.seen_from(from);
-        if let Some(later) = self.second_arrival(rng) {
+        if let Some(later) = self.second_arrival(&rng) {
             let (services, again) = (self.clone(), received(&request)?);
             tokio::spawn(async move {
                 tokio::time::sleep(later).await;
@@ -229,7 +235,7 @@ impl Services {
             });
         }
         let request = received(&request)?;
-        if let Some(fault) = self.next_trouble(which, from, rng) {
+        if let Some(fault) = self.next_trouble(which, from, &rng) {
             seen.faults.add(Rule::on_any(fault).times(1));
         }
         let answer = seen.answer(which, request).await?;
