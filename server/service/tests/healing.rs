@@ -190,6 +190,74 @@ async fn superseded_bodies_are_deleted_after_the_grace_period_and_the_current_on
     assert_refused(node.sidecar(&page, &token).await, Code::NotFound, "SIDECAR_NOT_FOUND");
 }
 
+/// A browser that has had the page open for a while.
+#[tokio::test]
+async fn the_sidecar_of_a_page_is_served_for_the_grace_however_often_the_page_changes() {
+    let world = World::new();
+    let node = with_grace(&world).await;
+    let page = entry("news");
+    let old = publish_with_sidecar(&node, &page, "old").await;
+    for n in 1..=5 {
+        publish_with_sidecar(&node, &page, &n.to_string()).await;
+    }
+    let other = world.start().await;
+    for node in [&node, &other] {
+        assert_eq!(node.sidecar(&page, &old.grant.sidecar_token).await.unwrap().1, b"{old}");
+    }
+    world.clock.step(ms(50));
+    until(async || !is_stored(&world, &old.grant.sidecar_object).await).await;
+    let refused = node.sidecar(&page, &old.grant.sidecar_token).await;
+    assert_refused(refused, Code::NotFound, "SIDECAR_NOT_FOUND");
+}
+
+/// The page that it reads is superseded and deleted before its first byte.
+#[tokio::test]
+async fn a_reader_that_the_cleaner_overtakes_is_given_the_page_that_came_after() {
+    let world = World::new();
+    let node = with_grace(&world).await;
+    let page = entry("news");
+    publish_with_sidecar(&node, &page, "old").await;
+    let reader = world.start_one_of_many().await;
+    let gate = reader.faults.hold(Operation::Get);
+    let reading = {
+        let (mut client, request) = (reader.client(), lookup_with_body(&page));
+        tokio::spawn(async move { client.lookup(request).await.map(tonic::Response::into_inner) })
+    };
+    soon(gate.arrived(1)).await;
+    publish_with_sidecar(&node, &page, "new").await;
+    world.clock.step(ms(50));
+    until(async || node.engine.stats().pending_deletions == 0).await;
+    gate.open();
+    let read = soon(reading).await.unwrap().unwrap();
+    assert_eq!(html_of(page_of(&read)), Some("new"));
+}
+
+/// Whoever was told nothing may still be applied.
+#[tokio::test]
+async fn the_bodies_of_a_commit_of_unknown_outcome_are_there_when_it_lands() {
+    let world = World::new();
+    let node = with_grace(&world).await;
+    let page = entry("news");
+    let render = node.grant(&page).await;
+    let late = Gate::new();
+    node.faults.add(Rule::on(Operation::Swap, Fault::ApplyLater(late.clone())).nth(1));
+    node.faults.add(Rule::on(Operation::Swap, Fault::Refuse));
+    node.faults.add(Rule::on(Operation::EntryRead, Fault::Refuse));
+    let unknown = node.commit(render.page("html")).await;
+    assert_refused(unknown, Code::Unavailable, "OUTCOME_UNKNOWN");
+    node.faults.clear();
+    world.clock.step(secs(3600));
+    publish_with_sidecar(&node, &entry("other"), "one").await;
+    let other = publish_with_sidecar(&node, &entry("other"), "two").await;
+    world.clock.step(secs(3600));
+    until(async || node.engine.stats().pending_deletions == 0).await;
+    assert!(is_stored(&world, &other.grant.html_object).await);
+    late.open();
+    soon(late.applied(1)).await;
+    let served = world.start().await.page(serve(&page)).await.unwrap();
+    assert_eq!(served.1, b"html");
+}
+
 #[tokio::test]
 async fn a_body_that_the_next_page_shares_is_kept_however_long() {
     let world = World::new();

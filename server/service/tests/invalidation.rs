@@ -52,6 +52,27 @@ async fn a_render_overtaken_by_a_purge_is_committed_but_never_served() {
     assert_eq!(again, Took::Granted { generation: render.generation() + 1, previous: None });
 }
 
+/// Not even where everything else fails.
+#[tokio::test]
+async fn a_purged_page_is_not_served_where_a_stale_one_would_be_on_an_error() {
+    let world = World::new();
+    let node = world.start().await;
+    for (key, invalidate) in [("soft", invalidation as fn(_) -> _), ("hard", purge)] {
+        let page = entry(key);
+        let metadata = v1::PageMetadata { stale_if_error: Some(wire(secs(3600))), ..tagged(&[key]) };
+        let generation = node.publish_with(&page, "html", metadata).await;
+        node.invalidate(invalidate([tag(key)])).await.unwrap();
+        let failed = node.grant(&page).await;
+        node.release(failed.failure("503")).await.unwrap();
+        let Took::BackingOff { previous, .. } = node.took(acquire(&page)).await else { panic!("it failed") };
+        let is_purged = key == "hard";
+        assert_eq!(previous, (!is_purged).then_some(generation));
+        node.faults.add(Rule::on_any(Fault::Refuse));
+        assert_eq!(node.seen(&page).await == Seen::Missing(MissingReason::Purged), is_purged);
+        node.faults.clear();
+    }
+}
+
 #[tokio::test]
 async fn the_answer_to_a_repeated_commit_stays_stale() {
     let world = World::new();

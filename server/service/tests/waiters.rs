@@ -2,7 +2,7 @@
 //! others who go away.
 
 use crate::harness::*;
-use futures::future::join_all;
+use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use leasehold_core::{
     identity::{EntryId, EntryKey, LeaseToken, Owner, TenantId},
     object::ObjectName,
@@ -13,7 +13,9 @@ use leasehold_service::{
 };
 use std::pin::pin;
 use tokio::task::JoinHandle;
-use v1::{StaleReason, commit_pointer_response::Outcome as Committed};
+use v1::{
+    StaleReason, acquire_lease_response::Outcome as Acquired, commit_pointer_response::Outcome as Committed,
+};
 
 /// Longer than any test: who is answered earlier was not helped by its expiry.
 const LONG: Duration = secs(300);
@@ -94,6 +96,38 @@ async fn ten_thousand_waiters_cost_one_render_and_no_reads_and_leave_nothing_beh
     }
     let grown = resident[1].saturating_sub(resident[0]);
     assert!(grown < 64 << 20, "the second round left {grown} bytes behind");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_who_miss_on_eight_coordinators_are_served_by_one_render() {
+    const NODES: usize = 8;
+    const CALLS: usize = 10_000;
+    let world = World::new();
+    let mut nodes = Vec::new();
+    for _ in 0..NODES {
+        nodes.push(world.start_one_of_many().await);
+    }
+    let page = entry("news");
+    let mut calls: FuturesUnordered<_> = (0..CALLS)
+        .map(|at| {
+            let mut client = nodes[at % NODES].client();
+            let request = v1::AcquireLeaseRequest { wait: Some(wire(secs(60))), ..acquire_for_long(&page) };
+            tokio::spawn(async move {
+                let answer = client.acquire_lease(request.clone()).await.expect("an acquire").into_inner();
+                (request, answer.outcome.expect("an outcome"))
+            })
+        })
+        .collect();
+    let (request, Acquired::Granted(grant)) = soon(calls.next()).await.unwrap().unwrap() else {
+        panic!("nobody renders")
+    };
+    let waiters = || nodes.iter().map(|node| node.engine.stats().waiters).sum::<usize>();
+    until(async || waiters() == CALLS - 1).await;
+    let render = Render::of(&request, grant);
+    nodes[0].commit_fresh(render.page("html")).await;
+    while let Some(call) = soon(calls.next()).await {
+        assert_eq!(Took::of(&call.unwrap().1), Took::Fresh(render.generation()));
+    }
 }
 
 #[tokio::test]
