@@ -82,7 +82,7 @@ fn one(seed: u64, series: &Mutex<Series>) -> Vec<String> {
     let is_repeated = seed.is_multiple_of(AGAIN_EVERY);
     if is_repeated {
         match alone(seed, None) {
-            Ok(again) if again.digest == report.digest => {}
+            Ok(again) if again.digest == report.digest => println!("seed {seed}, twice: {}", report.digest),
             Ok(again) => wrong.push(format!("not deterministic: {} and {}", report.digest, again.digest)),
             Err(error) => wrong.push(format!("{error:#}")),
         }

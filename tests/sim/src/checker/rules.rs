@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 20] = [
+pub(super) const ALL: [(&str, Rule); 21] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -16,6 +16,7 @@ pub(super) const ALL: [(&str, Rule); 20] = [
     ("what was acknowledged is there, or something newer", acknowledged_is_there),
     ("what was fenced is never applied", fenced_is_never_applied),
     ("what was fenced was overtaken or given back", fenced_for_a_reason),
+    ("what surely failed was not applied", surely_failed_is_not_applied),
     ("superseded is said only of what is older", superseded_is_older),
     ("strict lookups never go back", strict_never_goes_back),
     ("what is served was committed before", served_was_committed),
@@ -171,6 +172,19 @@ fn fenced_for_a_reason(history: &History, _: &Index) -> Vec<String> {
             found.push(format!(
                 "({entry}, {generation}) was fenced by operation {number}, and nobody came after it"
             ));
+        }
+    }
+    found
+}
+
+fn surely_failed_is_not_applied(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (edition, commits) in &index.commits {
+        let surely_failed = commits.iter().all(|number| {
+            matches!(history.operations[*number].outcome(), Some(Outcome::Failed { in_doubt: false, .. }))
+        });
+        if let Some((by, how)) = index.applied.get(edition).filter(|_| surely_failed) {
+            found.push(format!("{edition:?} surely failed ({commits:?}), but {how} by operation {by}"));
         }
     }
     found

@@ -212,6 +212,24 @@ fn commit_that_is_fenced_after_it_was_given_back_is_right() {
 }
 
 #[test]
+fn commit_that_surely_failed_and_was_applied_is_found() {
+    let failed = |in_doubt| Outcome::Failed { in_doubt, why: "StoreUnavailable".into() };
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 500, 2, 8, failed(false));
+    breaks_nothing(&history);
+    looked_up(&mut history, 600, true, Outcome::Fresh(seen(8)));
+    breaks(&history, "what surely failed was not applied");
+
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 500, 2, 8, failed(false));
+    committed(&mut history, 510, 2, 8, failed(true));
+    looked_up(&mut history, 600, true, Outcome::Fresh(seen(8)));
+    breaks_nothing(&history);
+}
+
+#[test]
 fn commit_that_is_superseded_by_an_older_one_is_found() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::checker::history::{EntryIndex, Rendered};
 use bytes::Bytes;
-use leasehold_client::{Lease, NewPage, PageMetadata};
+use leasehold_client::{Lease, NewPage, PageMetadata, RequestId};
 use rand::{Rng as _, seq::IndexedRandom as _};
 use std::time::Duration;
 
@@ -20,20 +20,30 @@ pub(super) async fn run(mut caller: Caller) {
         }
         let wait = Duration::from_millis([0, 200, 1000, 4000].choose(&mut caller.rng).copied().unwrap_or(0));
         let ttl = between(&mut caller.rng, 100, LONGEST_LEASE);
-        if let Some(lease) = acquire(&mut caller, entry, (wait, ttl)).await {
+        let attempt = caller.a_request_id();
+        if one_in(&mut caller.rng, 8) && !caller.load.is_calm() {
+            tokio::spawn(late_duplicate(caller.beside(), entry, attempt));
+        }
+        if let Some(lease) = acquire(&mut caller, entry, attempt, (wait, ttl)).await {
             render(&mut caller, entry, &lease).await;
-            // A duplicate of the call that was held up until everything was over. Should it be granted once more, nobody
-            // renders.
-            if one_in(&mut caller.rng, 15) && !caller.load.is_calm() {
-                caller.acquire(1, entry, lease.request_id(), (Duration::ZERO, ttl)).await;
-            }
         }
     }
 }
 
+/// The same call once more, held up on its way: while the page is rendered, or when all is over. Should it be granted once
+/// more, nobody renders.
+async fn late_duplicate(mut caller: Caller, entry: EntryIndex, attempt: RequestId) {
+    tokio::time::sleep(between(&mut caller.rng, 1, 2_500)).await;
+    caller.acquire(1, entry, attempt, (Duration::ZERO, Duration::from_millis(LONGEST_LEASE))).await;
+}
+
 /// One intent: asked once, or at two coordinators at once, or by somebody who loses interest.
-async fn acquire(caller: &mut Caller, entry: EntryIndex, times: (Duration, Duration)) -> Option<Lease> {
-    let attempt = caller.a_request_id();
+async fn acquire(
+    caller: &mut Caller,
+    entry: EntryIndex,
+    attempt: RequestId,
+    times: (Duration, Duration),
+) -> Option<Lease> {
     if one_in(&mut caller.rng, 10) {
         let mut other = caller.beside();
         let (one, two) = futures::join!(
