@@ -213,6 +213,7 @@ pub fn entry_digest_of(name: &ObjectName) -> Option<[u8; ENTRY_DIGEST_BYTES]> {
 
 /// When the lease of an object was granted, by its name; `None` for a name that [`names_for`] does not give.
 pub fn granted_at_of(name: &ObjectName) -> Option<Timestamp> {
+    entry_digest_of(name)?;
     let (millis, _) = grant_of(name)?;
     millis.parse().ok().map(Timestamp::from_millis)
 }
@@ -220,9 +221,8 @@ pub fn granted_at_of(name: &ObjectName) -> Option<Timestamp> {
 /// The position in the invalidation log that the lease of an object had seen, by its name; [`Seq::START`] for a
 /// name that [`names_for`] does not give.
 pub fn seen_of(name: &ObjectName) -> Seq {
-    let uuid = grant_of(name).and_then(|(_, uuid)| uuid::Uuid::parse_str(uuid).ok());
-    // Other writers' UUIDs are not of this version: nothing is known of what they had seen.
-    let uuid = uuid.filter(|uuid| uuid.get_version() == Some(uuid::Version::Custom));
+    // Of what other writers named, nothing is known of what they had seen.
+    let uuid = entry_digest_of(name).and_then(|_| canonical_grant(name));
     uuid.map_or(Seq::START, |uuid| Seq(uuid.as_u64_pair().0 >> (u64::BITS - SEEN_BITS)))
 }
 
@@ -372,9 +372,14 @@ mod tests {
         for other in [
             "isr/02abc42a4cbd3f0029338c76/1767225600123-9d0f63dc-c9b0-4d20-9264-91df3e6db293.html",
             "isr/02abc42a4cbd3f0029338c76/x.html",
+            "isr/02abc42a4cbd3f0029338c76/+7-00000063-dcc9-8d20-9264-91df3e6db293.html",
+            "isr/02abc42a4cbd3f0029338c76/7-00000063dcc98d20926491df3e6db293.html",
+            "isr/02abc42a4cbd3f0029338c76/7-00000063-dcc9-8d20-9264-91df3e6db293.json",
+            "isr/other/7-00000063-dcc9-8d20-9264-91df3e6db293.html",
             "x",
         ] {
-            assert_eq!(seen_of(&ObjectName::parse(other).unwrap()), Seq::START, "{other}");
+            let name = ObjectName::parse(other).unwrap();
+            assert_eq!((granted_at_of(&name), seen_of(&name)), (None, Seq::START), "{other}");
         }
     }
 
