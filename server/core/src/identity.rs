@@ -140,6 +140,10 @@ impl PagePath {
         if path.is_empty() {
             path.push('/');
         }
+        // Stored, it would be refused when it is read: dropping slashes can lay bare what is padded.
+        if path.ends_with(char::is_whitespace) {
+            return Err(InvalidName::Padded);
+        }
         Ok(Self(path.into()))
     }
 
@@ -304,5 +308,14 @@ mod tests {
         assert_eq!(TenantId::parse(" a"), Err(InvalidName::Padded));
         assert_eq!(Tag::parse(&"x".repeat(257)), Err(InvalidName::TooLong { actual: 257, limit: 256 }));
         assert_eq!(PagePath::parse("a/b"), Err(InvalidName::NotAbsolute));
+    }
+
+    /// Stored as it is here, it is parsed again when it is read.
+    #[test]
+    fn a_path_is_refused_where_its_normal_form_would_be() {
+        for text in ["/a ", "/a /", "/ /", "/a\u{3000}//"] {
+            assert_eq!(PagePath::parse(text), Err(InvalidName::Padded), "{text:?}");
+        }
+        assert_eq!(PagePath::parse("/a / b/").unwrap().as_str(), "/a / b");
     }
 }

@@ -11,7 +11,8 @@ pub const MAX_ROUTE_BYTES: usize = 2048;
 /// `{proxy*}` at the end by the rest of the path (`*` also by nothing).
 ///
 /// `None` where that is not certain: a parameter is missing, left over, or does not fit its place. A page
-/// under a wrong path would be missed by the invalidation of its right one.
+/// under a wrong path would be missed by the invalidation of its right one. White space at the end is dropped: no path has
+/// it, so that nobody can invalidate by one that does, and what is invalidated by the path without it was meant.
 pub fn path_of(parts: &RequestParts) -> Option<PagePath> {
     let route = normal(&parts.route).ok()?;
     within("request.params", parts.params.len(), MAX_PARAMS).ok()?;
@@ -42,7 +43,8 @@ pub fn path_of(parts: &RequestParts) -> Option<PagePath> {
     if used != params.len() {
         return None;
     }
-    PagePath::parse(&path).ok()
+    let path = path.trim_end_matches(|c: char| c == '/' || (c.is_whitespace() && !c.is_control()));
+    PagePath::parse(if path.is_empty() { "/" } else { path }).ok()
 }
 
 /// The route as a key writes it: one leading slash, no trailing one, nothing from a `?` on.
@@ -134,6 +136,10 @@ mod tests {
             ("/docs/{proxy*}", &[], "/docs"),
             ("/docs/{proxy*}", &[("proxy", "")], "/docs"),
             ("/{proxy*}", &[], "/"),
+            ("/blog/{slug}", &[("slug", "hello ")], "/blog/hello"),
+            ("/blog/{slug}", &[("slug", " ")], "/blog"),
+            ("/{a}/{b}", &[("a", " "), ("b", "\u{3000}")], "/"),
+            ("/{a}/{b}", &[("a", " x "), ("b", " y")], "/ x / y"),
         ] {
             assert_eq!(path(route, params).as_deref(), Some(expected), "{route}");
         }
