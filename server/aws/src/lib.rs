@@ -52,6 +52,8 @@ mod check;
 mod connect;
 mod entries;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod init;
 mod item;
 mod key;

@@ -50,15 +50,15 @@ pub(crate) struct DynamoLog {
 
 /// What an append has to know of the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
-    head: Head,
+pub(crate) struct Known {
+    pub(crate) head: Head,
     keep_until_secs: u64,
 }
 
 impl Known {
     const EMPTY: Self = Self { head: Head::EMPTY, keep_until_secs: 0 };
 
-    fn read(item: Option<&Item>) -> Result<Self, item::InvalidAttribute> {
+    pub(crate) fn read(item: Option<&Item>) -> Result<Self, item::InvalidAttribute> {
         let Some(item) = item else { return Ok(Self::EMPTY) };
         Ok(Self {
             head: Head {

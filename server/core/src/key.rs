@@ -11,6 +11,8 @@
 //! - a variant whose text reads two ways (a line feed in a value, say) is hashed percent-encoded: without
 //!   this, one cookie `a` of the value `1⏎b=2` passes for the two cookies `a=1` and `b=2`.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod javascript;
 mod route;
 mod tenant;

@@ -3,6 +3,8 @@
 mod body_stream;
 mod deadline;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod parse;
 mod render;
 mod rpc;

@@ -81,6 +81,17 @@ pub(crate) fn lookup(request: v1::LookupRequest, boundary: &TenantBoundary) -> P
     })
 }
 
+/// One lookup of a stream, and the time that it is given.
+pub(crate) fn lookup_on_stream(
+    lookup: Option<v1::LookupRequest>,
+    timeout: Option<prost_types::Duration>,
+    boundary: &TenantBoundary,
+) -> Parsed<(Option<Duration>, LookupAsk)> {
+    let timeout = duration("timeout", timeout)?;
+    let lookup = lookup.ok_or_else(|| EdgeError::field("lookup", "is required"))?;
+    Ok((timeout, self::lookup(lookup, boundary)?))
+}
+
 pub(crate) struct AcquireAsk {
     pub(crate) request: AcquireRequest,
     pub(crate) delivery: Delivery,
@@ -163,6 +174,15 @@ pub(crate) struct UploadAsk {
     pub(crate) lease: LeaseAsk,
     pub(crate) kind: BodyKind,
     pub(crate) content_type: String,
+}
+
+/// What an upload begins with.
+pub(crate) fn upload_head(first: Option<v1::UploadBodyRequest>) -> Parsed<v1::UploadHead> {
+    use v1::upload_body_request::Part;
+    match first {
+        Some(v1::UploadBodyRequest { part: Some(Part::Head(head)) }) => Ok(head),
+        _ => Err(EdgeError::field("head", "must come first")),
+    }
 }
 
 pub(crate) fn upload(head: v1::UploadHead, boundary: &TenantBoundary) -> Parsed<UploadAsk> {
@@ -509,7 +529,7 @@ fn window(field: &str, value: Option<prost_types::Duration>) -> Parsed<Option<Du
 }
 
 /// A duration that is valid and not negative.
-pub(crate) fn duration(field: &str, value: Option<prost_types::Duration>) -> Parsed<Option<Duration>> {
+fn duration(field: &str, value: Option<prost_types::Duration>) -> Parsed<Option<Duration>> {
     let Some(prost_types::Duration { seconds, nanos }) = value else { return Ok(None) };
     let valid = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
     match valid {
@@ -558,7 +578,8 @@ pub(crate) fn write_token(seq: Seq) -> String {
     format!("{TOKEN_PREFIX}{seq}")
 }
 
-fn token(text: &str) -> Parsed<Option<Seq>> {
+/// The position in a consistency token; `None` where there is no token.
+pub(crate) fn token(text: &str) -> Parsed<Option<Seq>> {
     if text.is_empty() {
         return Ok(None);
     }

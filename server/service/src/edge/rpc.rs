@@ -62,18 +62,17 @@ impl Edge {
     }
 
     /// Answers from memory where that will do; else gives back what is left to be done.
-    fn lookup_quickly(&self, request: v1::LookupRequest) -> Result<Quick, EdgeError> {
+    fn lookup_quickly(&self, ask: LookupAsk) -> Quick {
         let now = self.engine.now();
-        let ask = parse::lookup(request, &self.engine.settings().boundary)?;
         if ask.consistency == Consistency::Bounded
             && !ask.explain
             && let Some(looked) = self.engine.lookup_remembered(&ask.target.id, ask.at_least, now)
             && let Some(answer) =
                 render::lookup_remembered(&self.engine, &looked, self.wish(ask.delivery, ask.known))
         {
-            return Ok(Quick::Answer(Box::new(answer)));
+            return Quick::Answer(Box::new(answer));
         }
-        Ok(Quick::Ask(Box::new(ask), now))
+        Quick::Ask(Box::new(ask), now)
     }
 
     async fn lookup_thoroughly(
@@ -96,10 +95,8 @@ impl Edge {
         request: v1::LookupStreamRequest,
     ) -> Result<v1::LookupStreamResponse, BoxFuture<'static, v1::LookupStreamResponse>> {
         let v1::LookupStreamRequest { id, lookup, timeout } = request;
-        let parsed = parse::duration("timeout", timeout).and_then(|timeout| {
-            let lookup = lookup.ok_or_else(|| EdgeError::field("lookup", "is required"))?;
-            Ok((timeout, self.lookup_quickly(lookup)?))
-        });
+        let parsed = parse::lookup_on_stream(lookup, timeout, &self.engine.settings().boundary)
+            .map(|(timeout, ask)| (timeout, self.lookup_quickly(ask)));
         match parsed {
             Err(error) => Ok(answer_on_stream(id, Err(error))),
             Ok((_, Quick::Answer(answer))) => Ok(answer_on_stream(id, Ok(*answer))),
@@ -138,11 +135,7 @@ impl Edge {
     ) -> Result<(UploadAsk, Bytes, Place), Status> {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
-        let Some(v1::UploadBodyRequest { part: Some(Part::Head(head)) }) =
-            next_part(&mut parts, limits.stall_timeout).await?
-        else {
-            return Err(EdgeError::field("head", "must come first").into());
-        };
+        let head = parse::upload_head(next_part(&mut parts, limits.stall_timeout).await?)?;
         let ask = parse::upload(head, &self.engine.settings().boundary)?;
         let mut body = BytesMut::new();
         let mut place = self.upload_bytes.take_many(0).map_err(EdgeError::from)?;
@@ -205,7 +198,8 @@ impl CoordinatorService for Edge {
     ) -> Result<Response<v1::LookupResponse>, Status> {
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        match self.lookup_quickly(request.into_inner())? {
+        let ask = parse::lookup(request.into_inner(), &self.engine.settings().boundary)?;
+        match self.lookup_quickly(ask) {
             Quick::Answer(answer) => Ok(Response::new(*answer)),
             Quick::Ask(ask, now) => {
                 Ok(Response::new(deadline.read(self.lookup_thoroughly(*ask, now)).await?))

@@ -112,11 +112,7 @@ pub(crate) enum Start {
 
 /// Reads a resume token, and sees whether the hub can go on from it.
 pub(crate) fn start(hub: &WatchHub, resume_token: &str) -> Result<Start, EdgeError> {
-    if resume_token.is_empty() {
-        return Ok(Start::At(hub.now()));
-    }
-    let (run, cursor) = read_resume_token(resume_token)
-        .ok_or_else(|| EdgeError::field("resume_token", "is none that a watch has sent"))?;
+    let Some((run, cursor)) = self::resume_token(resume_token)? else { return Ok(Start::At(hub.now())) };
     Ok(if run != hub.run() {
         Start::After(v1::ResyncReason::OtherRun, hub.now())
     } else if hub.can_resume(cursor) {
@@ -128,7 +124,16 @@ pub(crate) fn start(hub: &WatchHub, resume_token: &str) -> Result<Start, EdgeErr
 
 const RESUME_PREFIX: &str = "w1";
 
-fn write_resume_token(run: u128, cursor: Cursor) -> String {
+/// The run and the position in a resume token; `None` where there is no token.
+pub(crate) fn resume_token(text: &str) -> Result<Option<(u128, Cursor)>, EdgeError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let read = read_resume_token(text);
+    read.map(Some).ok_or_else(|| EdgeError::field("resume_token", "is none that a watch has sent"))
+}
+
+pub(crate) fn write_resume_token(run: u128, cursor: Cursor) -> String {
     format!("{RESUME_PREFIX}-{run:032x}-{}", cursor.0)
 }
 
