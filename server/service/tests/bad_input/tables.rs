@@ -51,7 +51,7 @@ pub(super) fn bad_entries() -> Vec<(Option<v1::EntryRef>, String)> {
     for key in bad_names(4096).into_iter().chain([String::new()]) {
         table.push((Some(entry(&key)), "entry.key".to_owned()));
     }
-    for path in ["a/b".to_owned(), "/a\tb".to_owned(), format!("/{}", "p".repeat(2048))] {
+    for path in ["a/b".to_owned(), "/a\tb".to_owned(), "/a /".to_owned(), format!("/{}", "p".repeat(2048))] {
         table.push((Some(v1::EntryRef { path, ..good() }), "entry.path".to_owned()));
     }
     for (request, field) in bad_page_requests() {
@@ -110,6 +110,7 @@ pub(super) fn bad_scopes() -> Vec<(v1::InvalidationScope, &'static str)> {
         (scope(Scope::Deployment(long(129))), "deployment"),
         (scope(Scope::PathPrefix(String::new())), "path_prefix"),
         (scope(Scope::PathPrefix("blog".to_owned())), "path_prefix"),
+        (scope(Scope::PathPrefix("/blog /".to_owned())), "path_prefix"),
         (scope(Scope::PathPrefix(format!("/{}", long(2048)))), "path_prefix"),
         (scope(Scope::Tag(String::new())), "tag"),
         (scope(Scope::Tag(long(257))), "tag"),
@@ -167,7 +168,7 @@ pub(super) fn bad_pages() -> Vec<(v1::PageMetadata, String)> {
     table.push((Page { tags: vec!["t".to_owned(); 65], ..good() }, "tags".to_owned()));
     let bad_tags = [String::new(), "a\nb".to_owned(), " a".to_owned(), "t".repeat(257)];
     table.extend(fields("tags[1]", bad_tags, |bad| Page { tags: vec!["good".to_owned(), bad], ..good() }));
-    let paths = ["a".to_owned(), "/a\u{0}".to_owned(), format!("/{}", "p".repeat(2048))];
+    let paths = ["a".to_owned(), "/a\u{0}".to_owned(), "/a /".to_owned(), format!("/{}", "p".repeat(2048))];
     table.extend(fields("path", paths, |path| Page { path, ..good() }));
     table
 }
