@@ -103,7 +103,6 @@ impl Transitions {
                 }
                 Decision::Swap(next, answer) => (*next, answer),
             };
-            #[cfg(feature = "mutations")]
             let next = mutants::versioned(next);
             let before = view.entry.as_ref().map(|entry| entry.version);
             let expected = before.map_or(Expected::Absent, Expected::Version);
@@ -119,7 +118,6 @@ impl Transitions {
                     return Ok(Settled { answer, entry: view.entry.clone(), replaced });
                 }
                 Ok(Swap::Refused(current)) => {
-                    #[cfg(feature = "mutations")]
                     let current = current.map(mutants::a_rivals);
                     view = slot.install_seen(current, sent);
                     self.views.weigh(slot);
@@ -170,7 +168,6 @@ impl Transitions {
 }
 
 /// Rules that tests take out, where that needs more than to leave a line away.
-#[cfg(feature = "mutations")]
 mod mutants {
     use super::*;
     use leasehold_core::{identity::LeaseToken, page::Pointer};
