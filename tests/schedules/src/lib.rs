@@ -5,7 +5,7 @@
 //! schedule is a list of choices, and a failing one can be replayed. Sleeps that are meant to last never end: whoever could
 //! only be helped by a timer is stranded, and the explorer reports a deadlock.
 //!
-//! Callers are dropped between any two of their steps: see [`scenery::impatient`].
+//! Callers are dropped between any two of their steps: see `scenery::impatient`.
 
 #![cfg(test)]
 
