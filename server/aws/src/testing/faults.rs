@@ -43,6 +43,8 @@ pub enum Fault {
     Garble,
     /// It reaches the service after this time, on tokio's clock.
     Delay(Duration),
+    /// It is done at once, and answered after this time: what is told is old by then.
+    DelayAnswer(Duration),
     /// It reaches the service when the gate lets it.
     Hold(Gate),
     /// It is done at once, and answered when the gate lets it.
@@ -128,6 +130,11 @@ async fn suffer(fault: Fault, server: Server, request: HttpRequest) -> Answer {
         Fault::Delay(time) => {
             tokio::time::sleep(time).await;
             server(request).await
+        }
+        Fault::DelayAnswer(time) => {
+            let answer = server(request).await;
+            tokio::time::sleep(time).await;
+            answer
         }
         Fault::Hold(gate) => {
             gate.pass().await;

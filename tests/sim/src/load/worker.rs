@@ -71,6 +71,12 @@ async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease) {
         rendering.await;
     }
     let (page, rendered) = a_page(caller, entry, lease);
+    if !is_calm && one_in(&mut caller.rng, 12) {
+        // It sleeps through its lease and others', and when it wakes up its own call to acquire arrives once more.
+        tokio::time::sleep(between(&mut caller.rng, 300, 1_500)).await;
+        let again = (Duration::ZERO, Duration::from_millis(LONGEST_LEASE));
+        caller.acquire(1, entry, lease.request_id(), again).await;
+    }
     match caller.rng.random_range(0..100) {
         0..=7 if !is_calm => caller.give_back(entry, lease, true).await,
         8..=13 if !is_calm => caller.give_back(entry, lease, false).await,

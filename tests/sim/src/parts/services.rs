@@ -63,13 +63,15 @@ pub enum Kind {
     DropAnswer,
     /// Answers with something that is no answer, after the effect.
     Garble,
-    /// Takes longer.
+    /// Takes longer to arrive.
     Delay,
+    /// Is done at once, and takes longer to be answered.
+    DelayAnswer,
 }
 
 impl Kind {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Refuse,
         Self::Throttle,
         Self::Conflict,
@@ -81,6 +83,7 @@ impl Kind {
         Self::DropAnswer,
         Self::Garble,
         Self::Delay,
+        Self::DelayAnswer,
     ];
 
     fn fault(self, rng: &mut StdRng) -> Fault {
@@ -96,6 +99,7 @@ impl Kind {
             Self::DropAnswer => Fault::DropAnswer,
             Self::Garble => Fault::Garble,
             Self::Delay => Fault::Delay(Duration::from_millis(rng.random_range(20..600))),
+            Self::DelayAnswer => Fault::DelayAnswer(Duration::from_millis(rng.random_range(20..600))),
         }
     }
 }
