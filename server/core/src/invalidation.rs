@@ -151,21 +151,19 @@ impl Marks {
 
     /// What these marks mean for a render that had seen the log up to `seen`.
     pub fn verdict(&self, seen: Seq) -> Verdict {
-        if self.hard.seq > seen {
-            Verdict::Purged
-        } else if self.newest.seq > seen {
-            Verdict::Invalidated
-        } else {
-            Verdict::Valid
-        }
+        self.verdict_where(|mark| mark.seq > seen)
     }
 
     /// What these marks mean for a page of which only is known that its render began at `since` or later.
     pub fn verdict_by_time(&self, since: Timestamp) -> Verdict {
-        let counts = |mark: Mark| mark.seq > Seq::START && mark.latest_at >= since;
-        if counts(self.hard) {
+        self.verdict_where(|mark| mark.seq > Seq::START && mark.latest_at >= since)
+    }
+
+    /// By whether an event came after the render began.
+    fn verdict_where(&self, came_after: impl Fn(&Mark) -> bool) -> Verdict {
+        if came_after(&self.hard) {
             Verdict::Purged
-        } else if counts(self.newest) {
+        } else if came_after(&self.newest) {
             Verdict::Invalidated
         } else {
             Verdict::Valid
