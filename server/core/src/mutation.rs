@@ -35,7 +35,7 @@ pub enum Mutation {
     /// by the adapter of DynamoDB, and by the model's store.
     AppendOnEmptySlot,
     /// A verdict is remembered with the log's position when it is stored, not with that of the view it was reached by.
-    /// Applied where verdicts are remembered: by the engine, and by the model.
+    /// Applied where something is waited for in between: by the engine where a body is loaded, and by the model.
     VerdictStampedAtEndOfLoad,
 }
 

@@ -18,8 +18,8 @@ struct Arguments {
     /// Prints the report of the seed as JSON
     #[arg(long, requires = "seed")]
     json: bool,
-    /// Takes one rule out while the seed runs
-    #[arg(long, requires = "seed", value_name = "RULE", value_parser = mutants::by_name)]
+    /// Takes one rule out while the seed runs; of `--mutants`, only this one
+    #[arg(long, value_name = "RULE", value_parser = mutants::by_name)]
     without: Option<Mutation>,
     /// Takes out one rule after the other, and looks how many seeds it takes to notice
     #[arg(long, conflicts_with = "seed")]
@@ -40,7 +40,12 @@ fn main() -> anyhow::Result<()> {
     let Some(seed) = seed else {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = jobs.unwrap_or(processors);
-        return if mutants { mutants::run(seeds, jobs) } else { many::run(seeds, jobs, "tests/sim/run") };
+        return match (mutants, without) {
+            (true, Some(rule)) => mutants::run(&[rule], seeds, jobs),
+            (true, None) => mutants::run(&Mutation::ALL, seeds, jobs),
+            (false, Some(_)) => bail!("--without is for --seed and --mutants"),
+            (false, None) => many::run(seeds, jobs, "tests/sim/run"),
+        };
     };
     let _only = mutation::only(without);
     if let Some(filter) = log {

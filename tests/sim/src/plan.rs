@@ -191,10 +191,11 @@ impl Plan {
             13 => Fault::Clock { coordinator, wrong_by: rng.random_range(-wrong..=wrong) },
             14 => Fault::Deploy { every: rng.random_range(50..800) },
             15..=17 => {
-                let kinds = if rng.random() {
-                    BTreeSet::from(Kind::ALL)
-                } else {
-                    BTreeSet::from_iter(Kind::ALL.choose(rng).copied())
+                let kinds = match rng.random_range(0..5) {
+                    0 | 1 => BTreeSet::from(Kind::ALL),
+                    2 | 3 => BTreeSet::from_iter(Kind::ALL.choose(rng).copied()),
+                    // Everything is done, and what is told may be old.
+                    _ => BTreeSet::from([Kind::DelayAnswer]),
                 };
                 let per_mille = *[20, 100, 300, 1_000].choose(rng).unwrap_or(&20);
                 let coordinator = (!rng.random_bool(0.3)).then_some(coordinator);

@@ -157,6 +157,7 @@ impl Engine {
                 looked = self.heal(looked).await?;
                 continue;
             };
+            looked.view.stamp_again(self.0.log.state());
             // It took its time: the page may be stale by now, or purged.
             let now = self.now();
             let view = if is_foreign { looked.view.completed(&object.meta, now) } else { looked.view };

@@ -66,6 +66,17 @@ impl View {
         self.entry.as_ref().map(|entry| entry.version)
     }
 
+    /// What [`Mutation::VerdictStampedAtEndOfLoad`] does when a body was loaded: the verdict of before counts as one that was
+    /// reached by the log as it is now.
+    pub(crate) fn stamp_again(&self, log: &LogState) {
+        if !mutation::is_active(Mutation::VerdictStampedAtEndOfLoad) {
+            return;
+        }
+        if let Some((_, verdict)) = unpack(self.verdict.load(Ordering::Acquire)) {
+            self.verdict.store(pack(log.position(), verdict), Ordering::Release);
+        }
+    }
+
     /// The state of the page. Scans scopes only when the log has moved since the last time.
     pub(crate) fn judge(&self, id: &EntryId, log: &LogState, now: Moment, retention: Duration) -> Freshness {
         let Some(pointer) = self.entry.as_ref().and_then(|entry| entry.pointer.as_ref()) else {
@@ -81,9 +92,6 @@ impl View {
                 verdict
             }),
         };
-        if mutation::is_active(Mutation::VerdictStampedAtEndOfLoad) {
-            self.verdict.store(pack(log.position(), verdict), Ordering::Release);
-        }
         freshness::judge_with(Some(pointer), verdict, log.is_verified(now), now.wall, retention)
     }
 }

@@ -22,13 +22,16 @@ pub(super) async fn one_by_one(mut caller: Caller) {
 pub(super) async fn many_at_once(mut caller: Caller) {
     while !caller.load.is_over() {
         tokio::time::sleep(between(&mut caller.rng, 50, 300)).await;
+        // All of one entry, one shortly after the other: what one of them is told may be too old for the next.
+        let only = one_in(&mut caller.rng, 2).then(|| caller.an_entry());
         let many = caller.rng.random_range(3..8);
         let lookups: Vec<_> = (0..many)
             .map(|_| {
                 let mut one = caller.beside();
                 async move {
-                    let entry = one.an_entry();
-                    let strict = one_in(&mut one.rng, 4);
+                    tokio::time::sleep(between(&mut one.rng, 0, 60)).await;
+                    let entry = only.unwrap_or_else(|| one.an_entry());
+                    let strict = one_in(&mut one.rng, if only.is_some() { 1 } else { 4 });
                     one.lookup(entry, strict).await;
                 }
             })

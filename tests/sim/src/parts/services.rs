@@ -99,7 +99,7 @@ impl Kind {
             Self::DropAnswer => Fault::DropAnswer,
             Self::Garble => Fault::Garble,
             Self::Delay => Fault::Delay(Duration::from_millis(rng.random_range(20..600))),
-            Self::DelayAnswer => Fault::DelayAnswer(Duration::from_millis(rng.random_range(20..600))),
+            Self::DelayAnswer => Fault::DelayAnswer(Duration::from_millis(rng.random_range(20..400))),
         }
     }
 }
