@@ -47,6 +47,7 @@ mod lookup;
 mod lookup_stream;
 mod page;
 mod retry;
+pub mod runtime;
 mod serve;
 mod slots;
 mod state;

@@ -1,0 +1,125 @@
+//! The last known pages of this process, for when the coordinator cannot be reached.
+
+use super::request::CREDENTIALS;
+use crate::{EntryRef, Page, clock};
+use bytes::Bytes;
+use leasehold_proto::v1 as pb;
+use prost::Message as _;
+use quick_cache::{Weighter, sync::Cache};
+use sha2::{Digest as _, Sha256};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What an entry is known by in this process. Entries that the coordinator tells apart have different ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LocalKey([u8; 32]);
+
+impl LocalKey {
+    /// A digest, so that no credentials of a request stay in memory.
+    pub(super) fn of(entry: &EntryRef) -> Self {
+        let mut wire = entry.to_wire().unwrap_or_default();
+        if let Some(pb::entry_ref::Name::Request(request)) = &mut wire.name {
+            // What the page does not depend on.
+            if request.ignore_credentials {
+                request.headers.retain(|header| !CREDENTIALS.contains(&&*header.name.to_ascii_lowercase()));
+            }
+            match request.cookie_variance() {
+                pb::CookieVariance::None => request.cookies.clear(),
+                pb::CookieVariance::Allowlist => {
+                    // One too many is one more copy; one too few would be another visitor's page.
+                    let blank = |c: char| c.is_whitespace() || c == '\u{feff}';
+                    let listed = &request.cookie_allowlist;
+                    let may_count =
+                        |name: &str| listed.iter().any(|one| name.contains(one.trim_matches(blank)));
+                    request.cookies.retain(|cookie| may_count(&cookie.name));
+                }
+                pb::CookieVariance::All | pb::CookieVariance::Unspecified => {}
+            }
+            // The order of names makes no difference to the page, that of one name's values does.
+            request.params.sort_by(|a, b| a.name.cmp(&b.name));
+            request.query.sort_by(|a, b| a.name.cmp(&b.name));
+            request.headers.sort_by(|a, b| a.name.cmp(&b.name));
+            request.cookies.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Self(Sha256::digest(wire.encode_to_vec()).into())
+    }
+}
+
+/// A page that was current when the coordinator was last asked.
+#[derive(Clone, Debug)]
+pub(super) struct Copy {
+    /// Without its body.
+    pub(super) page: Page,
+    pub(super) html: Bytes,
+    /// When it was asked.
+    seen: Instant,
+}
+
+/// Bounded by bytes, the most used ones kept.
+pub(super) struct Copies {
+    kept: Cache<LocalKey, Copy, ByBytes>,
+    max_age: Duration,
+}
+
+/// What a copy takes besides its text, about.
+const OVERHEAD: u64 = 512;
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<LocalKey, Copy> for ByBytes {
+    fn weight(&self, _: &LocalKey, copy: &Copy) -> u64 {
+        let metadata = &copy.page.metadata;
+        let headers: usize = metadata.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let tags: usize = metadata.tags.iter().map(String::len).sum();
+        OVERHEAD + (copy.html.len() + headers + tags) as u64
+    }
+}
+
+impl Copies {
+    pub(super) fn new(capacity_bytes: u64, max_age: Duration) -> Self {
+        let estimate = usize::try_from(capacity_bytes / (16 << 10)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+        Self { kept: Cache::with_weighter(estimate, capacity_bytes, ByBytes), max_age }
+    }
+
+    /// Keeps a page, unless a newer one is kept.
+    pub(super) fn keep(&self, key: LocalKey, page: &Page, html: &Bytes) {
+        let is_older = |kept: Copy| kept.page.generation > page.generation;
+        if self.kept.get(&key).is_some_and(is_older) {
+            return;
+        }
+        let page = Page { body: crate::PageBody::Omitted, ..page.clone() };
+        self.kept.insert(key, Copy { page, html: html.clone(), seen: clock::now() });
+    }
+
+    /// The page, where it was current not too long ago.
+    pub(super) fn get(&self, key: LocalKey) -> Option<Copy> {
+        self.kept.get(&key).filter(|copy| copy.age() <= self.max_age)
+    }
+
+    /// The body, if it is that of this generation.
+    pub(super) fn html(&self, key: LocalKey, generation: u64) -> Option<Bytes> {
+        self.kept.get(&key).filter(|copy| copy.page.generation == generation).map(|copy| copy.html)
+    }
+
+    pub(super) fn generation(&self, key: LocalKey) -> Option<u64> {
+        self.kept.get(&key).map(|copy| copy.page.generation)
+    }
+
+    /// The coordinator says that there is no page: it was purged, or forgotten.
+    pub(super) fn forget(&self, key: LocalKey) {
+        self.kept.remove(&key);
+    }
+
+    /// Everything, as an invalidation of one's own may be about any of them.
+    pub(super) fn forget_all(&self) {
+        self.kept.clear();
+    }
+}
+
+impl Copy {
+    /// How long ago it was known to be current.
+    pub(super) fn age(&self) -> Duration {
+        clock::now().saturating_duration_since(self.seen)
+    }
+}

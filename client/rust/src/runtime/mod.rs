@@ -1,0 +1,229 @@
+//! What a render worker embeds: it serves pages and data through the coordinator, renders what is missing or out of date, and
+//! goes on without the coordinator where it has to.
+//!
+//! ```no_run
+//! # async fn page() -> Result<(), Box<dyn std::error::Error>> {
+//! use leasehold_client::{Coordinator, EntryRef, runtime::{Policy, Runtime}};
+//! use std::time::Duration;
+//!
+//! let runtime = Runtime::new(Coordinator::new("http://127.0.0.1:7420")?);
+//! let policy = Policy::stale_while_revalidate(Duration::from_secs(60), Duration::from_secs(600));
+//! let entry = EntryRef::key("acme::/about?").tenant("acme").path("/about");
+//! let served = runtime
+//!     .serve(&entry, &policy, |_context| async { Ok::<_, std::io::Error>("<h1>About</h1>") })
+//!     .await?;
+//! println!("{}: {} bytes", served.state, served.html.len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What becomes of a request, and what it is told in the state header:
+//!
+//! | the page is | [`Mode::Blocking`] | [`Mode::StaleWhileRevalidate`] |
+//! |---|---|---|
+//! | fresh | `hit` | `hit` |
+//! | stale | renders it: `miss`; or waits for whoever does: `wait-hit` | `stale`, and it is rendered in the background; once its window is over, as on the left |
+//! | missing | renders it: `miss`; or waits: `wait-hit` | the same |
+//! | being rendered by another for longer than [`OnContention`] allows | `stale`; there is none: rendered without being kept, `bypass` | the same |
+//! | not to be rendered, or the render failed | [`OnFailure`]: `stale`, or [`ServeError`] | the same |
+//! | not to be asked for, as the coordinator cannot be reached or does not answer | `stale-metadata-error`: the last one that this process knows; there is none: rendered without being kept, `bypass` | the same |
+//!
+//! An outage of the coordinator never makes an error of a page that can be rendered. After three calls in a row without an
+//! answer, the coordinator is asked only every half second until it answers again: so that an outage does not cost every request
+//! a timeout.
+//!
+//! A visitor who goes away does not end the render: it has a task of its own, in which the lease is renewed and given back,
+//! with the reason when the render fails, panics, or takes too long.
+//!
+//! Everything is told to `tracing`, under the target `leasehold_client::runtime`: an event for each request, with its state and
+//! how long it took, as fields by the names that `tracing-opentelemetry` makes metrics of; a warning for each render that failed,
+//! in the background too, and when the coordinator is lost and found. [`Builder::on_event`] gets the same.
+
+mod answer;
+mod background;
+mod circuit;
+mod copies;
+mod data;
+mod event;
+mod pages;
+mod policy;
+mod render;
+mod request;
+mod service;
+
+pub use answer::{ServeError, Served, State};
+pub use background::{Background, Handed};
+pub use data::{Data, DataError};
+pub use event::Event;
+pub use policy::{Mode, OnContention, OnFailure, Policy};
+pub use render::{BoxError, RenderContext, RenderError, Rendered};
+pub use request::{SIDECAR_PARAM, TENANT_HEADERS, page_request};
+pub use service::{Isr, IsrLayer, PageRoute, Sidecar};
+
+use crate::{ConsistencyToken, Coordinator, Depth, Error, Scope};
+use background::Tasks;
+use circuit::Circuit;
+use copies::{Copies, LocalKey};
+use event::Listener;
+use http::HeaderName;
+use parking_lot::Mutex;
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+
+/// Serves pages and data through a coordinator. Cheap to clone; clones are the same one.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    coordinator: Coordinator,
+    settings: Settings,
+    circuit: Circuit,
+    copies: Copies,
+    tasks: Tasks,
+    /// What is being regenerated in the background: once at a time for each entry.
+    refreshing: Mutex<HashSet<LocalKey>>,
+    /// Of the invalidation that this runtime made last.
+    token: Mutex<Option<ConsistencyToken>>,
+    /// One invalidation at a time, so that the last answer is that of the last one.
+    invalidating: tokio::sync::Mutex<()>,
+}
+
+/// What the builder settles.
+struct Settings {
+    patience: Duration,
+    background: Background,
+    state_header: HeaderName,
+    max_body_bytes: u64,
+    listener: Option<Listener>,
+}
+
+/// Configures a [`Runtime`].
+pub struct Builder {
+    coordinator: Coordinator,
+    settings: Settings,
+    copies_bytes: u64,
+    copies_max_age: Duration,
+}
+
+impl Builder {
+    /// How long the coordinator has to answer, waits for others' renders aside, before a request goes on without it.
+    /// Default: 2 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.settings.patience = patience;
+        self
+    }
+
+    /// Where pages are regenerated that were served stale. Default: in tasks of the runtime's.
+    pub fn background(mut self, background: Background) -> Self {
+        self.settings.background = background;
+        self
+    }
+
+    /// The header that tells the [`State`]. Default: `x-isr-state`.
+    pub fn state_header(mut self, name: HeaderName) -> Self {
+        self.settings.state_header = name;
+        self
+    }
+
+    /// The largest page to read, in bytes. Default: 16 MiB.
+    pub fn max_body(mut self, bytes: u64) -> Self {
+        self.settings.max_body_bytes = bytes;
+        self
+    }
+
+    /// How much of the last known pages is kept in memory, in bytes, and for how long after the coordinator was last heard
+    /// of them they may be served; zero bytes: none. They may have been invalidated since, hard too. Default: 64 MiB, an hour.
+    pub fn last_known_pages(mut self, bytes: u64, max_age: Duration) -> Self {
+        (self.copies_bytes, self.copies_max_age) = (bytes, max_age);
+        self
+    }
+
+    /// Is told of everything that happens, at once and in the task in which it does: it must not block.
+    pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.settings.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// The runtime. Nothing is asked of the coordinator yet.
+    pub fn build(self) -> Runtime {
+        let Self { coordinator, settings, copies_bytes, copies_max_age } = self;
+        Runtime(Arc::new(Inner {
+            coordinator,
+            settings,
+            circuit: Circuit::default(),
+            copies: Copies::new(copies_bytes, copies_max_age),
+            tasks: Tasks::default(),
+            refreshing: Mutex::default(),
+            token: Mutex::default(),
+            invalidating: tokio::sync::Mutex::default(),
+        }))
+    }
+}
+
+impl Runtime {
+    /// With the defaults.
+    pub fn new(coordinator: Coordinator) -> Self {
+        Self::builder(coordinator).build()
+    }
+
+    /// A builder, with the defaults until told otherwise.
+    pub fn builder(coordinator: Coordinator) -> Builder {
+        Builder {
+            coordinator,
+            settings: Settings {
+                patience: Duration::from_secs(2),
+                background: Background::Spawn,
+                state_header: HeaderName::from_static("x-isr-state"),
+                max_body_bytes: 16 << 20,
+                listener: None,
+            },
+            copies_bytes: 64 << 20,
+            copies_max_age: Duration::from_secs(3600),
+        }
+    }
+
+    /// What it asks.
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.0.coordinator
+    }
+
+    /// The header that tells the [`State`].
+    pub fn state_header(&self) -> &HeaderName {
+        &self.0.settings.state_header
+    }
+
+    /// Invalidates, as [`Coordinator::invalidate`] does. All that this runtime serves afterwards takes it into account; and
+    /// no copy that it kept before is served any more.
+    ///
+    /// # Errors
+    /// As [`Coordinator::invalidate`].
+    pub async fn invalidate(&self, scopes: &[Scope], depth: Depth) -> Result<(), Error> {
+        let _one = self.0.invalidating.lock().await;
+        let token = self.0.coordinator.invalidate(scopes, depth).await?;
+        *self.0.token.lock() = Some(token);
+        self.0.copies.forget_all();
+        Ok(())
+    }
+
+    /// Waits until nothing is left to do in the background: in a Lambda, before the invocation ends.
+    pub async fn finish_background(&self) {
+        self.0.tasks.finish().await;
+    }
+
+    /// Gives up every render, gives back their leases, and waits for that. What is asked later is rendered no more.
+    pub async fn stop(&self) {
+        self.0.tasks.stop.cancel();
+        self.0.tasks.finish().await;
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("coordinator", &self.0.coordinator).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("coordinator", &self.coordinator).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,459 @@
+//! A request's way through the coordinator: look up, acquire, render, commit.
+
+use super::{
+    Inner, Runtime,
+    answer::{Circumstances, ServeError, Served, State},
+    background::{Background, Handed},
+    copies::LocalKey,
+    event::Event,
+    policy::{OnContention, OnFailure, Policy, WAIT},
+    render::{BoxError, RenderContext, RenderError, Rendered, Renderer},
+};
+use crate::{
+    Acquire, AcquireOptions, BackingOff, BodyDelivery, Commit, Consistency, ConsistencyToken, CurrentPage,
+    EntryRef, Error, Lease, Lookup, LookupOptions, MissingReason, Page, PageBody, Reason, ServeOptions,
+    StalePage, StaleReason, clock,
+};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use std::{sync::Arc, time::Duration};
+
+/// How often a request asks for the lease when its answer was lost and the lease had ended by then.
+const ROUNDS: u32 = 3;
+
+impl Runtime {
+    /// Serves the page of an entry, and renders it where that is this request's turn. See the [module](super) for what comes
+    /// of it.
+    ///
+    /// # Errors
+    /// When the render failed and nothing else may be served; or when the coordinator refuses the entry for good.
+    pub async fn serve<R, F, P, E>(
+        &self,
+        entry: &EntryRef,
+        policy: &Policy,
+        render: R,
+    ) -> Result<Served, ServeError>
+    where
+        R: FnOnce(RenderContext) -> F + Send + 'static,
+        F: Future<Output = Result<P, E>> + Send + 'static,
+        P: Into<Rendered>,
+        E: Into<BoxError>,
+    {
+        let begun = clock::now();
+        let request = PageCall {
+            runtime: self.0.clone(),
+            key: LocalKey::of(entry),
+            entry: entry.clone(),
+            policy: policy.clone(),
+            was_there_before: false,
+        };
+        let result = request.serve(Renderer::new(render)).await;
+        let took = clock::now().saturating_duration_since(begun);
+        self.0.tell(match &result {
+            Ok(served) => Event::Served { state: served.state, took },
+            Err(error) => Event::NotServed { why: error.to_string(), took },
+        });
+        result
+    }
+}
+
+/// One request for one page.
+#[derive(Clone)]
+struct PageCall {
+    runtime: Arc<Inner>,
+    entry: EntryRef,
+    key: LocalKey,
+    policy: Policy,
+    was_there_before: bool,
+}
+
+/// What there is instead of an answer.
+enum Obstacle {
+    /// The coordinator could not be asked, or could not answer.
+    Outage(&'static str),
+    /// There is no page.
+    Failure(ServeError),
+}
+
+impl From<ServeError> for Obstacle {
+    fn from(error: ServeError) -> Self {
+        Self::Failure(error)
+    }
+}
+
+type Turn = Result<Served, Obstacle>;
+
+impl PageCall {
+    async fn serve(mut self, render: Renderer) -> Result<Served, ServeError> {
+        let mut render = Some(render);
+        match self.through_coordinator(&mut render).await {
+            Ok(served) => Ok(served),
+            Err(Obstacle::Failure(error)) => Err(error),
+            Err(Obstacle::Outage(why)) => self.without_coordinator(render, why).await,
+        }
+    }
+
+    async fn through_coordinator(&mut self, render: &mut Option<Renderer>) -> Turn {
+        let runtime = self.runtime.clone();
+        let Some(_permit) = runtime.circuit.permit() else {
+            return Err(Obstacle::Outage("coordinator-lost"));
+        };
+        let reply = self.lookup(Consistency::Bounded).await?;
+        let is_rendered = reply.regeneration.is_some();
+        match reply.outcome {
+            Lookup::Fresh(fresh) => {
+                return self.kept(Circumstances::new(State::Hit), fresh.page).await;
+            }
+            Lookup::Stale(stale) => {
+                self.was_there_before = true;
+                if self.may_be_served_while_revalidating(&stale) {
+                    let reason = stale.reason;
+                    let mut served = self.kept(Circumstances::stale(reason), stale.page).await?;
+                    served.background = render
+                        .take()
+                        .filter(|_| !is_rendered)
+                        .and_then(|render| self.regenerate_in_background(render));
+                    return Ok(served);
+                }
+                self.remember(&stale.page);
+            }
+            Lookup::Missing(reason) => {
+                // One whose body is gone may still be known here.
+                if reason != MissingReason::BodyGone {
+                    runtime.copies.forget(self.key);
+                }
+            }
+        }
+        self.acquire(render).await
+    }
+
+    /// Whether nobody has to wait for the next one.
+    fn may_be_served_while_revalidating(&self, stale: &StalePage) -> bool {
+        let Some(window) = self.policy.window() else { return false };
+        match (stale.reason, stale.stale_while_revalidate_for) {
+            // Nothing can be said against it, and asking for more would not help.
+            (StaleReason::Unverified, _) => true,
+            (_, Some(left)) => !left.is_zero(),
+            (_, None) => !window.is_zero(),
+        }
+    }
+
+    async fn lookup(&self, consistency: Consistency) -> Result<crate::LookupReply, Obstacle> {
+        let options = LookupOptions {
+            consistency,
+            body: BodyDelivery::Inline,
+            known_generation: self.runtime.copies.generation(self.key),
+            consistency_token: self.runtime.token(),
+            explain: false,
+        };
+        self.ask(Duration::ZERO, self.runtime.coordinator.lookup(&self.entry, &options)).await
+    }
+
+    async fn acquire(&self, render: &mut Option<Renderer>) -> Turn {
+        let wait = match self.policy.on_contention {
+            OnContention::Wait(longest) => longest,
+            OnContention::ServeStale if self.was_there_before => Duration::ZERO,
+            OnContention::ServeStale => WAIT,
+        };
+        for _ in 0..ROUNDS {
+            return match self.ask_for_lease(wait).await? {
+                Acquire::Granted(lease) => {
+                    let Some(render) = render.take() else { break };
+                    // As a task of its own: a visitor who goes away does not leave the lease behind.
+                    let call = self.clone();
+                    let task = self.runtime.tasks.spawn(async move { call.regenerate(lease, render).await });
+                    task.await.unwrap_or_else(|lost| {
+                        Err(ServeError::Render(RenderError::Panicked(lost.to_string())).into())
+                    })
+                }
+                Acquire::Ready(CurrentPage::Fresh(fresh)) => self.waited_for(fresh.page).await,
+                Acquire::Ready(CurrentPage::Stale(stale)) => self.waited_for(stale.page).await,
+                Acquire::Held(held) => match held.previous {
+                    Some(previous) => {
+                        let how = Circumstances::stale(previous.reason);
+                        self.kept(how, previous.page).await
+                    }
+                    None => Err(Obstacle::Outage("contention")),
+                },
+                Acquire::BackingOff(pause) => self.instead_of_failing(pause).await,
+                // The answer to an earlier attempt was lost, and that lease has ended.
+                Acquire::Ended => continue,
+            };
+        }
+        Err(Obstacle::Outage("contention"))
+    }
+
+    async fn ask_for_lease(&self, wait: Duration) -> Result<Acquire, Obstacle> {
+        let options = AcquireOptions {
+            ttl: self.policy.lease_ttl,
+            wait,
+            body: BodyDelivery::Inline,
+            known_generation: self.runtime.copies.generation(self.key),
+            consistency_token: self.runtime.token(),
+            ..AcquireOptions::default()
+        };
+        self.ask(wait, self.runtime.coordinator.acquire(&self.entry, &options)).await
+    }
+
+    async fn waited_for(&self, page: Page) -> Turn {
+        let how = Circumstances::new(State::WaitHit);
+        self.kept(Circumstances { was_there_before: self.was_there_before, ..how }, page).await
+    }
+
+    async fn instead_of_failing(&self, pause: BackingOff) -> Turn {
+        let BackingOff { remaining, failures, reason, previous } = pause;
+        match self.previous_on_failure(previous) {
+            Some(previous) => self.kept(failed(), previous.page).await,
+            None => Err(ServeError::BackingOff { remaining, failures, reason }.into()),
+        }
+    }
+
+    /// The previous page, where it may be served instead of an error.
+    fn previous_on_failure(&self, previous: Option<StalePage>) -> Option<StalePage> {
+        let may_be_served =
+            |stale: &StalePage| stale.stale_if_error_for.is_none_or(|left| left > Duration::ZERO);
+        previous.filter(|stale| self.policy.on_failure == OnFailure::ServeStale && may_be_served(stale))
+    }
+
+    /// Renders under a lease, and commits.
+    async fn regenerate(&self, lease: Lease, render: Renderer) -> Turn {
+        let begun = clock::now();
+        let context = RenderContext {
+            generation: Some(lease.generation()),
+            sidecar_token: lease.sidecar_token().cloned(),
+            previous: lease.previous().cloned(),
+        };
+        let stop = &self.runtime.tasks.stop;
+        let rendering = render.render(context, self.policy.render_timeout, stop);
+        let mut rendered = match lease.renew_while(self.policy.lease_ttl, rendering).await {
+            Ok(rendered) if rendered.uncached => {
+                self.give_back(&lease, None).await;
+                let how = Circumstances::new(State::Bypass).because("uncached");
+                return Ok(Served::rendered(how, rendered, None, &self.policy));
+            }
+            Ok(rendered) => rendered,
+            Err(error) => {
+                let why = error.to_string();
+                // To stop is no fault of the page's: the next one may render at once.
+                let is_fault = !matches!(error, RenderError::Stopped);
+                self.give_back(&lease, is_fault.then_some(&*why)).await;
+                self.runtime.tell(Event::RenderFailed { why });
+                return match self.previous_on_failure(lease.previous().cloned()) {
+                    Some(previous) => self.kept(failed(), previous.page).await,
+                    None => Err(ServeError::Render(error).into()),
+                };
+            }
+        };
+        self.complete(&mut rendered, clock::now().saturating_duration_since(begun));
+        self.commit(&lease, rendered).await
+    }
+
+    /// What the render leaves open is the policy's.
+    fn complete(&self, rendered: &mut Rendered, took: Duration) {
+        let metadata = &mut rendered.metadata;
+        metadata.revalidate.get_or_insert(self.policy.revalidate);
+        metadata.stale_if_error.get_or_insert(self.policy.stale_if_error());
+        metadata.stale_while_revalidate = metadata.stale_while_revalidate.or(self.policy.window());
+        metadata.render_time.get_or_insert(took);
+    }
+
+    async fn commit(&self, lease: &Lease, rendered: Rendered) -> Turn {
+        let page = rendered.to_commit();
+        let bypass = |rendered, why: &'static str| {
+            let how = Circumstances::new(State::Bypass).because(why);
+            Ok(Served::rendered(how, rendered, None, &self.policy))
+        };
+        match lease.commit(&page).await {
+            Ok(Commit::Committed { etag, .. } | Commit::CommittedStale { etag, .. }) => {
+                self.heard();
+                let how = Circumstances {
+                    was_there_before: lease.previous().is_some(),
+                    ..Circumstances::new(State::Miss)
+                };
+                let committed = Some((lease.generation(), etag));
+                Ok(Served::rendered(how, rendered, committed, &self.policy))
+            }
+            Ok(late @ (Commit::Superseded { .. } | Commit::Fenced { .. })) => {
+                self.heard();
+                self.runtime.tell(Event::NotCommitted { why: format!("{late:?}") });
+                // This process slept, and another took over: its page counts, as soon as it is there.
+                match self.lookup(Consistency::Strict).await.map(|reply| reply.outcome) {
+                    Ok(Lookup::Fresh(fresh)) => self.waited_for(fresh.page).await,
+                    Ok(Lookup::Stale(stale)) if stale.page.generation > lease.generation() => {
+                        let how = Circumstances::stale(stale.reason);
+                        self.kept(how, stale.page).await
+                    }
+                    _ => bypass(rendered, "overtaken"),
+                }
+            }
+            Err(error) => {
+                self.runtime.tell(Event::NotCommitted { why: error.to_string() });
+                if error.is_outage() {
+                    self.unheard(&error);
+                }
+                bypass(rendered, "not-committed")
+            }
+        }
+    }
+
+    /// One that is not given back expires.
+    async fn give_back(&self, lease: &Lease, failure: Option<&str>) {
+        let given_back = match failure {
+            Some(reason) => lease.fail(reason).await,
+            None => lease.release().await,
+        };
+        if let Err(error) = given_back {
+            self.runtime.tell(Event::NoAnswer { why: error.to_string() });
+        }
+    }
+
+    fn regenerate_in_background(&self, render: Renderer) -> Option<Handed> {
+        if !self.runtime.refreshing.lock().insert(self.key) {
+            return None;
+        }
+        let turn = Refreshing(self.clone());
+        let work = async move {
+            let call = &turn.0;
+            // Otherwise somebody else renders, or has done so, or nobody may; or it will be tried at the next request.
+            if let Ok(Acquire::Granted(lease)) = call.ask_for_lease(Duration::ZERO).await {
+                // What comes of it has been told to those who listen.
+                drop(call.regenerate(lease, render).await);
+            }
+        };
+        match self.runtime.settings.background {
+            Background::Spawn => {
+                drop(self.runtime.tasks.spawn(work));
+                None
+            }
+            Background::HandOver => Some(Handed(work.boxed())),
+        }
+    }
+
+    /// A page that the coordinator keeps, with its body.
+    async fn kept(&self, how: Circumstances, page: Page) -> Turn {
+        let known = match &page.body {
+            PageBody::Inline(html) => Some(html.clone()),
+            PageBody::Unchanged => self.runtime.copies.html(self.key, page.generation),
+            PageBody::Omitted | PageBody::Url(_) | PageBody::TooLarge => None,
+        };
+        let (page, html) = match known {
+            Some(html) => (page, html),
+            None => self.fetch().await?,
+        };
+        self.runtime.copies.keep(self.key, &page, &html);
+        Ok(Served::kept(how, page, html, &self.policy))
+    }
+
+    /// For when the coordinator is lost before anything newer is there.
+    fn remember(&self, page: &Page) {
+        if let PageBody::Inline(html) = &page.body {
+            self.runtime.copies.keep(self.key, page, html);
+        }
+    }
+
+    /// What does not fit a message.
+    async fn fetch(&self) -> Result<(Page, Bytes), Obstacle> {
+        let options =
+            ServeOptions { consistency: Consistency::Bounded, consistency_token: self.runtime.token() };
+        let limit = self.runtime.settings.max_body_bytes;
+        let fetching = async {
+            let served = self.runtime.coordinator.serve_page(&self.entry, &options).await?;
+            Ok((served.current, served.body.collect(limit).await?))
+        };
+        let (current, html) = self.ask(Duration::ZERO, fetching).await?;
+        let page = match current {
+            CurrentPage::Fresh(fresh) => fresh.page,
+            CurrentPage::Stale(stale) => stale.page,
+        };
+        Ok((page, html))
+    }
+
+    /// The last known page, else one that nobody keeps.
+    async fn without_coordinator(
+        &self,
+        render: Option<Renderer>,
+        why: &'static str,
+    ) -> Result<Served, ServeError> {
+        if why != "contention"
+            && let Some(copy) = self.runtime.copies.get(self.key)
+        {
+            let how = Circumstances::new(State::StaleMetadataError).because(why);
+            let age = copy.page.age + copy.age();
+            let page = Page { age, ..copy.page };
+            return Ok(Served::kept(how, page, copy.html, &self.policy));
+        }
+        let Some(render) = render else { return Err(RenderError::Stopped.into()) };
+        let context = RenderContext { generation: None, sidecar_token: None, previous: None };
+        let stop = &self.runtime.tasks.stop;
+        match render.render(context, self.policy.render_timeout, stop).await {
+            Ok(rendered) => {
+                let how = Circumstances::new(State::Bypass).because(why);
+                Ok(Served::rendered(how, rendered, None, &self.policy))
+            }
+            Err(error) => {
+                self.runtime.tell(Event::RenderFailed { why: error.to_string() });
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Asks the coordinator, for as long as patience and `wait` last.
+    async fn ask<T>(
+        &self,
+        wait: Duration,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Obstacle> {
+        let limit = wait.saturating_add(self.runtime.settings.patience);
+        let error = match tokio::time::timeout(limit, call).await {
+            Ok(Ok(answer)) => {
+                self.heard();
+                return Ok(answer);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => Error::TimedOut { after: limit },
+        };
+        if matches!(error.reason(), Some(Reason::TenantBoundary | Reason::InvalidField)) {
+            self.heard();
+            return Err(ServeError::Refused(error).into());
+        }
+        if error.reason() == Some(&Reason::ConsistencyTokenUnknown) {
+            // The log is another one than that of the invalidation: it has lost it.
+            *self.runtime.token.lock() = None;
+        }
+        self.unheard(&error);
+        Err(Obstacle::Outage("no-answer"))
+    }
+
+    fn heard(&self) {
+        if self.runtime.circuit.answered() {
+            self.runtime.tell(Event::CoordinatorFound);
+        }
+    }
+
+    fn unheard(&self, error: &Error) {
+        self.runtime.tell(Event::NoAnswer { why: error.to_string() });
+        if self.runtime.circuit.failed() {
+            self.runtime.tell(Event::CoordinatorLost);
+        }
+    }
+}
+
+impl Inner {
+    /// Presented with every call: who has invalidated sees that.
+    fn token(&self) -> Option<ConsistencyToken> {
+        self.token.lock().clone()
+    }
+}
+
+fn failed() -> Circumstances {
+    Circumstances::new(State::Stale).because("render-failed")
+}
+
+/// The turn to regenerate in the background: over when it is dropped, whether or not anything was done.
+struct Refreshing(PageCall);
+
+impl Drop for Refreshing {
+    fn drop(&mut self) {
+        self.0.runtime.refreshing.lock().remove(&self.0.key);
+    }
+}

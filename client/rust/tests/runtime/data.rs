@@ -1,0 +1,124 @@
+//! Data that is fetched once.
+
+use super::*;
+use leasehold_client::runtime::DataError;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+struct Weather {
+    place: String,
+    degrees: i32,
+}
+
+fn weather(degrees: i32) -> Weather {
+    Weather { place: "M\u{fc}nchen".into(), degrees }
+}
+
+async fn fetch(degrees: i32) -> Result<Weather, std::io::Error> {
+    Ok(weather(degrees))
+}
+
+fn json(degrees: i32) -> String {
+    serde_json::to_string(&weather(degrees)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_data_are_fetched_and_kept() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let data = stage.runtime.data("weather").tenant("acme");
+    assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(20)).await.unwrap(), weather(20));
+    let mock::Message::Commit(commit) = &stage.mock.arrived("commit")[0].message else { unreachable!() };
+    let entry = commit.entry.as_ref().unwrap();
+    assert_eq!(entry.tenant, "acme");
+    assert_eq!(entry.name, Some(pb::entry_ref::Name::Key("data:weather:munich".into())));
+    let metadata = commit.metadata.as_ref().unwrap();
+    assert_eq!(
+        (metadata.content_type.as_str(), metadata.tags.as_slice()),
+        ("application/json", ["data:weather".to_owned()].as_slice())
+    );
+    let seconds = |time: &Option<prost_types::Duration>| time.map(|time| time.seconds);
+    assert_eq!(
+        [&metadata.revalidate, &metadata.stale_while_revalidate, &metadata.stale_if_error].map(seconds),
+        [Some(60), Some(600), Some(600)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_data_are_not_fetched() {
+    let stage = Stage::new();
+    stage.script_lookup([fresh(&json(20))]);
+    let unasked = || async { panic!("fetched") as Result<Weather, std::io::Error> };
+    let got = stage.runtime.data("weather").with_revalidate("munich", MINUTE, unasked).await.unwrap();
+    assert_eq!(got, weather(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_data_are_used_and_fetched_in_the_background() {
+    let stage = Stage::new();
+    let old = expired(&json(20), Some(100), None);
+    stage.script_lookup([pb::lookup_response::Outcome::Stale(old)]);
+    let data = stage.runtime.data("weather");
+    assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(20));
+    stage.runtime.finish_background().await;
+    assert_eq!(stage.mock.count("commit"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_beyond_their_bound_are_fetched_first() {
+    let stage = Stage::new();
+    let old = expired(&json(20), Some(0), None);
+    stage.script_lookup([pb::lookup_response::Outcome::Stale(old)]);
+    let data = stage.runtime.data("weather").stale_for(SECOND);
+    assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_fails_is_an_error_only_where_there_is_nothing_to_go_on_with() {
+    let failing = || async { Err::<Weather, _>("no network") };
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let data = stage.runtime.data("weather");
+    let error = data.with_revalidate("munich", MINUTE, failing).await.unwrap_err();
+    assert!(matches!(&error, DataError::Serve(_)) && error.to_string().contains("no network"), "{error}");
+
+    let beyond = || expired(&json(20), Some(0), Some(10));
+    stage.script_lookup([pb::lookup_response::Outcome::Stale(beyond())]);
+    stage.script_acquire(granted(Some(beyond())));
+    assert_eq!(data.with_revalidate("munich", MINUTE, failing).await.unwrap(), weather(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_of_another_release_of_the_program_are_fetched_by_who_comes_next() {
+    let stage = Stage::new();
+    stage.script_lookup([fresh("{\"place\": 3}")]);
+    let error =
+        stage.runtime.data("weather").with_revalidate("munich", MINUTE, || fetch(1)).await.unwrap_err();
+    assert!(matches!(error, DataError::Format { .. }), "{error}");
+    assert_eq!(stage.mock.count("invalidate"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_is_hard_and_of_the_namespace_only() {
+    use pb::invalidation_scope::Scope;
+    let stage = Stage::new();
+    let data = stage.runtime.data("weather").tenant("acme");
+    data.invalidate("munich").await.unwrap();
+    data.invalidate_all().await.unwrap();
+    let made: Vec<_> = stage
+        .mock
+        .arrived("invalidate")
+        .into_iter()
+        .map(|arrived| match arrived.message {
+            mock::Message::Invalidate(invalidation) => invalidation,
+            _ => unreachable!(),
+        })
+        .collect();
+    assert!(made.iter().all(|one| one.depth() == pb::InvalidationDepth::Hard));
+    let scopes: Vec<_> = made.into_iter().flat_map(|one| one.scopes).collect();
+    assert!(scopes.iter().all(|scope| scope.tenant == "acme"));
+    assert_eq!(
+        scopes.into_iter().filter_map(|scope| scope.scope).collect::<Vec<_>>(),
+        [Scope::Key("data:weather:munich".into()), Scope::Tag("data:weather".into())]
+    );
+}

@@ -1,0 +1,160 @@
+//! A service of tower behind the runtime.
+
+use super::*;
+use http::{Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt as _, Full};
+use leasehold_client::{
+    PageMetadata,
+    runtime::{IsrLayer, RenderContext, Sidecar, page_request},
+};
+use std::convert::Infallible;
+use tower::{Layer as _, Service, ServiceExt as _};
+
+type Body = Full<Bytes>;
+/// What a site makes of its response.
+type Change = fn(Request<Body>, &mut Response<Body>);
+
+/// What renders: it says so, and whatever `change` makes of that.
+fn site(
+    change: Change,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send {
+    tower::service_fn(move |request: Request<Body>| async move {
+        let mut response = Response::new(Full::from(format!("{} {}", request.method(), request.uri())));
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html"));
+        change(request, &mut response);
+        Ok(response)
+    })
+}
+
+fn pages(parts: &Parts) -> Option<(EntryRef, Policy)> {
+    let path = parts.uri.path();
+    path.starts_with("/p")
+        .then(|| (EntryRef::request(page_request(&parts.uri, &parts.headers)).path(path), Policy::default()))
+}
+
+async fn ask(stage: &Stage, change: Change, request: Request<Body>) -> (Response<()>, String) {
+    let service = IsrLayer::new(stage.runtime.clone(), pages).layer(site(change));
+    let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn get(uri: &str) -> Request<Body> {
+    Request::get(uri).header("if-none-match", "\"x\"").body(Full::default()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_rendered_by_the_service_behind_and_committed_with_what_it_says() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let change = |request: Request<Body>, response: &mut Response<Body>| {
+        assert_eq!(request.extensions().get::<RenderContext>().unwrap().generation, Some(7));
+        assert!(!request.headers().contains_key("if-none-match"));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        response.headers_mut().insert("link", header::HeaderValue::from_static("</a.css>"));
+        response.headers_mut().insert("cache-control", header::HeaderValue::from_static("max-age=5"));
+        let metadata = PageMetadata { tags: vec!["news".into()], ..PageMetadata::default() };
+        response.extensions_mut().insert(metadata);
+        response.extensions_mut().insert(Sidecar("{}".into()));
+    };
+    let (response, body) = ask(&stage, change, get("/p?a=1")).await;
+    assert_eq!((response.status().as_u16(), body.as_str()), (404, "GET /p?a=1"));
+    assert_eq!(response.headers()["x-isr-state"], "miss");
+    assert_eq!(response.headers()["link"], "</a.css>");
+    assert!(response.headers()["cache-control"].to_str().unwrap().starts_with("public"));
+
+    let mock::Message::Commit(commit) = &stage.mock.arrived("commit")[0].message else { unreachable!() };
+    let metadata = commit.metadata.as_ref().unwrap();
+    assert_eq!((metadata.status, metadata.content_type.as_str()), (404, "text/html"));
+    assert_eq!(metadata.tags, ["news"]);
+    let headers: Vec<_> = metadata.headers.iter().map(|header| header.name.as_str()).collect();
+    assert_eq!(headers, ["link"]);
+    assert!(commit.sidecar.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_request_is_answered_as_the_page_is_without_its_body() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let request = Request::head("/p").body(Full::default()).unwrap();
+    let (response, body) = ask(&stage, |_, _| {}, request).await;
+    assert_eq!((response.status().as_u16(), body.as_str()), (200, ""));
+    let mock::Message::Commit(commit) = &stage.mock.arrived("commit")[0].message else { unreachable!() };
+    let html = commit.html.as_ref().and_then(|html| html.source.clone());
+    assert_eq!(html, Some(pb::body_source::Source::Inline("GET /p".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_page_is_passed_on_whole() {
+    let stage = Stage::new();
+    let change = |request: Request<Body>, response: &mut Response<Body>| {
+        assert!(request.extensions().get::<RenderContext>().is_none());
+        *response.body_mut() = request.into_body();
+    };
+    for request in [Request::post("/p"), Request::get("/elsewhere")] {
+        let request = request.body(Full::from("sent")).unwrap();
+        let (response, body) = ask(&stage, change, request).await;
+        assert_eq!((response.status().as_u16(), body.as_str()), (200, "sent"));
+        assert!(!response.headers().contains_key("x-isr-state"));
+    }
+    assert_eq!(stage.mock.count("lookup"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_for_one_visitor_is_served_to_that_one_only() {
+    let changes: [Change; 4] = [
+        |_, response| *response.status_mut() = StatusCode::FORBIDDEN,
+        |_, response| {
+            drop(response.headers_mut().insert("set-cookie", header::HeaderValue::from_static("a=1")))
+        },
+        |_, response| {
+            let value = header::HeaderValue::from_static("max-age=60, Private=\"x\"");
+            response.headers_mut().insert("cache-control", value);
+        },
+        |_, response| {
+            response.headers_mut().insert("cache-control", header::HeaderValue::from_static("no-store"));
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let stage = Stage::new();
+        stage.script_lookup([missing()]);
+        let (response, _) = ask(&stage, change, get("/p")).await;
+        assert_eq!(response.headers()["x-isr-state"], "bypass", "{number}");
+        assert_eq!(response.headers()["cache-control"], "no-store", "{number}");
+        assert_eq!(stage.mock.count("commit"), 0, "{number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_error_is_a_render_that_failed() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let change = |_, response: &mut Response<Body>| *response.status_mut() = StatusCode::BAD_GATEWAY;
+    let (response, body) = ask(&stage, change, get("/p")).await;
+    assert_eq!(response.status(), 500);
+    assert!(!body.contains("502"), "{body}");
+    let mock::Message::Release(release) = &stage.mock.arrived("release")[0].message else { unreachable!() };
+    assert_eq!(release.failure.as_deref(), Some("answered with 502"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_is_served_under_the_url_of_its_page() {
+    use pb::serve_sidecar_response::Part;
+    let stage = Stage::new();
+    let head = pb::SidecarHead { content_type: "application/json".into(), size_bytes: 2 };
+    let parts = [Part::Head(head), Part::Chunk("{}".into())];
+    stage.mock.script("serve_sidecar", [Step::Messages(parts.map(Reply::Sidecar).into(), None)]);
+    stage
+        .mock
+        .script("serve_sidecar", [Step::Fail(mock::refusal(tonic::Code::NotFound, "SIDECAR_NOT_FOUND"))]);
+    let uri = "/p?a=1&__facetheory_isr_hydration=token";
+    let (response, body) = ask(&stage, |_, _| {}, get(uri)).await;
+    assert_eq!((response.status().as_u16(), body.as_str()), (200, "{}"));
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert!(response.headers()["cache-control"].to_str().unwrap().contains("immutable"));
+    let (response, _) = ask(&stage, |_, _| {}, get(uri)).await;
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["cache-control"]),
+        (404, &header::HeaderValue::from_static("no-store"))
+    );
+}

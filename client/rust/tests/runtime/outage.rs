@@ -1,0 +1,157 @@
+//! Without the coordinator.
+
+use super::*;
+use leasehold_client::runtime::State;
+
+async fn ask(stage: &Stage) -> (State, Duration) {
+    let begun = mock::now();
+    let served = stage.serve(&Policy::default()).await.unwrap();
+    (served.state, mock::now() - begun)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_does_not_cost_every_request_a_timeout() {
+    let stage = Stage::new();
+    stage.script_lookup([fresh("kept")]);
+    assert_eq!(ask(&stage).await.0, State::Hit);
+    stage.mock.script("lookup", (0..5).map(|_| Step::Hang));
+    for _ in 0..3 {
+        let (state, took) = ask(&stage).await;
+        assert_eq!((state, took.as_secs()), (State::StaleMetadataError, 2));
+    }
+    for _ in 0..100 {
+        assert_eq!(ask(&stage).await, (State::StaleMetadataError, Duration::ZERO));
+    }
+    assert_eq!(stage.mock.count("lookup"), 4);
+    assert_eq!(stage.told(|event| matches!(event, Event::CoordinatorLost)), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_is_well_within_a_second_of_the_coordinators_return() {
+    let stage = Stage::new();
+    stage.mock.script("lookup", (0..3).map(|_| Step::Fail(mock::unavailable("STORE_UNAVAILABLE"))));
+    for _ in 0..4 {
+        assert_eq!(ask(&stage).await.0, State::Bypass);
+    }
+    stage.script_lookup([fresh("kept"), fresh("kept")]);
+    tokio::time::advance(SECOND).await;
+    assert_eq!(ask(&stage).await.0, State::Hit);
+    assert_eq!(ask(&stage).await.0, State::Hit);
+    assert_eq!(stage.told(|event| matches!(event, Event::CoordinatorFound)), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_one_request_tries_the_others_do_not_wait() {
+    let stage = Stage::new();
+    stage.mock.script("lookup", (0..4).map(|_| Step::Hang));
+    for _ in 0..3 {
+        ask(&stage).await;
+    }
+    tokio::time::advance(SECOND).await;
+    let (trial, other) = tokio::join!(ask(&stage), ask(&stage));
+    assert_eq!((trial.1.as_secs(), other.1.as_secs()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_is_lost_while_one_waits_for_another_costs_the_wait_and_no_error() {
+    let stage = Stage::new();
+    stage.script_lookup([stale("old")]);
+    stage.mock.script("acquire", [Step::Hang]);
+    let (state, took) = ask(&stage).await;
+    assert_eq!((state, took.as_secs()), (State::StaleMetadataError, 32));
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_known_pages_are_kept_for_as_long_as_the_builder_says() {
+    for (bytes, max_age, expected) in [
+        (1 << 20, 100 * SECOND, State::StaleMetadataError),
+        (1 << 20, 30 * SECOND, State::Bypass),
+        (0, 100 * SECOND, State::Bypass),
+    ] {
+        let stage = Stage::with(|builder| builder.last_known_pages(bytes, max_age));
+        stage.script_lookup([fresh("kept")]);
+        ask(&stage).await;
+        tokio::time::advance(60 * SECOND).await;
+        stage.mock.script("lookup", [Step::Hang]);
+        assert_eq!(ask(&stage).await.0, expected, "{bytes} bytes, {max_age:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_known_is_not_sent_again_by_the_coordinator_either() {
+    let stage = Stage::new();
+    let unchanged = pb::Page { body: None, body_unchanged: true, ..page("", 30) };
+    let unchanged = pb::FreshPage { page: Some(unchanged), fresh_for: None };
+    stage.script_lookup([fresh("kept"), pb::lookup_response::Outcome::Fresh(unchanged)]);
+    ask(&stage).await;
+    assert_eq!(text(&stage.serve(&Policy::default()).await.unwrap()), "kept");
+    let known = stage.mock.arrived("lookup").into_iter().map(|arrived| match arrived.message {
+        mock::Message::Lookup(lookup) => lookup.known_generation,
+        _ => unreachable!(),
+    });
+    assert_eq!(known.collect::<Vec<_>>(), [None, Some(5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_purged_is_known_no_more() {
+    let purged = || {
+        let reason = pb::MissingReason::Purged.into();
+        pb::lookup_response::Outcome::Missing(pb::MissingPage { reason })
+    };
+    let stage = Stage::new();
+    stage.script_lookup([fresh("kept"), purged()]);
+    ask(&stage).await;
+    ask(&stage).await;
+    stage.mock.script("lookup", [Step::Hang]);
+    assert_eq!(ask(&stage).await.0, State::Bypass);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_runtime_has_invalidated_is_known_no_more() {
+    use leasehold_client::{Depth, Scope};
+    let stage = Stage::new();
+    stage.script_lookup([fresh("kept"), fresh("kept")]);
+    ask(&stage).await;
+    stage.runtime.invalidate(&[Scope::tag("news")], Depth::Soft).await.unwrap();
+    ask(&stage).await;
+    let mock::Message::Lookup(second) = &stage.mock.arrived("lookup")[1].message else { unreachable!() };
+    assert_eq!((second.consistency_token.as_str(), second.known_generation), ("at-42", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_known_pages_of_different_visitors_are_apart() {
+    use leasehold_client::{CookieVariance, PageRequest};
+    let by =
+        |cookie: &str, key: &str| PageRequest::new("/p").cookie("session", cookie).header("x-api-key", [key]);
+    let lang = || CookieVariance::Allowlist(vec![" lang".into()]);
+    let same = [
+        (by("1", "a").query("a", ["1"]).query("b", ["2"]), by("1", "a").query("b", ["2"]).query("a", ["1"])),
+        (by("1", "a").ignore_credentials(), by("1", "b").ignore_credentials()),
+        (
+            by("1", "a").cookie_variance(CookieVariance::None),
+            by("2", "a").cookie_variance(CookieVariance::None),
+        ),
+        (by("1", "a").cookie_variance(lang()), by("2", "a").cookie_variance(lang())),
+    ];
+    let different = [
+        (by("1", "a"), by("2", "a")),
+        (by("1", "a"), by("1", "b")),
+        (by("1", "a").query("a", ["1", "2"]), by("1", "a").query("a", ["2", "1"])),
+        (
+            by("1", "a").cookie("lang", "de").cookie_variance(lang()),
+            by("1", "a").cookie("lang", "en").cookie_variance(lang()),
+        ),
+    ];
+    let cases = same.into_iter().map(|pair| (pair, State::StaleMetadataError));
+    for ((one, other), expected) in cases.chain(different.into_iter().map(|pair| (pair, State::Bypass))) {
+        let stage = Stage::new();
+        stage.script_lookup([fresh("kept")]);
+        stage.mock.script("lookup", [Step::Hang]);
+        let render = |_| async { Ok::<_, std::io::Error>("rendered") };
+        let shown = format!("{:?}", EntryRef::request(other.clone()).to_owned());
+        stage.runtime.serve(&EntryRef::request(one), &Policy::default(), render).await.unwrap();
+        let served =
+            stage.runtime.serve(&EntryRef::request(other), &Policy::default(), render).await.unwrap();
+        assert_eq!(served.state, expected, "{shown}");
+    }
+}

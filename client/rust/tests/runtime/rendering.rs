@@ -1,0 +1,187 @@
+//! Renders that fail, panic, take too long, are overtaken, or are not for everybody.
+
+use super::*;
+use leasehold_client::runtime::{RenderError, Rendered, State};
+
+/// What the lease was given back with.
+fn reasons(stage: &Stage) -> Vec<Option<String>> {
+    let releases = stage.mock.arrived("release").into_iter();
+    let reason = |arrived: mock::Arrived| match arrived.message {
+        mock::Message::Release(release) => release.failure,
+        _ => unreachable!(),
+    };
+    releases.map(reason).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_render_that_fails_gives_its_lease_back_with_the_reason() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let failing = |_| async { Err::<&str, _>("no database") };
+    let error = stage.runtime.serve(&entry(), &Policy::default(), failing).await.unwrap_err();
+    assert!(matches!(error, ServeError::Render(RenderError::Failed(_))), "{error}");
+    assert_eq!(reasons(&stage), [Some("no database".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_render_that_panics_gives_its_lease_back_with_the_reason() {
+    async fn panics() -> Result<&'static str, std::io::Error> {
+        panic!("index 3 of {}", 2)
+    }
+    let stage = Stage::new();
+    stage.script_lookup([missing(), missing()]);
+    let error = stage.runtime.serve(&entry(), &Policy::default(), |_| panics()).await.unwrap_err();
+    assert!(matches!(error, ServeError::Render(RenderError::Panicked(_))), "{error}");
+    // Before there is anything to await, too.
+    let early = |_| -> std::future::Ready<Result<&str, std::io::Error>> { panic!("early") };
+    let error = stage.runtime.serve(&entry(), &Policy::default(), early).await.unwrap_err();
+    assert_eq!(error.status(), 500);
+    let expected = ["the render panicked: index 3 of 2", "the render panicked: early"];
+    assert_eq!(reasons(&stage), expected.map(|reason| Some(reason.to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_render_that_takes_too_long_is_given_up() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let policy = Policy { render_timeout: Some(5 * SECOND), ..Policy::default() };
+    let begun = mock::now();
+    let endless = |_| std::future::pending::<Result<&str, std::io::Error>>();
+    let error = stage.runtime.serve(&entry(), &policy, endless).await.unwrap_err();
+    assert!(matches!(error, ServeError::Render(RenderError::TimedOut(_))), "{error}");
+    assert_eq!((mock::now() - begun).as_secs(), 5);
+    assert_eq!(reasons(&stage), [Some("the render took longer than 5s".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_stops_gives_its_leases_back_without_blame() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let endless = |_| std::future::pending::<Result<&str, std::io::Error>>();
+    let policy = Policy::default();
+    let (runtime, asked) = (stage.runtime.clone(), entry());
+    let serving = tokio::spawn(async move { runtime.serve(&asked, &policy, endless).await });
+    stage.mock.until("acquire", 1).await;
+    tokio::task::yield_now().await;
+    stage.runtime.stop().await;
+    let error = serving.await.unwrap().unwrap_err();
+    assert_eq!((error.status(), error.retry_after()), (503, Some(SECOND)));
+    assert_eq!(reasons(&stage), [None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_goes_away_does_not_end_the_render() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let render = |_| async {
+        tokio::time::sleep(5 * SECOND).await;
+        Ok::<_, std::io::Error>("rendered")
+    };
+    let policy = Policy::default();
+    let asked = entry();
+    let impatient = tokio::time::timeout(SECOND, stage.runtime.serve(&asked, &policy, render)).await;
+    assert!(impatient.is_err());
+    stage.runtime.finish_background().await;
+    assert_eq!(stage.mock.count("commit"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_render_is_told_whose_turn_it_is() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    stage.script_acquire(granted(Some(expired("old", None, None))));
+    let render = |context: leasehold_client::runtime::RenderContext| async move {
+        assert_eq!(context.generation, Some(7));
+        assert_eq!(context.sidecar_token.unwrap().as_str(), "c2lkZWNhcg");
+        assert_eq!(context.previous.unwrap().page.generation, 5);
+        Ok::<_, std::io::Error>(Rendered::new("rendered").sidecar("{}").tag("news"))
+    };
+    let served = stage.runtime.serve(&entry(), &Policy::default(), render).await.unwrap();
+    assert_eq!((served.state, served.generation), (State::Miss, Some(7)));
+    assert_eq!(served.etag.as_deref(), Some("\"e\""), "the one that it was committed with");
+    let mock::Message::Commit(commit) = &stage.mock.arrived("commit")[0].message else { unreachable!() };
+    assert!(commit.sidecar.is_some());
+    assert_eq!(commit.metadata.as_ref().unwrap().tags, ["news"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_for_everybody_is_not_committed() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let render = |_| async { Ok::<_, std::io::Error>(Rendered::new("yours").uncached()) };
+    let served = stage.runtime.serve(&entry(), &Policy::default(), render).await.unwrap();
+    assert_eq!((served.state, served.cache_control().as_str()), (State::Bypass, "no-store"));
+    assert_eq!((stage.mock.count("commit"), reasons(&stage)), (0, vec![None]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_is_overtaken_serves_the_successors_page_or_else_its_own() {
+    use pb::commit_pointer_response::Outcome;
+    let superseded = || Outcome::Superseded(pb::CommitSuperseded { current_generation: 8 });
+    let fenced = || Outcome::Fenced(pb::CommitFenced { latest_generation: 8 });
+    let newer = pb::StalePage {
+        page: Some(pb::Page { generation: 8, ..page("newer", 1) }),
+        ..expired("", None, None)
+    };
+    for (commit, then, body, state) in [
+        (superseded(), fresh("newer"), "newer", State::WaitHit),
+        (superseded(), pb::lookup_response::Outcome::Stale(newer), "newer", State::Stale),
+        // The one before its own.
+        (fenced(), stale("old"), "rendered", State::Bypass),
+        (fenced(), missing(), "rendered", State::Bypass),
+    ] {
+        let stage = Stage::new();
+        stage.script_lookup([missing(), then]);
+        stage.mock.script("commit", [Step::Reply(Reply::Commit(commit))]);
+        let served = stage.serve(&Policy::default()).await.unwrap();
+        assert_eq!((text(&served), served.state), (body, state));
+        let mock::Message::Lookup(second) = &stage.mock.arrived("lookup")[1].message else { unreachable!() };
+        assert_eq!(second.consistency(), pb::Consistency::Strict);
+        assert_eq!(stage.told(|event| matches!(event, Event::NotCommitted { .. })), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_whose_commit_is_not_answered_is_served_all_the_same() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    stage.mock.script("commit", [Step::Fail(mock::unavailable("OUTCOME_UNKNOWN"))]);
+    let served = stage.serve(&Policy::default()).await.unwrap();
+    assert_eq!((text(&served), served.state), ("rendered", State::Bypass));
+    assert_eq!(served.cache_control(), "no-store");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_lease_is_asked_for_anew() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    stage.script_acquire(pb::acquire_lease_response::Outcome::Ended(pb::LeaseEnded {}));
+    stage.script_acquire(granted(None));
+    assert_eq!(stage.serve(&Policy::default()).await.unwrap().state, State::Miss);
+    let ids: Vec<_> = stage.mock.arrived("acquire").into_iter().map(|arrived| arrived.request_id).collect();
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_does_not_fit_a_message_is_fetched() {
+    use pb::serve_page_response::Part;
+    let stage = Stage::new();
+    let large = pb::Page { body: None, body_too_large: true, ..page("", 20) };
+    let fresh = pb::FreshPage { page: Some(large), fresh_for: None };
+    stage.script_lookup([pb::lookup_response::Outcome::Fresh(fresh.clone())]);
+    let head = pb::ServePageHead { page: Some(pb::serve_page_head::Page::Fresh(fresh)) };
+    let parts = [Part::Head(head), Part::Chunk("ke".into()), Part::Chunk("pt".into())];
+    stage.mock.script("serve_page", [Step::Messages(parts.map(Reply::Page).into(), None)]);
+    let served = stage.serve(&Policy::default()).await.unwrap();
+    assert_eq!((text(&served), served.state), ("kept", State::Hit));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_coordinator_refuses_for_good_is_an_error_of_the_request() {
+    for (reason, status) in [("TENANT_BOUNDARY", 400), ("INVALID_FIELD", 400)] {
+        let stage = Stage::new();
+        stage.mock.script("lookup", [Step::Fail(mock::refusal(tonic::Code::FailedPrecondition, reason))]);
+        let error = stage.serve(&Policy::default()).await.unwrap_err();
+        assert_eq!(error.status(), status, "{reason}");
+    }
+}
