@@ -6,15 +6,18 @@
 //! ```
 //!
 //! Every response says in `x-isr-state` what happened: `miss` (this request rendered it), `hit`, `wait-hit` (it waited
-//! for another's render), `stale` (the previous page), `bypass` (the coordinator could not be asked: rendered, not kept).
+//! for another's render), `stale` (the previous page), `stale-metadata-error` (the last one known, as the coordinator could not
+//! be asked), `bypass` (rendered, and not kept).
 
 mod content;
-mod isr;
 mod web;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
-use leasehold_client::{Coordinator, RetryPolicy};
+use leasehold_client::{
+    Coordinator,
+    runtime::{Event, OnContention, Policy, Runtime},
+};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -57,45 +60,56 @@ async fn main() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(flags.listen).await.context("listening")?;
     let address = listener.local_addr()?;
     let worker = flags.worker.unwrap_or_else(|| format!("site@{address}"));
-    // A visitor waits: rather render a page that is not kept than try for long.
-    let retry = RetryPolicy { max_attempts: 6, ..RetryPolicy::default() };
-    let coordinator = Coordinator::builder()
-        .endpoint(flags.coordinator)
-        .attempt_timeout(Duration::from_secs(2))
-        .overall_timeout(Duration::from_secs(5))
-        .owner(&worker)
-        .retry(retry)
-        .build()?;
-    let site = Arc::new(isr::Site {
+    let coordinator = Coordinator::builder().endpoint(flags.coordinator).owner(&worker).build()?;
+    let runtime = Runtime::builder(coordinator.clone()).on_event(report).build();
+    let site = Arc::new(web::Site {
         coordinator,
         content: content::Content::open(flags.content)?,
-        renders: isr::Renders::default(),
+        renders: web::Renders::default(),
         tenant: flags.tenant,
         worker,
-        revalidate: flags.revalidate,
+        policy: Policy {
+            on_contention: OnContention::Wait(flags.wait),
+            lease_ttl: Some(flags.lease_ttl),
+            ..Policy::blocking(flags.revalidate)
+        },
         render_delay: flags.render_delay,
-        lease_ttl: flags.lease_ttl,
-        wait: flags.wait,
     });
 
     println!("site listening on http://{address}");
     let stop = Arc::new(tokio::sync::Notify::new());
     let stopping = Arc::clone(&stop);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let serve = axum::serve(listener, web::routes(site)).with_graceful_shutdown(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stopping.notify_one();
-    });
+    let serve =
+        axum::serve(listener, web::routes(site, runtime.clone())).with_graceful_shutdown(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stopping.notify_one();
+        });
     // A visitor who waits for another's render does not hold this process up for all of that time.
     let patience = async {
         stop.notified().await;
         tokio::time::sleep(Duration::from_secs(10)).await;
     };
     tokio::select! {
-        served = serve => served.context("serving"),
-        () = patience => Ok(()),
+        served = serve => served.context("serving")?,
+        () = patience => {}
+    }
+    // Whoever comes next need not wait for leases that nobody holds any more.
+    runtime.stop().await;
+    Ok(())
+}
+
+/// What people should know of.
+fn report(event: &Event) {
+    match event {
+        Event::Served { .. } | Event::NotServed { .. } | Event::RenderFailed { .. } => {}
+        Event::NotCommitted { why } => eprintln!("rendered, and not kept: {why}"),
+        Event::NoAnswer { why } => eprintln!("no answer of the coordinator: {why}"),
+        Event::CoordinatorLost => eprintln!("going on without the coordinator"),
+        Event::CoordinatorFound => eprintln!("the coordinator answers again"),
+        other => eprintln!("{other:?}"),
     }
 }

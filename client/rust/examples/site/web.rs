@@ -1,27 +1,126 @@
-//! The site over HTTP.
+//! The site over HTTP: a handler that renders, behind the layer that asks the coordinator first.
 
-use crate::{
-    content::PagePath,
-    isr::{Failure, SIDECAR_PARAM, Served, Site, State},
-};
+use crate::content::{Content, PagePath, Rendered, Source};
 use axum::{
-    Json, Router,
-    body::Body,
-    extract::{Query, State as Extract},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    Extension, Json, Router,
+    extract::State as Extract,
+    http::{HeaderName, StatusCode, Uri, header, request::Parts},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use leasehold_client::{EntryRef, Health, SidecarToken};
+use leasehold_client::{
+    CookieVariance, Coordinator, EntryRef, Health, PageMetadata, PageRequest,
+    runtime::{
+        FailureReason, IsrLayer, Policy, RenderContext, Runtime, SIDECAR_PARAM, Sidecar, TENANT_HEADERS,
+    },
+};
 use serde_json::json;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-pub(crate) fn routes(site: Arc<Site>) -> Router {
+/// The site, and how it is to behave.
+pub(crate) struct Site {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) content: Content,
+    pub(crate) renders: Renders,
+    pub(crate) tenant: Option<String>,
+    pub(crate) worker: String,
+    pub(crate) policy: Policy,
+    pub(crate) render_delay: Duration,
+}
+
+/// How often each page was rendered.
+#[derive(Default)]
+pub(crate) struct Renders(Mutex<BTreeMap<String, u64>>);
+
+pub(crate) fn routes(site: Arc<Site>, runtime: Runtime) -> Router {
+    let pages = {
+        let site = Arc::clone(&site);
+        IsrLayer::new(runtime, move |request: &Parts| site.page(request))
+    };
     Router::new()
+        .fallback(get(render))
+        .layer(pages)
         .route("/_site/renders", get(renders))
         .route("/_site/health", get(health))
-        .fallback(get(page))
         .with_state(site)
+}
+
+impl Site {
+    /// A page is the same for all visitors of a tenant, whatever their query; whose it is, is not for them to say.
+    fn page(&self, request: &Parts) -> Option<(EntryRef, Policy)> {
+        let path = PagePath::parse(request.uri.path())?;
+        let mut page =
+            PageRequest::new(path.as_str()).ignore_credentials().cookie_variance(CookieVariance::None);
+        for name in TENANT_HEADERS {
+            if let Some(value) = request.headers.get(name) {
+                page = page.header(name, [String::from_utf8_lossy(value.as_bytes())]);
+            }
+        }
+        let entry = EntryRef::request(page).path(path.as_str());
+        let entry = match &self.tenant {
+            Some(tenant) => entry.tenant(tenant),
+            None => entry,
+        };
+        Some((entry, self.policy.clone()))
+    }
+
+    async fn read(
+        &self,
+        path: &PagePath,
+        context: &RenderContext,
+    ) -> anyhow::Result<Option<(Source, Rendered)>> {
+        tokio::time::sleep(self.render_delay).await;
+        let Some(source) = self.content.read(path).await? else { return Ok(None) };
+        let url = context
+            .sidecar_token
+            .as_ref()
+            .map(|token| format!("{}?{SIDECAR_PARAM}={}", path.as_str(), token.as_str()));
+        let generation = context.generation.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        let origin = format!("rendered by {}, generation {generation}", self.worker);
+        let rendered = source.render(path, url.as_deref(), &origin);
+        Ok(Some((source, rendered)))
+    }
+}
+
+/// Renders a page: called when it is missing or out of date, by one worker at a time.
+async fn render(
+    Extract(site): Extract<Arc<Site>>,
+    context: Option<Extension<RenderContext>>,
+    uri: Uri,
+) -> Response {
+    let (Some(path), Some(Extension(context))) = (PagePath::parse(uri.path()), context) else {
+        return not_found();
+    };
+    if !site.content.exists(&path).await {
+        return not_found();
+    }
+    site.renders.count(&path);
+    match site.read(&path, &context).await {
+        Ok(Some((source, Rendered { html, sidecar }))) => {
+            let metadata =
+                PageMetadata { tags: source.tags, revalidate: source.revalidate, ..PageMetadata::default() };
+            let generation = context
+                .generation
+                .map(|number| [(HeaderName::from_static("x-isr-generation"), number.to_string())]);
+            (generation, Extension(metadata), Extension(Sidecar(sidecar.into())), Html(html)).into_response()
+        }
+        Ok(None) => not_found(),
+        Err(error) => {
+            eprintln!("{}: {error:#}", path.as_str());
+            let reason = Extension(FailureReason(format!("{error:#}")));
+            (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response()
+        }
+    }
+}
+
+/// Not kept: there are more paths without a page than the coordinator should remember.
+fn not_found() -> Response {
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    (StatusCode::NOT_FOUND, no_store, "There is no such page.\n").into_response()
 }
 
 async fn renders(Extract(site): Extract<Arc<Site>>) -> Response {
@@ -41,100 +140,13 @@ async fn health(Extract(site): Extract<Arc<Site>>) -> Response {
     Json(json!({ "status": "ok", "worker": site.worker, "coordinator": coordinator })).into_response()
 }
 
-async fn page(
-    Extract(site): Extract<Arc<Site>>,
-    uri: Uri,
-    Query(query): Query<HashMap<String, String>>,
-    headers: HeaderMap,
-) -> Response {
-    let Some(path) = PagePath::parse(uri.path()) else { return not_found() };
-    let entry = site.entry(&path, tenant_headers(&headers));
-    if let Some(token) = query.get(SIDECAR_PARAM) {
-        return sidecar(&site, &entry, token).await;
+impl Renders {
+    fn count(&self, path: &PagePath) {
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *pages.entry(path.as_str().to_owned()).or_default() += 1;
     }
-    match site.serve(&path, &entry).await {
-        Ok(served) => send(served, headers.get(header::IF_NONE_MATCH)),
-        Err(Failure::NotFound) => not_found(),
-        Err(Failure::TenantBoundary) => plain(StatusCode::BAD_REQUEST, "This site is of no tenant.\n"),
-        Err(Failure::Render(reason)) => {
-            eprintln!("{}: {reason}", path.as_str());
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "This page could not be rendered.\n")
-        }
-        Err(Failure::BackingOff(pause)) => {
-            let mut response =
-                plain(StatusCode::SERVICE_UNAVAILABLE, "This page could not be rendered; try again later.\n");
-            set(&mut response, "retry-after", &pause.as_secs().max(1).to_string());
-            response
-        }
-    }
-}
 
-/// The coordinator refuses those that nobody has vouched for.
-fn tenant_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    ["x-tenant-id", "x-facetheory-tenant"]
-        .into_iter()
-        .filter_map(|name| {
-            let value = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
-            Some((name.to_owned(), value))
-        })
-        .collect()
-}
-
-async fn sidecar(site: &Site, entry: &EntryRef, token: &str) -> Response {
-    match site.coordinator.serve_sidecar(entry, &SidecarToken::new(token)).await {
-        Ok(served) => {
-            let mut response = Body::from_stream(served.body).into_response();
-            set(&mut response, "content-type", &served.content_type);
-            // The token names one generation, which never changes.
-            set(&mut response, "cache-control", "public, max-age=31536000, immutable");
-            response
-        }
-        Err(error) if error.is_outage() => plain(StatusCode::SERVICE_UNAVAILABLE, "Try again later.\n"),
-        Err(_) => not_found(),
-    }
-}
-
-fn send(served: Served, if_none_match: Option<&HeaderValue>) -> Response {
-    let matches = |etag: &str| {
-        let known = if_none_match.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        known.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)
-    };
-    let mut response = if served.etag.as_deref().is_some_and(matches) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        Html(served.html).into_response()
-    };
-    set(&mut response, "x-isr-state", served.state.as_str());
-    if let Some(generation) = served.generation {
-        set(&mut response, "x-isr-generation", &generation.to_string());
-    }
-    if let Some(etag) = &served.etag {
-        set(&mut response, "etag", etag);
-    }
-    let cache_control = match served.state {
-        State::Bypass => "no-store".to_owned(),
-        _ => format!(
-            "public, max-age=0, s-maxage=0, stale-if-error={}, must-revalidate",
-            served.revalidate.as_secs()
-        ),
-    };
-    set(&mut response, "cache-control", &cache_control);
-    response
-}
-
-fn not_found() -> Response {
-    plain(StatusCode::NOT_FOUND, "There is no such page.\n")
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = (status, text).into_response();
-    set(&mut response, "cache-control", "no-store");
-    response
-}
-
-/// A value that is no header value is left out.
-fn set(response: &mut Response, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
+    fn by_page(&self) -> BTreeMap<String, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -58,7 +58,7 @@ pub use event::Event;
 pub use policy::{Mode, OnContention, OnFailure, Policy};
 pub use render::{BoxError, RenderContext, RenderError, Rendered};
 pub use request::{SIDECAR_PARAM, TENANT_HEADERS, page_request};
-pub use service::{Isr, IsrLayer, PageRoute, Sidecar};
+pub use service::{FailureReason, Isr, IsrLayer, PageRoute, Sidecar};
 
 use crate::{ConsistencyToken, Coordinator, Depth, Error, Scope};
 use background::Tasks;

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     Acquire, AcquireOptions, BackingOff, BodyDelivery, Commit, Consistency, ConsistencyToken, CurrentPage,
-    EntryRef, Error, Lease, Lookup, LookupOptions, MissingReason, Page, PageBody, Reason, ServeOptions,
-    StalePage, StaleReason, clock,
+    EntryRef, Error, Lease, Lookup, LookupOptions, MissingReason, Page, PageBody, PageMetadata, Reason,
+    ServeOptions, StalePage, StaleReason, clock,
 };
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -270,6 +270,7 @@ impl PageCall {
                     was_there_before: lease.previous().is_some(),
                     ..Circumstances::new(State::Miss)
                 };
+                self.runtime.copies.keep(self.key, &committed_page(lease, &rendered, &etag), &rendered.html);
                 let committed = Some((lease.generation(), etag));
                 Ok(Served::rendered(how, rendered, committed, &self.policy))
             }
@@ -442,6 +443,20 @@ impl Inner {
     /// Presented with every call: who has invalidated sees that.
     fn token(&self) -> Option<ConsistencyToken> {
         self.token.lock().clone()
+    }
+}
+
+/// As the coordinator would tell it now.
+fn committed_page(lease: &Lease, rendered: &Rendered, etag: &str) -> Page {
+    Page {
+        generation: lease.generation(),
+        metadata: PageMetadata { etag: Some(etag.to_owned()), ..rendered.metadata.clone() },
+        generated_at: None,
+        age: Duration::ZERO,
+        body: PageBody::Omitted,
+        size_bytes: rendered.html.len() as u64,
+        digest: Bytes::new(),
+        sidecar_token: rendered.sidecar.as_ref().and(lease.sidecar_token()).cloned(),
     }
 }
 

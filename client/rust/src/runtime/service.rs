@@ -35,6 +35,10 @@ impl<F: Fn(&Parts) -> Option<(EntryRef, Policy)> + Send + Sync + 'static> PageRo
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sidecar(pub Bytes);
 
+/// Why a render failed, in the extensions of a response of status 500 or more: operators see it, and so it must hold no secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureReason(pub String);
+
 /// Serves the pages of a service through a [`Runtime`].
 ///
 /// For each page that is missing or out of date, the service behind it is called: with the request, without its body, and with
@@ -43,7 +47,8 @@ pub struct Sidecar(pub Bytes);
 /// [`PageMetadata`], for tags and times, and a [`Sidecar`].
 ///
 /// For this request only, and kept by nobody: what says `no-store` or `private`, what sets a cookie, and statuses that
-/// caches do not keep by themselves (RFC 9110, section 15.1). A status of 500 or more is a render that failed.
+/// caches do not keep by themselves (RFC 9110, section 15.1). A status of 500 or more is a render that failed, for the
+/// [`FailureReason`] in its extensions.
 ///
 /// Requests whose query has [`SIDECAR_PARAM`](super::SIDECAR_PARAM) are for the page's sidecar. Regeneration in the background is always in tasks of the
 /// runtime's.
@@ -198,7 +203,9 @@ where
 {
     let (mut parts, body) = response.into_parts();
     if parts.status.is_server_error() {
-        return Err(format!("answered with {}", parts.status.as_u16()).into());
+        let reason = parts.extensions.remove::<FailureReason>();
+        let status = || format!("answered with {}", parts.status.as_u16());
+        return Err(reason.map_or_else(status, |FailureReason(reason)| reason).into());
     }
     let html = Limited::new(body, limit).collect().await?.to_bytes();
     let uncached = !is_kept(parts.status, &parts.headers);

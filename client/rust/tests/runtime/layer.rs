@@ -5,7 +5,7 @@ use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use leasehold_client::{
     PageMetadata,
-    runtime::{IsrLayer, RenderContext, Sidecar, page_request},
+    runtime::{FailureReason, IsrLayer, RenderContext, Sidecar, page_request},
 };
 use std::convert::Infallible;
 use tower::{Layer as _, Service, ServiceExt as _};
@@ -135,6 +135,15 @@ async fn a_server_error_is_a_render_that_failed() {
     assert!(!body.contains("502"), "{body}");
     let mock::Message::Release(release) = &stage.mock.arrived("release")[0].message else { unreachable!() };
     assert_eq!(release.failure.as_deref(), Some("answered with 502"));
+
+    stage.script_lookup([missing()]);
+    let change = |_, response: &mut Response<Body>| {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response.extensions_mut().insert(FailureReason("no database".to_owned()));
+    };
+    ask(&stage, change, get("/p")).await;
+    let mock::Message::Release(release) = &stage.mock.arrived("release")[1].message else { unreachable!() };
+    assert_eq!(release.failure.as_deref(), Some("no database"));
 }
 
 #[tokio::test(start_paused = true)]

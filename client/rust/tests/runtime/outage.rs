@@ -78,6 +78,17 @@ async fn last_known_pages_are_kept_for_as_long_as_the_builder_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_that_this_worker_rendered_is_known_too() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    assert_eq!(ask(&stage).await.0, State::Miss);
+    stage.mock.script("lookup", [Step::Hang]);
+    let served = stage.serve(&Policy::default()).await.unwrap();
+    assert_eq!((text(&served), served.state), ("rendered", State::StaleMetadataError));
+    assert_eq!((served.generation, served.etag.as_deref()), (Some(7), Some("\"e\"")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_is_known_is_not_sent_again_by_the_coordinator_either() {
     let stage = Stage::new();
     let unchanged = pb::Page { body: None, body_unchanged: true, ..page("", 30) };
@@ -101,6 +112,7 @@ async fn what_was_purged_is_known_no_more() {
     let stage = Stage::new();
     stage.script_lookup([fresh("kept"), purged()]);
     ask(&stage).await;
+    stage.script_acquire(held(None));
     ask(&stage).await;
     stage.mock.script("lookup", [Step::Hang]);
     assert_eq!(ask(&stage).await.0, State::Bypass);
