@@ -17,9 +17,15 @@ pub(crate) fn site() -> &'static Path {
     &built().site
 }
 
+/// The example of a render Lambda.
+pub(crate) fn lambda() -> &'static Path {
+    &built().lambda
+}
+
 struct Built {
     coordinator: PathBuf,
     site: PathBuf,
+    lambda: PathBuf,
 }
 
 /// Builds them once per test process, with the profile and into the target directory of the tests, so that
@@ -30,8 +36,8 @@ fn built() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(|| {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
-        let build =
-            CargoBuild::new().manifest_path(manifest).arg("--workspace").bin("leasehold").example("site");
+        let build = CargoBuild::new().manifest_path(manifest).arg("--workspace");
+        let build = build.bin("leasehold").example("site").example("lambda");
         let build = if cfg!(debug_assertions) { build } else { build.release() };
         let mut executables = HashMap::new();
         let mut complaints = String::new();
@@ -56,6 +62,6 @@ fn built() -> &'static Built {
             panic!("the binaries of the fleet do not build: {error}\n{complaints}");
         }
         let mut take = |name| executables.remove(name).unwrap_or_else(|| panic!("cargo built no {name}"));
-        Built { coordinator: take("leasehold"), site: take("site") }
+        Built { coordinator: take("leasehold"), site: take("site"), lambda: take("lambda") }
     })
 }

@@ -3,6 +3,7 @@
 
 mod crash;
 mod cut_off;
+mod lambda;
 mod load;
 mod nodes;
 mod outage;
