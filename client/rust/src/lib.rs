@@ -1,6 +1,7 @@
 //! The Rust client of Leasehold, the coordinator of incremental static regeneration.
 //!
-//! A render worker's round:
+//! Most workers want the [`runtime`]: it serves pages and data, and does all of the following by itself. A render worker's round,
+//! by hand:
 //!
 //! ```no_run
 //! # async fn round() -> Result<(), leasehold_client::Error> {

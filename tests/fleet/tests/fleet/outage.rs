@@ -99,6 +99,26 @@ async fn first_request_after_a_freeze_is_served_as_if_there_had_been_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_workers_that_slept_for_ten_seconds_answer_at_once() {
+    // As a balancer does in front of it, it hangs up on those who are silent.
+    let hangs_up = ["--keepalive-interval", "1s", "--keepalive-timeout", "1s"];
+    let coordinator = CoordinatorProcess::start_with(&hangs_up).await;
+    let mut sites = Vec::new();
+    for _ in 0..20 {
+        sites.push(SiteProcess::start(&coordinator, SiteOptions::default()).await);
+    }
+    for site in &sites {
+        assert_eq!(site.get("/about").await.status, 200);
+    }
+    sites.iter_mut().for_each(|site| site.process().freeze());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for site in &mut sites {
+        site.process().thaw();
+        assert_eq!(site.get("/about").await.state, "hit");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn site_goes_on_while_the_coordinator_is_away_and_is_as_before_when_it_is_back() {
     let mut coordinator = CoordinatorProcess::start().await;
     let site = SiteProcess::start(&coordinator, SiteOptions::default()).await;
