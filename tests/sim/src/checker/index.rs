@@ -1,7 +1,7 @@
 //! What the rules look up again and again.
 
 use super::history::{Attempt, Call, EntryIndex, History, Operation, Outcome, Rendered, Seen, Time, Told};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A generation of an entry.
 pub(super) type Edition = (EntryIndex, u64);
@@ -14,6 +14,8 @@ pub(super) struct Index {
     pub(super) commits: BTreeMap<Edition, Vec<usize>>,
     /// What shows that a commit was applied: the operation that told, and how.
     pub(super) applied: BTreeMap<Edition, (usize, &'static str)>,
+    /// What surely was not applied, nor will be: it was fenced, or every commit of it failed without effect.
+    pub(super) refused: BTreeSet<Edition>,
     /// Acknowledged invalidations.
     pub(super) invalidations: Vec<usize>,
 }
@@ -31,6 +33,12 @@ impl Index {
         for (number, operation) in history.operations.iter().enumerate() {
             index.add(number, operation);
         }
+        index.refused = index
+            .commits
+            .iter()
+            .filter(|(_, commits)| is_refused(history, commits))
+            .map(|(edition, _)| *edition)
+            .collect();
         index
     }
 
@@ -51,6 +59,9 @@ impl Index {
             }
             (Call::Commit { entry, generation, .. }, Outcome::Committed | Outcome::CommittedStale { .. }) => {
                 self.applied.entry((*entry, *generation)).or_insert((number, "it was acknowledged"));
+            }
+            (Call::Commit { entry, .. }, Outcome::Superseded { current }) => {
+                self.applied.entry((*entry, *current)).or_insert((number, "it superseded another"));
             }
             (Call::Watch, Outcome::Watched(told)) => {
                 for told in told {
@@ -78,10 +89,24 @@ impl Index {
         self.grants.get(&edition)?.iter().map(|grant| grant.answered).min()
     }
 
-    /// When a generation was first asked to be committed.
+    /// When a generation was first asked to be committed, by a call that may have been applied; where there is none such,
+    /// by any.
     pub(super) fn first_commit(&self, history: &History, edition: Edition) -> Option<Time> {
-        self.commits.get(&edition)?.iter().map(|number| history.operations[*number].began).min()
+        let commits = self.commits.get(&edition)?.iter().map(|number| &history.operations[*number]);
+        let may_be = commits.clone().filter(|operation| !surely_failed(operation));
+        may_be.map(|operation| operation.began).min().or(commits.map(|operation| operation.began).min())
     }
+}
+
+/// Whether a call was told that it had no effect.
+pub(super) fn surely_failed(operation: &Operation) -> bool {
+    matches!(operation.outcome(), Some(Outcome::Failed { in_doubt: false, .. }))
+}
+
+fn is_refused(history: &History, commits: &[usize]) -> bool {
+    let mut operations = commits.iter().map(|number| &history.operations[*number]);
+    let is_fenced = |operation: &Operation| matches!(operation.outcome(), Some(Outcome::Fenced { .. }));
+    operations.clone().any(is_fenced) || operations.all(surely_failed)
 }
 
 /// Every page that was served, by the operation that served it.
@@ -89,4 +114,24 @@ pub(super) fn served(history: &History) -> impl Iterator<Item = (usize, &Operati
     history.operations.iter().enumerate().filter_map(|(number, operation)| {
         Some((number, operation, operation.entry()?, operation.outcome()?.seen()?))
     })
+}
+
+/// Whether a hard invalidation that was called by then, acknowledged or not, may have purged a page.
+pub(super) fn may_be_purged(history: &History, index: &Index, edition: Edition, by: Time) -> bool {
+    let Some(rendered) = index.rendered(history, edition) else { return false };
+    let identity = &history.entries[edition.0];
+    history.operations.iter().any(|operation| match &operation.call {
+        Call::Invalidate { scopes, hard: true } => {
+            operation.began <= by && scopes.iter().any(|scope| scope.covers(identity, &rendered.tags))
+        }
+        _ => false,
+    })
+}
+
+/// What there is of one entry, by generation.
+pub(super) fn of_entry<T>(
+    editions: &BTreeMap<Edition, T>,
+    entry: EntryIndex,
+) -> impl Iterator<Item = (u64, &T)> {
+    editions.range((entry, 0)..=(entry, u64::MAX)).map(|((_, generation), value)| (*generation, value))
 }

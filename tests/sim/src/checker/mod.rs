@@ -6,7 +6,9 @@
 
 pub mod history;
 mod index;
+mod register;
 mod rules;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -25,9 +27,18 @@ pub struct Violation {
 /// Every broken promise in a history.
 pub fn violations(history: &History) -> Vec<Violation> {
     let index = Index::of(history);
-    rules::ALL
+    let found: Vec<_> = rules::ALL
         .iter()
         .flat_map(|(rule, judge)| judge(history, &index).into_iter().map(|what| Violation { rule, what }))
+        .collect();
+    if found.is_empty() { unexplained(history) } else { found }
+}
+
+/// What the rules have overlooked, who come to the same by another way.
+fn unexplained(history: &History) -> Vec<Violation> {
+    let rule = "one order explains all answers";
+    search::unexplained(history)
+        .map(|entry| Violation { rule, what: format!("not of entry {entry}") })
         .collect()
 }
 

@@ -1,14 +1,18 @@
 //! The promises, one by one.
 
 use super::{
-    history::{Absence, Call, EntryIndex, History, Operation, Outcome, Reason, Scope, Time, Told},
-    index::{Edition, Index, served},
+    history::{Call, History, Operation, Outcome, Reason, Scope, Time, Told},
+    index::{Edition, Index, may_be_purged, of_entry, served, surely_failed},
+    register::{
+        accepted_in_order, acknowledged_is_there, missing_for_a_reason, strict_never_goes_back,
+        superseded_is_not_fenced,
+    },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 21] = [
+pub(super) const ALL: [(&str, Rule); 23] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -16,9 +20,11 @@ pub(super) const ALL: [(&str, Rule); 21] = [
     ("what was acknowledged is there, or something newer", acknowledged_is_there),
     ("what was fenced is never applied", fenced_is_never_applied),
     ("what was fenced was overtaken or given back", fenced_for_a_reason),
+    ("what was superseded is not called fenced", superseded_is_not_fenced),
     ("what surely failed was not applied", surely_failed_is_not_applied),
     ("superseded is said only of what is older", superseded_is_older),
     ("strict lookups never go back", strict_never_goes_back),
+    ("what is missing never was there, or was purged", missing_for_a_reason),
     ("what is served was committed before", served_was_committed),
     ("a page is served with the bytes of its generation", bytes_of_its_generation),
     ("a sidecar is that of its page", sidecar_of_its_page),
@@ -79,66 +85,6 @@ fn accepted_under_the_latest_grant(history: &History, index: &Index) -> Vec<Stri
     found
 }
 
-fn accepted_in_order(history: &History, index: &Index) -> Vec<String> {
-    let mut found = Vec::new();
-    for ((entry, generation), (by, how)) in &index.applied {
-        let Some(first) = index.first_commit(history, (*entry, *generation)) else { continue };
-        let newer = history.operations.iter().position(|operation| {
-            operation.answered() < first
-                && operation.entry() == Some(*entry)
-                && acknowledged(operation)
-                    .or(seen_strictly(operation))
-                    .is_some_and(|other| other > *generation)
-        });
-        if let Some(newer) = newer {
-            found.push(format!(
-                "entry {entry}: {generation} was first committed at {first}, when operation {newer} had \
-                 shown a newer one, and still {how} (operation {by})"
-            ));
-        }
-    }
-    found
-}
-
-fn acknowledged_is_there(history: &History, index: &Index) -> Vec<String> {
-    let mut found = Vec::new();
-    for (entry, reads) in strict_reads(history) {
-        let mut known: Vec<(Time, u64)> = history
-            .operations
-            .iter()
-            .filter(|operation| operation.entry() == Some(entry))
-            .filter_map(|operation| Some((operation.answered(), acknowledged(operation)?)))
-            .collect();
-        known.sort_unstable();
-        for (number, read) in reads {
-            let newest =
-                known.iter().take_while(|(at, _)| *at < read.began).map(|(_, generation)| *generation).max();
-            let Some(newest) = newest else { continue };
-            let lost = match read.outcome() {
-                Some(Outcome::Fresh(seen) | Outcome::Stale(seen, _)) => seen.generation < newest,
-                Some(Outcome::Missing(Absence::NeverRendered | Absence::BodyGone)) => true,
-                Some(Outcome::Missing(Absence::Purged | Absence::Untold)) => {
-                    // Only what was purged may be missing: that page, or one that came after it.
-                    let editions =
-                        of_entry(&index.commits, entry).filter(|(generation, _)| *generation >= newest);
-                    !editions
-                        .map(|(generation, _)| (entry, generation))
-                        .any(|edition| may_be_purged(history, index, edition, read.answered()))
-                }
-                _ => false,
-            };
-            if lost {
-                let outcome = read.outcome();
-                found.push(format!(
-                    "entry {entry}: operation {number} at {} told {outcome:?}, after {newest} had been acknowledged",
-                    read.began
-                ));
-            }
-        }
-    }
-    found
-}
-
 fn fenced_is_never_applied(history: &History, index: &Index) -> Vec<String> {
     fenced(history)
         .filter_map(|(number, edition, _)| {
@@ -180,10 +126,8 @@ fn fenced_for_a_reason(history: &History, _: &Index) -> Vec<String> {
 fn surely_failed_is_not_applied(history: &History, index: &Index) -> Vec<String> {
     let mut found = Vec::new();
     for (edition, commits) in &index.commits {
-        let surely_failed = commits.iter().all(|number| {
-            matches!(history.operations[*number].outcome(), Some(Outcome::Failed { in_doubt: false, .. }))
-        });
-        if let Some((by, how)) = index.applied.get(edition).filter(|_| surely_failed) {
+        let all_failed = commits.iter().all(|number| surely_failed(&history.operations[*number]));
+        if let Some((by, how)) = index.applied.get(edition).filter(|_| all_failed) {
             found.push(format!("{edition:?} surely failed ({commits:?}), but {how} by operation {by}"));
         }
     }
@@ -201,24 +145,6 @@ fn superseded_is_older(history: &History, index: &Index) -> Vec<String> {
         let first = index.first_commit(history, (*entry, *current));
         if current <= generation || first.is_none_or(|first| first > operation.answered()) {
             found.push(format!("({entry}, {generation}): operation {number} was superseded by {current}"));
-        }
-    }
-    found
-}
-
-fn strict_never_goes_back(history: &History, _: &Index) -> Vec<String> {
-    let mut found = Vec::new();
-    for (entry, reads) in strict_reads(history) {
-        for (number, read) in &reads {
-            let Some(generation) = seen_strictly(read) else { continue };
-            let later = reads.iter().find(|(_, other)| {
-                other.began > read.answered() && seen_strictly(other).is_some_and(|other| other < generation)
-            });
-            if let Some((later, _)) = later {
-                found.push(format!(
-                    "entry {entry}: operation {number} told {generation}, and {later} an older one"
-                ));
-            }
         }
     }
     found
@@ -483,53 +409,6 @@ fn invalidations_of<'a>(
             && granted < operation.began
             && scopes.iter().any(|scope: &Scope| scope.covers(identity, &rendered.tags))
     })
-}
-
-/// Whether a hard invalidation that was called by then, acknowledged or not, may have purged a page.
-fn may_be_purged(history: &History, index: &Index, edition: Edition, by: Time) -> bool {
-    let Some(rendered) = index.rendered(history, edition) else { return false };
-    let identity = &history.entries[edition.0];
-    history.operations.iter().any(|operation| match &operation.call {
-        Call::Invalidate { scopes, hard: true } => {
-            operation.began <= by && scopes.iter().any(|scope| scope.covers(identity, &rendered.tags))
-        }
-        _ => false,
-    })
-}
-
-fn of_entry<T>(editions: &BTreeMap<Edition, T>, entry: EntryIndex) -> impl Iterator<Item = (u64, &T)> {
-    editions.range((entry, 0)..=(entry, u64::MAX)).map(|((_, generation), value)| (*generation, value))
-}
-
-/// The generation that a commit was acknowledged for.
-fn acknowledged(operation: &Operation) -> Option<u64> {
-    match (&operation.call, operation.outcome()) {
-        (Call::Commit { generation, .. }, Some(Outcome::Committed | Outcome::CommittedStale { .. })) => {
-            Some(*generation)
-        }
-        _ => None,
-    }
-}
-
-/// The generation that a strict lookup told.
-fn seen_strictly(operation: &Operation) -> Option<u64> {
-    match operation.call {
-        Call::Lookup { strict: true, .. } => Some(operation.outcome()?.seen()?.generation),
-        _ => None,
-    }
-}
-
-/// Strict lookups that were answered, by entry.
-fn strict_reads(history: &History) -> BTreeMap<EntryIndex, Vec<(usize, &Operation)>> {
-    let mut reads: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (number, operation) in history.operations.iter().enumerate() {
-        if let Call::Lookup { entry, strict: true, .. } = operation.call
-            && operation.answer.is_some()
-        {
-            reads.entry(entry).or_default().push((number, operation));
-        }
-    }
-    reads
 }
 
 fn fenced(history: &History) -> impl Iterator<Item = (usize, Edition, &Operation)> {

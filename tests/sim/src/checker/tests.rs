@@ -76,6 +76,10 @@ fn seen(generation: u64) -> Seen {
     Seen { generation, told: format!("page {generation}"), bytes: None, sidecar: true }
 }
 
+fn in_doubt() -> Outcome {
+    Outcome::Failed { in_doubt: true, why: "TimedOut".into() }
+}
+
 /// The history breaks this rule, and no other.
 #[track_caller]
 fn breaks(history: &History, rule: &str) {
@@ -137,8 +141,7 @@ fn commit_that_only_a_watch_tells_of_is_found_too() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
     granted(&mut history, 500, 3, 9);
-    let failed = Outcome::Failed { in_doubt: true, why: "TimedOut".into() };
-    committed(&mut history, 600, 2, 8, failed);
+    committed(&mut history, 600, 2, 8, in_doubt());
     add(&mut history, 300, Call::Watch, Outcome::Watched(vec![Told::Committed { entry: 0, generation: 8 }]));
     history.operations.last_mut().unwrap().answer.as_mut().unwrap().0 = 900;
     breaks(&history, "a commit is accepted only under the latest grant");
@@ -155,23 +158,57 @@ fn commit_after_a_newer_one_is_found() {
 
 #[test]
 fn acknowledged_page_that_is_lost_is_found() {
-    for outcome in [
-        Outcome::Missing(Absence::NeverRendered),
-        Outcome::Missing(Absence::BodyGone),
-        Outcome::Missing(Absence::Purged),
-    ] {
+    let mut history = good();
+    history.operations.pop();
+    looked_up(&mut history, 400, true, Outcome::Missing(Absence::NeverRendered));
+    breaks(&history, "what was acknowledged is there, or something newer");
+}
+
+#[test]
+fn page_that_is_missing_for_no_reason_is_found() {
+    for absence in [Absence::Purged, Absence::BodyGone, Absence::Untold] {
         let mut history = good();
-        looked_up(&mut history, 400, true, outcome);
-        breaks(&history, "what was acknowledged is there, or something newer");
+        looked_up(&mut history, 400, true, Outcome::Missing(absence));
+        breaks(&history, "what is missing never was there, or was purged");
     }
 }
 
 #[test]
 fn page_that_was_purged_may_be_missing() {
+    for absence in [Absence::Purged, Absence::Untold] {
+        let mut history = good();
+        invalidated(&mut history, 350, true);
+        looked_up(&mut history, 400, true, Outcome::Missing(absence));
+        breaks_nothing(&history);
+    }
+}
+
+#[test]
+fn page_that_was_superseded_before_its_purge_explains_nothing() {
     let mut history = good();
-    invalidated(&mut history, 350, true);
-    looked_up(&mut history, 400, true, Outcome::Missing(Absence::Purged));
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 500, 2, 8, Outcome::Committed);
+    if let Call::Commit { page, .. } = &mut history.operations.last_mut().unwrap().call {
+        page.tags.clear();
+    }
+    invalidated(&mut history, 600, true);
+    looked_up(&mut history, 700, true, Outcome::Missing(Absence::Purged));
+    breaks(&history, "what is missing never was there, or was purged");
+}
+
+#[test]
+fn purged_page_that_an_older_one_follows_is_found() {
+    let mut history = good();
+    committed(&mut history, 400, 2, 8, in_doubt());
+    if let Call::Commit { page, .. } = &mut history.operations.last_mut().unwrap().call {
+        page.tags = ["sport".to_owned()].into();
+    }
+    let scopes = vec![Scope::Tag("acme".into(), "sport".into())];
+    add(&mut history, 410, Call::Invalidate { scopes, hard: true }, Outcome::Invalidated);
+    looked_up(&mut history, 500, true, Outcome::Missing(Absence::Purged));
     breaks_nothing(&history);
+    looked_up(&mut history, 600, true, Outcome::Fresh(seen(7)));
+    breaks(&history, "what is missing never was there, or was purged");
 }
 
 #[test]
@@ -184,10 +221,55 @@ fn older_page_than_the_acknowledged_one_is_found() {
 }
 
 #[test]
+fn older_page_than_one_that_superseded_another_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 420, 2, 8, in_doubt());
+    committed(&mut history, 500, 1, 7, Outcome::Superseded { current: 8 });
+    looked_up(&mut history, 600, true, Outcome::Fresh(seen(7)));
+    breaks(&history, "strict lookups never go back");
+}
+
+#[test]
+fn commit_that_is_superseded_by_an_older_one_than_was_seen_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 420, 2, 8, Outcome::Committed);
+    granted(&mut history, 430, 3, 9);
+    committed(&mut history, 440, 3, 9, Outcome::Committed);
+    committed(&mut history, 500, 1, 7, Outcome::Superseded { current: 8 });
+    breaks(&history, "what was acknowledged is there, or something newer");
+}
+
+#[test]
+fn strict_lookup_that_finds_less_than_others_were_told_is_found() {
+    let told = || Outcome::Watched(vec![Told::Committed { entry: 0, generation: 8 }]);
+    let bounded = Call::Lookup { entry: 0, strict: false, knows: None };
+    for (call, outcome) in [(Call::Watch, told()), (bounded, Outcome::Fresh(seen(8)))] {
+        let mut history = good();
+        granted(&mut history, 400, 2, 8);
+        committed(&mut history, 420, 2, 8, in_doubt());
+        add(&mut history, 500, call, outcome);
+        looked_up(&mut history, 600, true, Outcome::Fresh(seen(7)));
+        breaks(&history, "strict lookups never go back");
+    }
+}
+
+#[test]
+fn superseded_commit_that_is_called_fenced_is_found() {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    granted(&mut history, 450, 3, 9);
+    committed(&mut history, 500, 3, 9, Outcome::Committed);
+    committed(&mut history, 600, 2, 8, Outcome::Fenced { latest: 9 });
+    breaks(&history, "what was superseded is not called fenced");
+}
+
+#[test]
 fn fenced_commit_that_was_applied_is_found() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
-    committed(&mut history, 420, 2, 8, Outcome::Failed { in_doubt: true, why: "TimedOut".into() });
+    committed(&mut history, 420, 2, 8, in_doubt());
     looked_up(&mut history, 450, false, Outcome::Fresh(seen(8)));
     granted(&mut history, 480, 3, 9);
     committed(&mut history, 500, 2, 8, Outcome::Fenced { latest: 9 });
@@ -227,6 +309,10 @@ fn commit_that_surely_failed_and_was_applied_is_found() {
     committed(&mut history, 510, 2, 8, failed(true));
     looked_up(&mut history, 600, true, Outcome::Fresh(seen(8)));
     breaks_nothing(&history);
+
+    // Before the one that may have been applied.
+    looked_up(&mut history, 503, true, Outcome::Fresh(seen(8)));
+    breaks(&history, "what is served was committed before");
 }
 
 #[test]
@@ -242,7 +328,7 @@ fn strict_lookup_that_goes_back_is_found() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
     // Not acknowledged, but seen: from then on it is there.
-    committed(&mut history, 500, 2, 8, Outcome::Failed { in_doubt: true, why: "TimedOut".into() });
+    committed(&mut history, 500, 2, 8, in_doubt());
     looked_up(&mut history, 600, true, Outcome::Fresh(seen(8)));
     looked_up(&mut history, 700, true, Outcome::Fresh(seen(7)));
     breaks(&history, "strict lookups never go back");
