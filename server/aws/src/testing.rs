@@ -33,7 +33,13 @@ pub use fixture::AwsFixture;
 pub use s3::S3Double;
 pub use sockets::Listening;
 
-use crate::{check::Service, connect::Aws, settings::AwsSettings};
+use crate::{
+    check::Service,
+    connect::Aws,
+    item::{RECORD, SK},
+    row::META,
+    settings::AwsSettings,
+};
 use aws_credential_types::Credentials;
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::{
@@ -41,7 +47,10 @@ use aws_smithy_runtime_api::client::{
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use connector::Server;
+use leasehold_core::{entry::Entry, identity::EntryId};
+use leasehold_store::record;
 use std::sync::Arc;
 
 /// Both doubles, with faults and counts in front of them. Clones are the same.
@@ -110,6 +119,21 @@ impl Doubles {
             Service::DynamoDb => dynamodb(request).await,
             Service::S3 => s3(request).await,
         }
+    }
+
+    /// The entries in the table of [`Doubles::settings`], read past adapter and SDK.
+    ///
+    /// # Panics
+    /// When there is no table, or a row of an entry in it that is not ours or does not decode.
+    pub fn entries(&self) -> Vec<(EntryId, Entry)> {
+        let rows = self.dynamodb.items(&Self::settings().table);
+        let records = rows.iter().filter(|row| row[SK]["S"] == META).map(|row| row[RECORD]["B"].as_str());
+        records
+            .map(|record| {
+                let record = STANDARD.decode(record.expect("a row of ours")).expect("base64");
+                record::decode_any_entry(&record).expect("an entry")
+            })
+            .collect()
     }
 
     /// The SDK's own client of the bucket, without anything of ours: what somebody else has who shares it.

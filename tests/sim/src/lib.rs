@@ -11,6 +11,7 @@
 //! answers of hyper's HTTP/2 server. So a trace has the arrival of every packet, but of those that hold any of this not the
 //! bytes.
 
+pub mod audit;
 pub mod checker;
 pub mod load;
 pub mod machine;

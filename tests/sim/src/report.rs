@@ -3,9 +3,9 @@
 use crate::{
     checker::{
         self,
-        history::{Absence, Call, History, Operation, Outcome, Reason, Told},
+        history::{Absence, Audit, Call, History, Need, Operation, Outcome, Reason, Told},
     },
-    plan::Plan,
+    plan::{LOAD_ENDS, Plan},
     trace::Trace,
     world::{self, Ran},
 };
@@ -85,7 +85,7 @@ impl Report {
 }
 
 /// What every promise is about: a series in which one of these never occurs has not shown it.
-const OUTCOMES: [&str; 35] = [
+const OUTCOMES: [&str; 45] = [
     "lookup: fresh",
     "lookup: stale, expired",
     "lookup: stale, invalidated",
@@ -121,6 +121,16 @@ const OUTCOMES: [&str; 35] = [
     "invalidate: failed, in doubt",
     "watch: told of commits",
     "watch: told of invalidations",
+    "sweep: deleted",
+    "sweep: found nothing",
+    "sweep: refused",
+    "sweep: abandoned",
+    "last sweep: deleted",
+    "row: page with a sidecar",
+    "row: page without a sidecar",
+    "object: named",
+    "object: leased",
+    "object: left to the last sweep",
 ];
 
 fn outcomes(history: &History) -> BTreeMap<String, u64> {
@@ -141,6 +151,18 @@ fn outcomes(history: &History) -> BTreeMap<String, u64> {
         }
         add(format!("{}: {}", asked(operation), answered(operation)));
     }
+    let Some(Audit { rows, objects }) = &history.audit else { return outcomes };
+    let mut add = |name: &str| *outcomes.entry(name.to_owned()).or_default() += 1;
+    for row in rows {
+        add(if row.sidecar.is_some() { "row: page with a sidecar" } else { "row: page without a sidecar" });
+    }
+    for object in objects {
+        add(match object.needed {
+            Need::Named => "object: named",
+            Need::Leased => "object: leased",
+            Need::Nobody => "object: left to the last sweep",
+        });
+    }
     outcomes
 }
 
@@ -155,6 +177,9 @@ fn asked(operation: &Operation) -> &'static str {
         Call::Release { .. } => "release",
         Call::Invalidate { .. } => "invalidate",
         Call::Watch => "watch",
+        Call::Sweep { is_last: false } if operation.began < LOAD_ENDS => "sweep amid writers",
+        Call::Sweep { is_last: false } => "sweep",
+        Call::Sweep { is_last: true } => "last sweep",
     }
 }
 
@@ -186,6 +211,10 @@ fn answered(operation: &Operation) -> &'static str {
         Outcome::NotHeld => "not held",
         Outcome::Invalidated => "done",
         Outcome::Watched(_) => "told",
+        Outcome::Swept { failed: 1.., .. } => "deleted not all",
+        Outcome::Swept { deleted: 1.., .. } => "deleted",
+        Outcome::Swept { .. } => "found nothing",
+        Outcome::SweptNothing => "refused",
         Outcome::Failed { in_doubt: true, .. } if is_write(operation) => "failed, in doubt",
         Outcome::Failed { .. } => "failed",
     }

@@ -1,12 +1,15 @@
 //! One seed's world, from its first step to its history.
 
 use crate::{
-    checker::history::{Audited, History, Terms},
+    audit,
+    checker::history::{Audit, History, Need, Object, Terms},
     load::{LONGEST_CALM_RENDER, LONGEST_LEASE, Load},
-    machine::{Address, Machines},
+    machine::{Address, BEGIN, Detail, Machines, Software, derived},
     parts::{
+        client,
         coordinator::{self, STALENESS_BOUND},
         services::{self, Kind, Services, Whereabouts},
+        sweeper,
     },
     plan::{ALL_ENDS, FAULTS_END, Fault, LOAD_ENDS, Plan, QUIET_FROM, Who},
     recorder::{Recorder, millis},
@@ -14,11 +17,18 @@ use crate::{
     trace::Trace,
 };
 use leasehold_aws::testing::Doubles;
-use serde_json::json;
+use leasehold_client::{Acquire, AcquireOptions, BodyKind, EntryRef};
+use leasehold_core::{orphan::Keep, time::Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What rounding to steps, and packets under way, may add to any deadline, in milliseconds.
 const SLACK: u64 = 60;
+/// What whole seconds in the times that S3 tells may add to the age of an object, in milliseconds.
+const PRECISION: u64 = 2_500;
+/// How wrong the clock of the machine is that sweeps, in milliseconds. One that is very wrong deletes nothing.
+const CLOCKS_OF_SWEEPERS: [i64; 4] = [0, -2_000, 2_000, 90_000];
+/// So many rows at a time are shown to who reads the whole table.
+const PAGE_OF_ROWS: usize = 2;
 
 /// What a run leaves behind.
 pub struct Ran {
@@ -46,6 +56,7 @@ struct World<'a> {
     workers: Vec<Address>,
     readers: Vec<Address>,
     editor: Address,
+    sweeper: Address,
     /// What is to be done later, by when.
     later: BTreeMap<u64, Vec<Then>>,
     /// So many faults keep a link cut, and so on: the last one to end undoes it.
@@ -93,7 +104,13 @@ impl<'a> World<'a> {
         let readers: Vec<_> =
             (0..plan.readers).map(|number| machines.add(format!("reader {number}"), load.reader())).collect();
         let editor = machines.add("editor", load.editor());
-        for machine in workers.iter().chain(&readers).chain([&editor]) {
+        let sweeper = machines.add("sweeper", sweeper::software(whereabouts, recorder.clone()));
+        // As of coordinators: the attributes of items are in it.
+        machines.network.trace(sweeper, Detail::Existence);
+        let clocks = CLOCKS_OF_SWEEPERS.len() as u64;
+        machines.set_wrong(sweeper, CLOCKS_OF_SWEEPERS[(derived(seed, &[4]) % clocks) as usize]);
+        services.doubles().dynamodb.allow_scan(PAGE_OF_ROWS);
+        for machine in workers.iter().chain(&readers).chain([&editor, &sweeper]) {
             machines.start(*machine);
         }
         Self {
@@ -107,6 +124,7 @@ impl<'a> World<'a> {
             workers,
             readers,
             editor,
+            sweeper,
             later: BTreeMap::new(),
             cuts: BTreeMap::new(),
             slowed: BTreeMap::new(),
@@ -147,6 +165,9 @@ impl<'a> World<'a> {
         for paused in self.pauses.keys() {
             self.recorder.slept(*paused, 1);
         }
+        let right = Timestamp::from_millis(BEGIN + self.machines.time.now());
+        self.services.doubles().s3.set_time(right);
+        self.services.doubles().s3.set_date(right);
         for ended in self.machines.step() {
             self.recorder.died(ended);
             if self.coordinators.contains(&ended) {
@@ -280,19 +301,30 @@ impl<'a> World<'a> {
 
     /// Looks at what is left, from outside and in the stores.
     fn audit(mut self) -> Ran {
-        // Whatever is to be deleted is deleted by then.
-        for _ in 0..2 * millis(coordinator::settings().deletion_grace) {
-            self.step();
-        }
+        let at_rest = self.machines.time.now();
+        let leaver = self.machines.add("leaver", leaver(self.coordinators.clone()));
+        self.machines.start(leaver);
+        // Whatever coordinators are to delete is deleted by then.
+        self.pass_until(at_rest + 2 * millis(coordinator::settings().deletion_grace));
         let auditor = self.machines.add("auditor", self.load.auditor());
         self.machines.start(auditor);
-        let patience = self.machines.time.now() + 60_000;
-        while self.machines.is_running(auditor) && self.machines.time.now() < patience {
-            self.step();
+        self.end_of(auditor);
+        self.machines.ask_to_stop(self.sweeper);
+        self.end_of(self.sweeper);
+        for coordinator in &self.coordinators {
+            // What they knew to be superseded is left to the sweep.
+            self.machines.kill(*coordinator, false);
         }
+        let Keep { max_hold, grace } = sweeper::options().keep;
+        self.pass_until(at_rest + millis(max_hold + grace) + PRECISION);
+        let objects = audit::objects(self.services.doubles(), &sweeper::options().prefix);
+        let last = self.machines.add("last sweeper", sweeper::once(self.whereabouts, self.recorder.clone()));
+        self.machines.network.trace(last, Detail::Existence);
+        self.machines.start(last);
+        self.end_of(last);
         let mut history = self.recorder.history();
         history.ended = self.machines.time.now();
-        history.audit = rows(&self.services);
+        history.audit = Some(self.found(objects));
         let mut faults = self.faults;
         for ((service, kind), times) in self.services.troubles_made() {
             faults.insert(fault_name(service, kind), times);
@@ -300,6 +332,47 @@ impl<'a> World<'a> {
         faults.insert(SECOND_ARRIVALS.into(), self.services.duplicates_made());
         Ran { history, faults }
     }
+
+    /// What the stores hold after the last sweep.
+    fn found(&self, before: BTreeMap<String, Need>) -> Audit {
+        let doubles = self.services.doubles();
+        let left: BTreeSet<String> = doubles.s3.names(&Doubles::settings().bucket).into_iter().collect();
+        let object = |(name, needed)| Object { is_left: left.contains(&name), name, needed };
+        Audit {
+            rows: audit::rows(doubles, &self.plan.entries),
+            objects: before.into_iter().map(object).collect(),
+        }
+    }
+
+    fn pass_until(&mut self, time: u64) {
+        while self.machines.time.now() < time {
+            self.step();
+        }
+    }
+
+    /// Lets a machine come to its end, for which it has a minute.
+    fn end_of(&mut self, machine: Address) {
+        let patience = self.machines.time.now() + 60_000;
+        while self.machines.is_running(machine) && self.machines.time.now() < patience {
+            self.step();
+        }
+    }
+}
+
+/// Uploads a page of an entry that nobody else asks for, and does not come back: as long as the lease is nobody else's, it may
+/// still be committed.
+fn leaver(coordinators: Vec<Address>) -> Software {
+    Box::new(move |context| {
+        let coordinator = client::connect(&context, &coordinators, 0);
+        Box::pin(async move {
+            let entry = EntryRef::key("acme::/left?").tenant("acme").path("/left");
+            if let Ok(Acquire::Granted(lease)) = coordinator.acquire(&entry, &AcquireOptions::default()).await
+            {
+                // Should it fail, nothing is there to be looked at.
+                drop(lease.upload(BodyKind::Html, None, "half a page".into()).await);
+            }
+        })
+    })
 }
 
 const SECOND_ARRIVALS: &str = "requests that arrived twice";
@@ -325,18 +398,4 @@ fn is_last<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) -> bool {
         counts.remove(key);
     }
     is_last
-}
-
-/// The rows of entries, read past the system.
-fn rows(services: &Services) -> Vec<Audited> {
-    let settings = Doubles::settings();
-    let doubles = services.doubles();
-    doubles.dynamodb.allow_scan(1_000);
-    let request = json!({ "TableName": settings.table, "ConsistentRead": true });
-    let answer = doubles.dynamodb.call("Scan", &request);
-    let names: BTreeSet<String> = doubles.s3.names(&settings.bucket).into_iter().collect();
-    let rows = answer["Items"].as_array().cloned().unwrap_or_default();
-    let objects =
-        rows.iter().filter(|row| row["sk"]["S"] == "META").filter_map(|row| row["s3_key"]["S"].as_str());
-    objects.map(|object| Audited { object: object.to_owned(), is_there: names.contains(object) }).collect()
 }

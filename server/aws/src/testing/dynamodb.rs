@@ -88,6 +88,28 @@ impl DynamoDbDouble {
         serde_json::from_slice(&answer).expect("JSON")
     }
 
+    /// Every item of a table, as DynamoDB's JSON has them, whoever may scan.
+    ///
+    /// # Panics
+    /// When there is no such table.
+    pub fn items(&self, table: &str) -> Vec<Value> {
+        let (mut items, mut start) = (Vec::new(), Value::Null);
+        loop {
+            let mut request = json!({ "TableName": table, "ConsistentRead": true });
+            if !start.is_null() {
+                request["ExclusiveStartKey"] = start;
+            }
+            let request = serde_json::to_vec(&request).expect("JSON");
+            let answer = answered(&request, |request| self.database.scan(request)).expect("a table");
+            let mut page: Value = serde_json::from_slice(&answer).expect("JSON");
+            items.extend(page["Items"].as_array().cloned().unwrap_or_default());
+            start = page["LastEvaluatedKey"].take();
+            if start.is_null() {
+                return items;
+            }
+        }
+    }
+
     pub(super) fn server(&self) -> Server {
         let double = self.clone();
         Arc::new(move |request| {

@@ -140,6 +140,12 @@ impl S3Double {
         state.buckets.get(bucket).map(|objects| objects.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// An object's bytes.
+    pub fn body(&self, bucket: &str, name: &ObjectName) -> Option<Bytes> {
+        let state = self.state.lock();
+        Some(state.buckets.get(bucket)?.get(name.as_str())?.body.clone())
+    }
+
     /// What a browser gets from a URL: status and body.
     pub async fn browse(&self, url: &str) -> (u16, Bytes) {
         let request = http::Request::get(url).body(SdkBody::empty()).expect("a URL");

@@ -18,8 +18,8 @@ pub struct History {
     pub entries: Vec<Identity>,
     /// Every call, in the order in which they began.
     pub operations: Vec<Operation>,
-    /// What was found in the stores when everything had come to rest.
-    pub audit: Vec<Audited>,
+    /// What was found in the stores when everything had come to rest; `None` where nobody looked.
+    pub audit: Option<Audit>,
     /// What the parts were told.
     pub terms: Terms,
     /// When the last fault was over; `None` where there was no such time.
@@ -138,6 +138,11 @@ pub enum Call {
     },
     /// Tell me of what happens, from now on until somebody is bored.
     Watch,
+    /// Delete what nobody needs, past all coordinators.
+    Sweep {
+        /// When all has come to rest.
+        is_last: bool,
+    },
 }
 
 /// What a worker rendered.
@@ -227,6 +232,15 @@ pub enum Outcome {
     Invalidated,
     /// What a watch told, in order.
     Watched(Vec<Told>),
+    /// The bucket was gone through.
+    Swept {
+        /// So much was not needed, and is gone.
+        deleted: u64,
+        /// So much was not, and is there.
+        failed: u64,
+    },
+    /// It was not, for fear of deleting what is needed.
+    SweptNothing,
     /// No answer that says anything.
     Failed {
         /// Whether it may have been applied.
@@ -289,13 +303,57 @@ pub enum Told {
     Resync,
 }
 
-/// A row of the table, when everything had come to rest.
+/// What was found in the stores, past the system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// The rows of entries, after the last sweep.
+    pub rows: Vec<Row>,
+    /// What was in the bucket before it.
+    pub objects: Vec<Object>,
+}
+
+/// A row that names a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Audited {
-    /// The object that it names.
+pub struct Row {
+    /// Of which entry.
+    pub entry: EntryIndex,
+    /// The generation that is current.
+    pub generation: u64,
+    /// The HTML that it names.
+    pub html: Body,
+    /// The sidecar that it names.
+    pub sidecar: Option<Body>,
+}
+
+/// An object that a row names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// Its name.
     pub object: String,
-    /// Whether the bucket has it.
-    pub is_there: bool,
+    /// Digest of its bytes, in hex; `None` where it is not there.
+    pub bytes: Option<String>,
+}
+
+/// An object in the bucket before the last sweep, which came long after the last write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its name.
+    pub name: String,
+    /// Who needs it.
+    pub needed: Need,
+    /// Whether it is there after the sweep.
+    pub is_left: bool,
+}
+
+/// Why an object has to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A row names it.
+    Named,
+    /// Whoever holds the lease in a row may still commit it.
+    Leased,
+    /// It has not.
+    Nobody,
 }
 
 impl Operation {
@@ -317,7 +375,7 @@ impl Operation {
             | Call::Acquire { entry, .. }
             | Call::Commit { entry, .. }
             | Call::Release { entry, .. } => Some(*entry),
-            Call::Invalidate { .. } | Call::Watch => None,
+            Call::Invalidate { .. } | Call::Watch | Call::Sweep { .. } => None,
         }
     }
 }

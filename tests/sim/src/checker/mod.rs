@@ -9,6 +9,7 @@ mod index;
 mod register;
 mod rules;
 mod search;
+mod stores;
 #[cfg(test)]
 mod tests;
 

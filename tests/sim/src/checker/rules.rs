@@ -7,12 +7,15 @@ use super::{
         accepted_in_order, acknowledged_is_there, missing_for_a_reason, strict_never_goes_back,
         superseded_is_not_fenced,
     },
+    stores::{
+        not_needed_is_swept, rows_are_the_last, rows_name_their_bytes, rows_resolve, swept_is_not_needed,
+    },
 };
 use std::collections::BTreeSet;
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 23] = [
+pub(super) const ALL: [(&str, Rule); 27] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -36,6 +39,10 @@ pub(super) const ALL: [(&str, Rule); 23] = [
     ("when all is well, waiters are served in time", waiters_are_served),
     ("refusals are those of an outage", refusals_are_of_an_outage),
     ("the stores hold what rows name", rows_resolve),
+    ("rows name the bodies of their generation", rows_name_their_bytes),
+    ("rows are of what was committed last", rows_are_the_last),
+    ("what is needed is not swept", swept_is_not_needed),
+    ("what nobody needs is swept in the end", not_needed_is_swept),
 ];
 
 fn granted_once(_: &History, index: &Index) -> Vec<String> {
@@ -367,11 +374,6 @@ fn refusals_are_of_an_outage(history: &History, _: &Index) -> Vec<String> {
         }
     }
     found
-}
-
-fn rows_resolve(history: &History, _: &Index) -> Vec<String> {
-    let dangling = history.audit.iter().filter(|row| !row.is_there);
-    dangling.map(|row| format!("a row names {}, which is not there", row.object)).collect()
 }
 
 /// Whether this operation had to know of that invalidation: it presented its token, or one that came later; it was a strict

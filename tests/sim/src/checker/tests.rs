@@ -2,8 +2,8 @@
 
 use super::{
     history::{
-        Absence, Audited, Call, History, Identity, Operation, Outcome, Reason, Rendered, Scope, Seen, Terms,
-        Time, Told,
+        Absence, Audit, Body, Call, History, Identity, Need, Object, Operation, Outcome, Reason, Rendered,
+        Row, Scope, Seen, Terms, Time, Told,
     },
     violations,
 };
@@ -519,11 +519,100 @@ fn refusal_that_is_nobodys_outage_is_found() {
     breaks(&history, rule);
 }
 
+/// The row of page 7, and its objects.
+fn audited() -> Audit {
+    let body = |name: &str, bytes: &str| Body { object: name.into(), bytes: Some(bytes.into()) };
+    let row = Row {
+        entry: 0,
+        generation: 7,
+        html: body("7.html", "page 7"),
+        sidecar: Some(body("7.hydration.json", "sidecar 7")),
+    };
+    let object = |name: &str, needed, is_left| Object { name: name.into(), needed, is_left };
+    let objects = vec![
+        object("7.html", Need::Named, true),
+        object("7.hydration.json", Need::Named, true),
+        object("8.html", Need::Leased, true),
+        object("6.html", Need::Nobody, false),
+    ];
+    Audit { rows: vec![row], objects }
+}
+
+/// After a sweep that deleted something.
+fn ended(audit: Audit) -> History {
+    let mut history = good();
+    add(&mut history, 9_000, Call::Sweep { is_last: true }, Outcome::Swept { deleted: 1, failed: 0 });
+    history.audit = Some(audit);
+    history
+}
+
+#[test]
+fn stores_that_hold_what_they_should_break_no_rule() {
+    breaks_nothing(&ended(audited()));
+}
+
 #[test]
 fn row_that_names_nothing_is_found() {
-    let mut history = good();
-    history.audit.push(Audited { object: "isr/a.html".into(), is_there: false });
-    breaks(&history, "the stores hold what rows name");
+    for change in
+        [|row: &mut Row| row.html.bytes = None, |row: &mut Row| row.sidecar.as_mut().unwrap().bytes = None]
+    {
+        let mut audit = audited();
+        change(&mut audit.rows[0]);
+        breaks(&ended(audit), "the stores hold what rows name");
+    }
+}
+
+#[test]
+fn row_that_names_the_bodies_of_another_generation_is_found() {
+    for change in [
+        |row: &mut Row| row.html.bytes = Some("page 6".into()),
+        |row: &mut Row| row.sidecar.as_mut().unwrap().bytes = Some("sidecar 6".into()),
+        |row: &mut Row| row.sidecar = None,
+        |row: &mut Row| row.generation = 8,
+    ] {
+        let mut audit = audited();
+        change(&mut audit.rows[0]);
+        breaks(&ended(audit), "rows name the bodies of their generation");
+    }
+}
+
+#[test]
+fn row_that_is_missing_or_of_an_older_page_is_found() {
+    let rule = "rows are of what was committed last";
+    breaks(&ended(Audit { rows: Vec::new(), ..audited() }), rule);
+    let mut history = ended(audited());
+    granted(&mut history, 400, 2, 8);
+    committed(&mut history, 500, 2, 8, Outcome::Committed);
+    breaks(&history, rule);
+}
+
+#[test]
+fn sweep_of_something_that_is_needed_is_found() {
+    for number in 0..3 {
+        let mut audit = audited();
+        audit.objects[number].is_left = false;
+        breaks(&ended(audit), "what is needed is not swept");
+    }
+}
+
+#[test]
+fn orphan_that_outlives_the_last_sweep_is_found() {
+    let rule = "what nobody needs is swept in the end";
+    let mut audit = audited();
+    audit.objects[3].is_left = true;
+    let mut history = ended(audit);
+    breaks(&history, rule);
+    let refused = |history: &mut History| {
+        history.operations.last_mut().unwrap().answer = Some((9_005, Outcome::SweptNothing));
+    };
+    refused(&mut history);
+    breaks(&history, rule);
+
+    // Where nothing was ever committed, the sweep cannot know that it is the table of this bucket.
+    let mut history = ended(history.audit.map(|audit| Audit { rows: Vec::new(), ..audit }).unwrap());
+    history.operations.drain(..3);
+    refused(&mut history);
+    breaks_nothing(&history);
 }
 
 #[test]

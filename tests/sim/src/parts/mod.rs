@@ -3,3 +3,4 @@
 pub mod client;
 pub mod coordinator;
 pub mod services;
+pub mod sweeper;

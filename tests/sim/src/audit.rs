@@ -1,0 +1,64 @@
+//! What table and bucket hold when all is over, read past the system.
+
+use crate::checker::history::{Body, Identity, Need, Row};
+use leasehold_aws::testing::Doubles;
+use leasehold_core::{
+    entry::Entry,
+    identity::EntryId,
+    object::{ObjectName, ObjectPrefix, PageObjects, names_for},
+    page::BodyRef,
+};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+
+/// The pages that rows name.
+///
+/// # Panics
+/// When a row does not decode, or is of an entry that nobody asked for.
+pub fn rows(doubles: &Doubles, entries: &[Identity]) -> Vec<Row> {
+    let body = |body: &BodyRef| Body {
+        object: body.object.to_string(),
+        bytes: body_of(doubles, &body.object).map(|bytes| hex::encode(Sha256::digest(bytes))),
+    };
+    let rows = doubles.entries().into_iter().filter_map(|(id, entry)| Some((id, entry.pointer?)));
+    rows.map(|(id, pointer)| Row {
+        entry: entries.iter().position(|identity| is_of(identity, &id)).expect("an entry that was asked for"),
+        generation: pointer.generation.0,
+        html: body(&pointer.html),
+        sidecar: pointer.sidecar.as_ref().map(body),
+    })
+    .collect()
+}
+
+/// All objects, and who needs them.
+///
+/// # Panics
+/// As [`rows`].
+pub fn objects(doubles: &Doubles, prefix: &ObjectPrefix) -> BTreeMap<String, Need> {
+    let bucket = Doubles::settings().bucket;
+    let mut objects: BTreeMap<_, _> =
+        doubles.s3.names(&bucket).into_iter().map(|name| (name, Need::Nobody)).collect();
+    for (id, Entry { pointer, lease, .. }) in doubles.entries() {
+        let leased = lease.map(|lease| names_for(prefix, &id, &lease));
+        let leased = leased.into_iter().flat_map(|PageObjects { html, sidecar }| [html, sidecar]);
+        let named = pointer.iter().flat_map(|pointer| pointer.objects());
+        let needed =
+            leased.map(|name| (name, Need::Leased)).chain(named.map(|name| (name.clone(), Need::Named)));
+        for (name, need) in needed {
+            if let Some(needed) = objects.get_mut(name.as_str()) {
+                *needed = need;
+            }
+        }
+    }
+    objects
+}
+
+fn body_of(doubles: &Doubles, name: &ObjectName) -> Option<bytes::Bytes> {
+    doubles.s3.body(&Doubles::settings().bucket, name)
+}
+
+fn is_of(identity: &Identity, id: &EntryId) -> bool {
+    let deployment = id.deployment.as_ref().map(|deployment| deployment.as_str());
+    (&*identity.tenant, identity.deployment.as_deref(), &*identity.key)
+        == (id.tenant.as_str(), deployment, id.key.as_str())
+}
