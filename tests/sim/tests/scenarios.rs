@@ -2,20 +2,30 @@
 
 use leasehold_aws::testing::{Fault, Rule};
 use leasehold_client::{
-    Acquire, AcquireOptions, Commit, Consistency, Coordinator, Depth, EntryRef, Error, Lease, Lookup,
-    LookupOptions, NewPage, PageMetadata, Scope, StaleReason,
+    Acquire, AcquireOptions, BodyKind, Commit, Consistency, Coordinator, Depth, EntryRef, Error, Lease,
+    Lookup, LookupOptions, NewBody, NewPage, PageMetadata, Scope, ServeOptions, StaleReason, Upload,
 };
+use leasehold_core::time::Timestamp;
+use leasehold_service::time::Clock as _;
 use leasehold_sim::{
-    machine::{Address, Context},
+    machine::{Address, BEGIN, Context},
     parts::{
         client,
         coordinator::{DEFAULT_TTL, EXPIRY_TOLERANCE, STALENESS_BOUND},
-        services::{Kind, Trouble},
+        services::{self, Kind, Trouble},
+        sweeper,
     },
     stage::{Part, Stage},
     trace::Trace,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::sleep;
 
 const fn ms(milliseconds: u64) -> Duration {
@@ -215,29 +225,118 @@ fn commit_whose_outcome_the_store_kept_to_itself_is_answered_truthfully() {
 }
 
 #[test]
-fn waiters_of_a_coordinator_that_dies_are_served_by_another() {
-    const WAITERS: usize = 60;
+fn thousand_waiters_of_a_coordinator_that_dies_are_served_by_another() {
+    const MACHINES: usize = 20;
+    const WAITERS_ON_EACH: u64 = 50;
     let mut stage = stage(&[0, 0]);
     let [first, second] = stage.coordinators[..] else { unreachable!() };
-    let page = NewPage::new("fresh until invalidated");
-    let (grant, commit) = worker_of(&mut stage, page, "renders", second, ms(500));
-    stage.end_of(&grant, 1_000);
-    let waiters: Vec<_> = (0..WAITERS)
+    let (tell, rendered) = tokio::sync::watch::channel(false);
+    let commit = ask(&mut stage, "renders", second, move |coordinator| {
+        let mut rendered = rendered.clone();
+        async move {
+            let lease = granted(&coordinator, Duration::ZERO).await;
+            let rendering = async { drop(rendered.wait_for(|rendered| *rendered).await) };
+            lease.renew_while(None, rendering).await;
+            lease.commit(&NewPage::new("fresh until invalidated")).await.unwrap()
+        }
+    });
+    stage.pass(100);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let waiters: Vec<_> = (0..MACHINES)
         .map(|_| {
-            stage.play("waiter", move |context| async move {
-                let coordinator = client::connect(&context, &[first, second], 0);
-                coordinator.acquire(&entry(), &waiting(ms(3_000))).await.unwrap()
+            let answered = answered.clone();
+            stage.play("waiters", move |context| {
+                let answered = answered.clone();
+                let wait = move |number| {
+                    let coordinator = client::connect(&context, &[first, second], number);
+                    let answered = answered.clone();
+                    async move {
+                        let answer = coordinator.acquire(&entry(), &waiting(ms(4_500))).await.unwrap();
+                        answered.fetch_add(1, Ordering::Relaxed);
+                        answer
+                    }
+                };
+                futures::future::join_all((0..WAITERS_ON_EACH).map(wait))
             })
         })
         .collect();
-    stage.pass(200);
-    assert!(waiters.iter().all(|waiter| !waiter.is_over()));
-    stage.machines.kill(first, false);
-    assert!(matches!(stage.end_of(&commit, 1_000).0, Commit::Committed { .. }));
-    for waiter in &waiters {
-        let (answer, _) = stage.end_of(waiter, 1_000);
-        assert!(matches!(answer, Acquire::Ready(_)), "{answer:?}");
+    // Those who ask the second one for a connection hear nothing, and turn to the first.
+    for waiters in &waiters {
+        stage.machines.network.block(waiters.machine, second, true);
     }
+    stage.pass(2_000);
+    assert_eq!(answered.load(Ordering::Relaxed), 0);
+    stage.machines.kill(first, false);
+    for waiters in &waiters {
+        stage.machines.network.block(waiters.machine, second, false);
+    }
+    stage.pass(50);
+    tell.send_replace(true);
+    assert!(matches!(stage.end_of(&commit, 1_000).0, Commit::Committed { .. }));
+    for waiters in &waiters {
+        let (answers, _) = stage.end_of(waiters, 1_000);
+        assert!(answers.iter().all(|answer| matches!(answer, Acquire::Ready(_))), "{answers:?}");
+    }
+}
+
+#[test]
+fn sweep_takes_what_was_left_behind_and_leaves_what_a_sleeping_holder_uploaded() {
+    let mut stage = stage(&[0]);
+    let only = stage.coordinators[0];
+    // A page, by which the sweep sees that the table is that of the bucket.
+    let other = ask(&mut stage, "another page", only, |coordinator| async move {
+        let entry = EntryRef::key("acme::/b?").tenant("acme").path("/b");
+        match coordinator.acquire(&entry, &AcquireOptions::default()).await.unwrap() {
+            Acquire::Granted(lease) => lease.commit(&NewPage::new("current")).await.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    });
+    stage.end_of(&other, 1_000);
+    let left = ask(&mut stage, "leaves", only, |coordinator| async move {
+        let lease = granted(&coordinator, Duration::ZERO).await;
+        lease.upload(BodyKind::Html, None, "never committed".into()).await.unwrap();
+    });
+    stage.end_of(&left, 1_000);
+    let (tell, told) = tokio::sync::watch::channel(false);
+    let sleeper = ask(&mut stage, "sleeps", only, move |coordinator| {
+        let tell = tell.clone();
+        async move {
+            let lease = granted(&coordinator, ms(3_000)).await;
+            let html = "uploaded before it slept";
+            let upload = lease.upload(BodyKind::Html, None, html.into()).await.unwrap();
+            let Upload::Stored { body, .. } = upload else { panic!("{upload:?}") };
+            tell.send_replace(true);
+            sleep(ms(20)).await;
+            lease.commit(&NewPage::new(NewBody::Stored(body))).await.unwrap()
+        }
+    });
+    stage.until(3_000, |_| *told.borrow());
+    stage.machines.pause(sleeper.machine, true);
+    // What it was to delete itself, it forgets.
+    stage.machines.kill(only, false);
+    stage.machines.start(only);
+    stage.pass(10_000);
+
+    let right = Timestamp::from_millis(BEGIN + stage.machines.time.now());
+    stage.services.doubles().s3.set_date(right);
+    stage.services.doubles().dynamodb.allow_scan(1);
+    let whereabouts = stage.whereabouts;
+    let sweep = stage.play("operator", move |context| async move {
+        let aws = services::connect(&context, whereabouts);
+        aws.sweep(&sweeper::options(), || context.clock.now().wall, |_| {}).await.unwrap()
+    });
+    let (swept, _) = stage.end_of(&sweep, 5_000);
+    assert!(!swept.is_refused(), "{swept:?}");
+    assert_eq!((swept.total.objects, swept.total.deleted), (3, 1), "{swept:?}");
+
+    stage.machines.pause(sleeper.machine, false);
+    let (late, _) = stage.end_of(&sleeper, 5_000);
+    assert!(matches!(late, Commit::Committed { .. }), "{late:?}");
+    let look = ask(&mut stage, "reader", only, |coordinator| async move {
+        let served = coordinator.serve_page(&entry(), &ServeOptions::default()).await.unwrap();
+        served.body.collect(1 << 10).await.unwrap()
+    });
+    assert_eq!(stage.end_of(&look, 1_000).0, "uploaded before it slept");
 }
 
 #[test]
