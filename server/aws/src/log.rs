@@ -60,11 +60,12 @@ impl Known {
 
     pub(crate) fn read(item: Option<&Item>) -> Result<Self, item::InvalidAttribute> {
         let Some(item) = item else { return Ok(Self::EMPTY) };
+        let seq = Seq(required(SEQ, whole_number(item, SEQ)?)?);
+        if seq.next().is_none() {
+            return Err(item::InvalidAttribute { name: SEQ, why: "is a position that no event can follow" });
+        }
         Ok(Self {
-            head: Head {
-                seq: Seq(required(SEQ, whole_number(item, SEQ)?)?),
-                last_event: bits(item, LAST_EVENT)?.map(RequestId),
-            },
+            head: Head { seq, last_event: bits(item, LAST_EVENT)?.map(RequestId) },
             keep_until_secs: whole_number(item, KEEP_UNTIL)?.unwrap_or_default(),
         })
     }
@@ -196,9 +197,7 @@ impl InvalidationLog for DynamoLog {
     async fn events(&self, after: Seq, limit: usize) -> Result<Vec<LogEvent>, ReadError> {
         let call = self.table.call("Query");
         // Nothing is beyond the last number.
-        if after.0 == u64::MAX {
-            return Ok(Vec::new());
-        }
+        let Some(next) = after.next() else { return Ok(Vec::new()) };
         let head = self.known.lock().map_or(Seq::START, |known| known.head.seq);
         let wanted = i32::try_from(limit).unwrap_or(i32::MAX);
         let mut events: Vec<LogEvent> = Vec::new();
@@ -212,7 +211,7 @@ impl InvalidationLog for DynamoLog {
                 .table_name(&self.table.name)
                 .key_condition_expression(format!("{PK} = :pk AND {SK} BETWEEN :first AND :last"))
                 .expression_attribute_values(":pk", text_value(&self.table.layout.log_key))
-                .expression_attribute_values(":first", text_value(event_sk(after.next())))
+                .expression_attribute_values(":first", text_value(event_sk(next)))
                 .expression_attribute_values(":last", text_value(event_sk(Seq(u64::MAX))))
                 .consistent_read(true)
                 .limit(wanted)
@@ -224,7 +223,7 @@ impl InvalidationLog for DynamoLog {
             for item in page.items.unwrap_or_default() {
                 let event = read_event(&item).map_err(|why| call.corrupt_read(why))?;
                 // What is before a hole has expired too, and only was not deleted yet.
-                if events.last().is_some_and(|last| last.seq.next() != event.seq) {
+                if events.last().is_some_and(|last| last.seq.next() != Some(event.seq)) {
                     events.clear();
                 }
                 events.push(event);
@@ -235,7 +234,7 @@ impl InvalidationLog for DynamoLog {
             }
         };
         let (first, last) = (events.first().map(|event| event.seq), events.last().map(|event| event.seq));
-        if let Some(first) = first.filter(|first| *first > after.next()) {
+        if let Some(first) = first.filter(|first| *first > next) {
             self.check_hole(Seq(first.0 - 1)).await?;
         }
         if is_last && last.unwrap_or(after) < head {

@@ -82,6 +82,18 @@ async fn a_head_that_is_none_is_corrupt() {
     assert!(matches!(append, Err(WriteError::Corrupt(_))), "{append:?}");
 }
 
+/// The next event would have no number, or the first one again.
+#[tokio::test]
+async fn a_head_that_no_event_can_follow_is_corrupt() {
+    let (doubles, stores) = filled(1).await;
+    let key = json!({ "pk": { "S": LOG }, "sk": { "S": "HEAD" } });
+    set(&doubles, &key, "seq", &json!({ "N": u64::MAX.to_string() }));
+    let head = stores.log.head().await;
+    assert!(matches!(&head, Err(ReadError::Corrupt(why)) if why.contains("can follow")), "{head:?}");
+    let append = stores.log.append(Seq(1), &event(2, 9)).await;
+    assert!(matches!(append, Err(WriteError::Corrupt(_))), "{append:?}");
+}
+
 /// A head that was restored from a backup, say: what is there was acknowledged, and is not written over.
 #[tokio::test]
 async fn an_event_beyond_the_head_is_corrupt_and_stays() {

@@ -240,6 +240,13 @@ pub struct Version(pub u128);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u64);
 
+impl Generation {
+    /// The generation after this one; `None` after the last there is, which only damage or another system can have written.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -254,9 +261,9 @@ impl Seq {
     /// Before every event.
     pub const START: Self = Self(0);
 
-    /// The position after this one.
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+    /// The position after this one; `None` after the last there is, which only damage can have written.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
     }
 }
 

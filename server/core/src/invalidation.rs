@@ -240,8 +240,9 @@ impl LogView {
         if event.seq <= self.position {
             return;
         }
-        if event.seq > self.position.next() {
-            self.forgotten.raise(Depth::Hard, Mark::of(Seq(event.seq.0 - 1), event.at));
+        let before = Seq(event.seq.0 - 1);
+        if before > self.position {
+            self.forgotten.raise(Depth::Hard, Mark::of(before, event.at));
         }
         let mark = Mark::of(event.seq, event.at);
         for invalidation in &event.invalidations {

@@ -98,6 +98,9 @@ pub enum Acquired {
         /// From when on a lease is granted again.
         until: Timestamp,
     },
+    /// Its generation is the last number there is, which no coordinator ever counts to: the record is damaged, or another
+    /// system's. Nothing can be granted above it.
+    Exhausted,
     /// Render it.
     Granted(Lease),
 }
@@ -141,14 +144,18 @@ pub fn acquire(entry: Option<&Entry>, request: &Acquire, context: Context<'_>) -
             return Decision::Answer(Acquired::BackingOff { until });
         }
     }
+    let now_as_generation = Generation(now.as_secs());
     let generation = match entry {
-        // Another system that replaced the record knew nothing of the generations in it.
-        Some(entry) if entry.pointer.as_ref().is_some_and(Pointer::is_foreign) => {
-            Generation((entry.generation.0 + 1).max(now.as_secs()))
+        Some(entry) => {
+            let Some(next) = entry.generation.next() else {
+                return Decision::Answer(Acquired::Exhausted);
+            };
+            // Another system that replaced the record knew nothing of the generations in it.
+            let is_foreign = pointer.is_some_and(Pointer::is_foreign);
+            if is_foreign { next.max(now_as_generation) } else { next }
         }
-        Some(entry) => Generation(entry.generation.0 + 1),
         // Unix seconds: an entry that the store forgot starts above every generation it ever had.
-        None => Generation(now.as_secs().max(1)),
+        None => now_as_generation.max(Generation(1)),
     };
     let hold_until = now.plus(rules.max_hold);
     let ttl = request.ttl.min(rules.max_hold);
@@ -378,7 +385,7 @@ pub fn mark_gone(entry: Option<&Entry>, generation: Generation, context: Context
 /// holds also where the clock that wrote it was ahead.
 pub fn expired_from(lease: &Lease, context: Context<'_>) -> Timestamp {
     let tolerance = context.rules.expiry_tolerance;
-    lease.expires_at.plus(tolerance).min(end_by_age(lease.ttl + tolerance, context))
+    lease.expires_at.plus(tolerance).min(end_by_age(lease.ttl.saturating_add(tolerance), context))
 }
 
 fn backed_off_until(backoff: &Backoff, context: Context<'_>) -> Timestamp {

@@ -122,14 +122,14 @@ impl Model {
     fn play(&mut self, step: Step, view: &mut LogView) {
         match step {
             Step::Append { mut event, found } => {
-                self.head = self.head.next();
+                self.head = self.head.next().unwrap();
                 event.seq = self.head;
                 event.at = at(self.head.0 * 1000);
                 if !found {
                     return;
                 }
                 view.fold(&event);
-                if event.seq > self.position.next() {
+                if event.seq.0 > self.position.0 + 1 {
                     self.floor = Seq(event.seq.0 - 1);
                     self.hard_floor = self.floor;
                 }

@@ -1,10 +1,7 @@
 //! Every outcome of every call, as the contract has it.
 
 use crate::harness::*;
-use leasehold_core::{
-    identity::{EntryId, EntryKey, TenantId},
-    object::ObjectName,
-};
+use leasehold_core::object::ObjectName;
 use tokio_stream::StreamExt as _;
 use v1::{
     MissingReason, StaleReason, acquire_lease_response::Outcome as Acquired,
@@ -531,12 +528,7 @@ async fn the_bare_object_says_what_the_current_page_is() {
     ))
     .await;
     let stores = world.stores();
-    let id = EntryId {
-        tenant: TenantId::parse(TENANT).unwrap(),
-        deployment: None,
-        key: EntryKey::parse("news").unwrap(),
-    };
-    let pointer = stores.entries.read(&id).await.unwrap().unwrap().pointer.unwrap();
+    let pointer = stores.entries.read(&id("news")).await.unwrap().unwrap().pointer.unwrap();
     assert_eq!(pointer.meta.status.get(), 404);
     let object = stores.objects.get(&pointer.html.object).await.unwrap().unwrap();
     let status = object.meta.attributes.iter().find(|(name, _)| name == "facetheory-status").unwrap();

@@ -1,10 +1,23 @@
 //! The store does not say what it did, refuses, or is broken: the answers stay truthful, and repetitions are harmless.
 
 use crate::harness::*;
-use v1::{
-    StaleReason, acquire_lease_response::Outcome as Acquired, commit_pointer_response::Outcome as Committed,
-    release_lease_response::Outcome as Released, renew_lease_response::Outcome as Renewed,
+use leasehold_core::{
+    entry::Entry,
+    identity::{Generation, Version},
+    time::Timestamp,
 };
+use leasehold_store::{
+    conformance::samples::extreme_entry,
+    port::{Expected, Swap},
+};
+use v1::{
+    MissingReason, StaleReason, acquire_lease_response::Outcome as Acquired,
+    commit_pointer_response::Outcome as Committed, release_lease_response::Outcome as Released,
+    renew_lease_response::Outcome as Renewed,
+};
+
+/// Longer than any test.
+const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// What may become of a write whose answer is lost.
 const LOST: [Fault; 2] = [Fault::TimeOutAfter, Fault::TimeOutBefore];
@@ -370,6 +383,38 @@ async fn stored_bytes_that_do_not_decode_are_data_loss() {
     lost(node.invalidate(invalidation([tag("t")])).await.map(drop));
     // A page that is known does not suffer.
     assert_eq!(node.seen(&page).await, Seen::Fresh(render.generation()));
+}
+
+/// No coordinator counts so far: a record is damaged, or another system's.
+#[tokio::test]
+async fn a_generation_that_none_can_follow_is_data_loss_for_who_would_render() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let generation = node.publish(&page, "html").await;
+    let entries = world.stores().entries;
+    let current = entries.read(&id("news")).await.unwrap().unwrap();
+    let last = Entry { version: Version(1), generation: Generation(u64::MAX), ..current.clone() };
+    let swap = entries.swap(&id("news"), Expected::Version(current.version), &last, FOREVER).await;
+    assert_eq!(swap.unwrap(), Swap::Applied);
+    assert_eq!(node.seen_by(lookup_strictly(&page)).await, Seen::Fresh(generation));
+    node.invalidate(invalidation([key_scope("news")])).await.unwrap();
+    let status = assert_refused(node.acquire(acquire(&page)).await, Code::DataLoss, "STORED_DATA_CORRUPT");
+    assert!(status.message().contains("generation"), "{status:?}");
+    let stale = Seen::Stale(generation, StaleReason::Invalidated);
+    assert_eq!(node.seen_by(lookup_strictly(&page)).await, stale, "it stays servable");
+}
+
+#[tokio::test]
+async fn an_entry_of_the_largest_numbers_there_are_breaks_no_call() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let entries = world.stores().entries;
+    let swap = entries.swap(&id("news"), Expected::Absent, &extreme_entry(1), FOREVER).await;
+    assert_eq!(swap.unwrap(), Swap::Applied);
+    assert_eq!(node.seen(&page).await, Seen::Missing(MissingReason::BodyGone));
+    assert!(matches!(node.took(acquire(&page)).await, Took::Held { generation: u64::MAX, .. }));
 }
 
 #[tokio::test]

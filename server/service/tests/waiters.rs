@@ -4,7 +4,7 @@
 use crate::harness::*;
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use leasehold_core::{
-    identity::{EntryId, EntryKey, LeaseToken, Owner, TenantId},
+    identity::{LeaseToken, Owner},
     object::ObjectName,
 };
 use leasehold_service::{
@@ -520,13 +520,8 @@ async fn a_call_dropped_at_any_of_its_steps_leaves_the_lease_free() {
     let node = world.start().await;
     for steps in 0..60 {
         let key = format!("dropped after {steps}");
-        let id = EntryId {
-            tenant: TenantId::parse(TENANT).unwrap(),
-            deployment: None,
-            key: EntryKey::parse(&key).unwrap(),
-        };
         let request = AcquireRequest {
-            id,
+            id: id(&key),
             token: LeaseToken::from_bits(u128::MAX - steps),
             owner: Owner::parse("gone").unwrap(),
             ttl: LONG,

@@ -368,7 +368,7 @@ impl<'a> Truth<'a> {
             Acquired::Ready(_) => self.count("acquire: ready, fresh"),
             Acquired::Held { .. } => self.count("acquire: held"),
             Acquired::BackingOff { .. } => self.count("acquire: backing off"),
-            Acquired::Granted(_) => {}
+            Acquired::Granted(_) | Acquired::Exhausted => {}
         }
     }
 

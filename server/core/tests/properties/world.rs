@@ -355,9 +355,11 @@ impl<'a> World<'a> {
             Acquired::AlreadyYours(lease) | Acquired::Granted(lease) => {
                 Worker::Rendering(Attempt(lease.token, lease.generation), self.truth.begins_to_render())
             }
-            Acquired::Ended | Acquired::Ready(_) | Acquired::Held { .. } | Acquired::BackingOff { .. } => {
-                Worker::Idle
-            }
+            Acquired::Ended
+            | Acquired::Ready(_)
+            | Acquired::Held { .. }
+            | Acquired::BackingOff { .. }
+            | Acquired::Exhausted => Worker::Idle,
         }
     }
 

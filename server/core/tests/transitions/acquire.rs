@@ -253,6 +253,18 @@ fn a_lease_holds_the_entry_until_it_expires_and_the_tolerance_is_over() {
     assert_eq!(next.generation, Generation(FIRST.0 + 1));
 }
 
+/// As no coordinator grants it: a lease of another system, or a damaged one.
+#[test]
+fn a_lease_longer_than_any_time_holds_the_entry_until_it_expires() {
+    let world = World::new();
+    let (mut entry, _) = world.granted(START, token(1));
+    let lease = entry.lease.as_mut().unwrap();
+    lease.ttl = Duration::MAX;
+    let lease = lease.clone();
+    assert_eq!(answer(world.acquire(&entry, &ask(token(2)), START)), held(&lease));
+    grant(world.acquire(&entry, &ask(token(2)), lease.expires_at.plus(TOLERANCE)));
+}
+
 /// Its grantor's clock is an hour ahead: it ends when it has been known for as long as it was to last.
 #[test]
 fn a_lease_written_by_a_clock_that_is_ahead_holds_the_entry_no_longer_than_its_ttl() {
@@ -488,6 +500,24 @@ fn a_clock_that_went_back_does_not_lower_the_generation() {
     let (entry, _) = swap(world.release(&entry, &lease, &Release::Unused, START));
     let (_, next) = grant(world.acquire(&entry, &ask(token(2)), Timestamp::EPOCH));
     assert_eq!(next.generation, Generation(FIRST.0 + 1));
+}
+
+/// Nobody counts so far: another system wrote it, or something broke. One more would be no number, or the first again.
+#[test]
+fn nothing_is_granted_above_the_last_generation_there_is() {
+    let world = World::new();
+    let rendered = world.rendered(&page());
+    let mut foreign = rendered.clone();
+    foreign.pointer.as_mut().unwrap().html.digest = Digest::UNKNOWN;
+    for entry in [rendered, foreign] {
+        let at = |generation| Entry { generation: Generation(generation), ..entry.clone() };
+        let (next, _) = grant(world.acquire(&at(u64::MAX - 1), &ask(token(2)), after(REVALIDATE)));
+        assert_eq!(next.generation, Generation(u64::MAX));
+        let last = world.acquire(&at(u64::MAX), &ask(token(2)), after(REVALIDATE));
+        assert_eq!(answer(last), Acquired::Exhausted);
+        let fresh = world.acquire(&at(u64::MAX), &ask(token(2)), after(REVALIDATE).minus(millis(1)));
+        assert_eq!(answer(fresh), Acquired::Ready(Freshness::Fresh), "the page suffers nothing");
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn an_event_that_is_forgotten_reaches_what_another_system_rendered_before_it_alo
 fn log_of(times: &[Timestamp], depth: Depth) -> World {
     let mut world = World::new();
     for at in times {
-        let seq = world.view.position().next();
+        let seq = world.view.position().next().unwrap();
         let invalidation = leasehold_core::invalidation::Invalidation {
             id: RequestId(u128::from(seq.0)),
             scopes: vec![Scope::Key(tenant(), EntryKey::parse("k").unwrap())],

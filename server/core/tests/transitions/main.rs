@@ -104,7 +104,7 @@ impl World {
     }
 
     fn invalidate(&mut self, scope: Scope, depth: Depth) {
-        let seq = self.view.position().next();
+        let seq = self.view.position().next().unwrap();
         self.view.fold(&LogEvent {
             seq,
             id: RequestId(u128::from(seq.0)),

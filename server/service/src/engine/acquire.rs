@@ -203,7 +203,9 @@ impl Engine {
             Decision::Answer(Acquired::Ready(freshness)) => AcquireOutcome::Ready(freshness),
             Decision::Answer(Acquired::Held { until }) => AcquireOutcome::Held { until },
             Decision::Answer(Acquired::BackingOff { until }) => AcquireOutcome::BackingOff { until },
-            Decision::Answer(Acquired::AlreadyYours(_) | Acquired::Ended | Acquired::Granted(_))
+            Decision::Answer(
+                Acquired::AlreadyYours(_) | Acquired::Ended | Acquired::Exhausted | Acquired::Granted(_),
+            )
             | Decision::Swap(..) => return self.take_turn(slot, ask.clone()).await,
         };
         Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now) })
@@ -225,6 +227,12 @@ impl Engine {
             Acquired::Held { until } => AcquireOutcome::Held { until },
             Acquired::BackingOff { until } => AcquireOutcome::BackingOff { until },
             Acquired::Ended => AcquireOutcome::Ended,
+            Acquired::Exhausted => {
+                return Err(EngineError::Corrupt(
+                    "the entry's generation is the last number there is, and nothing can be granted above it"
+                        .to_owned(),
+                ));
+            }
         };
         let now = self.now();
         let view = Arc::new(View::of(settled.entry, now));
@@ -240,7 +248,9 @@ impl Inner {
             .carry_out(
                 &slot,
                 |answer| match answer {
-                    Acquired::Ended | Acquired::AlreadyYours(_) => Trust::ReadAfterArrival,
+                    Acquired::Ended | Acquired::AlreadyYours(_) | Acquired::Exhausted => {
+                        Trust::ReadAfterArrival
+                    }
                     Acquired::Ready(_)
                     | Acquired::Held { .. }
                     | Acquired::BackingOff { .. }

@@ -287,7 +287,7 @@ impl Reader {
         let own = self.proposed.lock().clone();
         let is_news = |event: &LogEvent| {
             (head.seq, head.last_event) == (event.seq, Some(event.id))
-                && self.state.position().next() == event.seq
+                && self.state.position().next() == Some(event.seq)
         };
         if let Some(event) = own.filter(is_news) {
             self.fold(std::slice::from_ref(&event), Publish::Yes);
@@ -438,10 +438,15 @@ impl Appender {
                 return;
             }
             let expected = self.reader.state.position();
+            let Some(seq) = expected.next() else {
+                last_error =
+                    EngineError::Corrupt(format!("no event can follow position {expected} of the log"));
+                break;
+            };
             // The same event again while the position is the same: whichever attempt is applied, it is this one.
-            let proposal = match event.take().filter(|event| event.seq == expected.next()) {
+            let proposal = match event.take().filter(|event| event.seq == seq) {
                 Some(event) => event,
-                None => self.propose(expected, &order, &waiting),
+                None => self.propose(seq, &order, &waiting),
             };
             let sent = self.reader.clock.now();
             *self.reader.proposed.lock() = Some(proposal.clone());
@@ -510,13 +515,13 @@ impl Appender {
 
     fn propose(
         &self,
-        expected: Seq,
+        seq: Seq,
         order: &[RequestId],
         waiting: &HashMap<RequestId, (Invalidation, Vec<AppendReply>)>,
     ) -> LogEvent {
         let now = self.reader.clock.now().wall;
         LogEvent {
-            seq: expected.next(),
+            seq,
             id: RequestId(self.entropy.bits()),
             at: now,
             forget_after: now.plus(self.keep_for),

@@ -2,6 +2,7 @@
 
 use super::{Coordinator, Took, seen, soon, views::Seen, wire};
 use bytes::Bytes;
+use leasehold_core::identity::{EntryId, EntryKey, TenantId};
 use leasehold_proto::v1::{
     self, acquire_lease_response::Outcome as Acquired, commit_pointer_response::Outcome as Committed,
     invalidation_scope::Scope,
@@ -27,6 +28,15 @@ pub(crate) fn request_id() -> Bytes {
 /// An entry of the usual tenant, by a ready key.
 pub(crate) fn entry(key: &str) -> v1::EntryRef {
     entry_of(TENANT, "", key)
+}
+
+/// The identity under which the store keeps the [`entry`] of this key.
+pub(crate) fn id(key: &str) -> EntryId {
+    EntryId {
+        tenant: TenantId::parse(TENANT).expect("a tenant"),
+        deployment: None,
+        key: EntryKey::parse(key).expect("a key"),
+    }
 }
 
 pub(crate) fn entry_of(tenant: &str, deployment: &str, key: &str) -> v1::EntryRef {

@@ -44,7 +44,7 @@ fn head_at(seq: u64, id: u128) -> Head {
 /// Appends one event with this id, wherever the head is by then; answers with its position.
 async fn append_somewhere(log: &Log, id: u128) -> u64 {
     loop {
-        let seq = head(log).await.seq.next().0;
+        let seq = head(log).await.seq.next().expect("a position").0;
         if append(log, &event(seq, id)).await == Append::Appended {
             return seq;
         }
@@ -257,7 +257,7 @@ pub async fn a_dropped_append_is_applied_whole_or_not_at_all(fixture: &dyn Fixtu
     let log = fixture.open().await.log;
     let mut kept = Vec::new();
     for turn in 1..=40u64 {
-        let seq = head(&log).await.seq.next().0;
+        let seq = head(&log).await.seq.next().expect("a position").0;
         let dropped = event(seq, u128::from(turn) << 64);
         let outcome = drop_after(turn as usize % 8, append(&log, &dropped)).await;
         assert!(outcome.is_none_or(|outcome| outcome == Append::Appended));

@@ -115,6 +115,7 @@ pub fn extreme_entry(version: u128) -> Entry {
     let mut entry = full_entry(version, u64::MAX);
     if let Some(lease) = &mut entry.lease {
         (lease.granted_at, lease.expires_at, lease.hold_until, lease.seen) = (end, end, end, Seq(u64::MAX));
+        lease.ttl = Duration::MAX;
     }
     if let Some(backoff) = &mut entry.backoff {
         (backoff.failures, backoff.not_before, backoff.failed_at) = (u32::MAX, end, end);

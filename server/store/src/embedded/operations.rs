@@ -94,6 +94,9 @@ pub(super) fn read_head(connection: &Connection) -> Result<Head, ReadError> {
         .map_err(read_error)?
         .ok_or_else(|| ReadError::Corrupt("the head of the log is missing".into()))?;
     let corrupt = |what: &str| ReadError::Corrupt(format!("the head of the log has {what}"));
+    if seq == i64::MAX {
+        return Err(corrupt("a position that no event can follow"));
+    }
     Ok(Head {
         seq: Seq(u64::try_from(seq).map_err(|_| corrupt("a position below zero"))?),
         last_event: last_event

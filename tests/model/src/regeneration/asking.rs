@@ -213,6 +213,7 @@ fn acquired(told: Acquired) -> Said {
         Acquired::Held { .. } => Said::Held,
         Acquired::BackingOff { .. } => Said::BackingOff,
         Acquired::Granted(lease) => Said::Granted(LeaseOf::of(&lease)),
+        Acquired::Exhausted => unreachable!("a model counts to a few generations"),
     }
 }
 

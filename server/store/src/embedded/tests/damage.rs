@@ -46,6 +46,9 @@ async fn a_log_with_damage_is_corrupt_rather_than_shorter() {
         .execute("UPDATE events SET record = (SELECT record FROM events WHERE seq = 1) WHERE seq = 2", [])
         .unwrap();
     assert!(matches!(store.events(Seq(0), 10).await, Err(ReadError::Corrupt(_))), "event 1 at position 2");
+    connection.execute("UPDATE log_head SET seq = ?1", [i64::MAX]).unwrap();
+    let head = store.head().await;
+    assert!(matches!(&head, Err(ReadError::Corrupt(why)) if why.contains("can follow")), "{head:?}");
     connection.execute("UPDATE log_head SET last_event = x'00'", []).unwrap();
     assert!(matches!(store.head().await, Err(ReadError::Corrupt(_))));
     connection.execute("DELETE FROM log_head", []).unwrap();
