@@ -1,0 +1,588 @@
+/**
+ * Cached data: fetched once in the whole fleet, kept for a while, refreshed in the background.
+ *
+ * @module
+ */
+
+import { now } from './clock.js';
+import { type BackingOff, Coordinator, type CoordinatorOptions } from './coordinator.js';
+import type { EntryRef } from './entry.js';
+import { LeaseholdError } from './error.js';
+import { LastKnown } from './last-known.js';
+import type { Lease } from './lease.js';
+import type { Page } from './page.js';
+import { Reach } from './reach.js';
+import type { Scope } from './scope.js';
+
+/** How a {@link DataCache} is configured. */
+export interface DataCacheOptions {
+  /** The coordinator, or how to make a handle on it. Default: the one on this machine. */
+  readonly coordinator?: Coordinator | CoordinatorOptions | undefined;
+  /**
+   * Keeps the data of one application apart from that of others: 1 to 128 letters, digits, dots, dashes and underscores.
+   * Default: `default`.
+   */
+  readonly namespace?: string | undefined;
+  /** Whose, 1 to 128 bytes. Default: `default`. */
+  readonly tenant?: string | undefined;
+  /** The release whose data are kept apart. Invalidations reach every release. Default: none. */
+  readonly deployment?: string | undefined;
+  /**
+   * How many seconds after its ttl a value may still be returned while it is refreshed; past it, callers wait for a
+   * fetch. Default: ten times the ttl, at least a minute.
+   */
+  readonly staleBoundSeconds?: number | ((ttlSeconds: number) => number) | undefined;
+  /**
+   * How long to wait for a fetch of another caller, in milliseconds, before fetching without keeping. The coordinator
+   * allows a minute. Default: 30 s.
+   */
+  readonly waitMs?: number | undefined;
+  /**
+   * How long the coordinator may take to answer, in milliseconds, before its answer is done without; where it waits for
+   * another's fetch, on top of that. Default: 1500.
+   */
+  readonly coordinatorTimeoutMs?: number | undefined;
+  /**
+   * How long a lease lasts without renewal, in milliseconds: a fetcher that dies delays others by no more. Default: that
+   * of the coordinator, 10 s.
+   */
+  readonly leaseTtlMs?: number | undefined;
+  /** How many bytes of values to keep in this process, for when the coordinator cannot be reached. Default: 16 MiB. */
+  readonly localBytes?: number | undefined;
+  /** Hears of what no caller sees. Default: a line on `console.warn`. What it throws is dropped. */
+  readonly onReport?: ((report: DataReport) => void) | undefined;
+  /**
+   * What operators are told of a fetch that failed, 512 bytes at most; must hold no secrets. Default: the error's message.
+   */
+  readonly failureReason?: ((error: unknown) => string) | undefined;
+}
+
+/**
+ * What no caller sees:
+ *
+ * - `refreshFailed`: a fetch in the background failed; callers got the copy there was;
+ * - `fetchFailed`: a fetch failed, and the copy there was has been returned in its place;
+ * - `notKept`: a value was fetched and returned, but could not be kept;
+ * - `unreachable`: the coordinator gave no answer, and was done without.
+ */
+export type DataReport =
+  | {
+      readonly type: 'refreshFailed' | 'fetchFailed' | 'notKept';
+      readonly key: string;
+      readonly error: unknown;
+    }
+  | { readonly type: 'unreachable'; readonly error: unknown };
+
+/** A fetch failed a moment ago, in this process or another, and nobody fetches again before a pause is over. */
+export class BackingOffError extends Error {
+  override readonly name = 'BackingOffError';
+  /** Try again after so many milliseconds. */
+  readonly retryAfterMs: number;
+  /** Failures in a row. */
+  readonly failures: number;
+
+  /** @internal */
+  constructor({ remainingMs, failures, reason }: BackingOff) {
+    super(`the last fetch failed (${reason}); nobody fetches for another ${Math.ceil(remainingMs)} ms`);
+    this.retryAfterMs = remainingMs;
+    this.failures = failures;
+  }
+}
+
+/** A value as it is stored, and since when. */
+interface Copy {
+  readonly bytes: Uint8Array;
+  readonly generation: bigint;
+  readonly bornAt: number;
+}
+
+/** One caller's wish. */
+interface Wish {
+  readonly key: string;
+  readonly entry: EntryRef;
+  readonly ttlMs: number;
+  readonly boundMs: number;
+  readonly fetch: () => unknown;
+}
+
+/** What a fetch came to. */
+interface Fetched {
+  /** `undefined`: the fetcher's value was. */
+  readonly bytes: Uint8Array | undefined;
+  /** Invalidated since the fetch began: of no use to those who asked after that. */
+  readonly overtaken: boolean;
+}
+
+type Seen =
+  | { readonly state: 'fresh'; readonly copy: Copy }
+  | { readonly state: 'stale'; readonly copy: Copy; readonly isBeingRefreshed: boolean }
+  | { readonly state: 'missing' | 'unreachable' };
+
+/** Whose commit comes late looks at what came before it; after so many rounds its own value has to do. */
+const ROUNDS = 4;
+const LARGEST_VALUE_BYTES = 16 << 20;
+/** Pauses that are remembered, so that not every stale hit asks for a lease that nobody gets. */
+const REMEMBERED_PAUSES = 10_000;
+
+/**
+ * Cached data. Values are whatever `JSON` keeps: every caller gets a copy that went through it, also the one that fetched,
+ * so that a hit and a miss look the same.
+ *
+ * Of one key, one fetch runs at a time in the whole fleet. What this process invalidated, it never sees again.
+ */
+export class DataCache implements AsyncDisposable {
+  readonly #reach: Reach;
+  readonly #options: DataCacheOptions;
+  readonly #namespace: string;
+  readonly #ownsCoordinator: boolean;
+  readonly #lastKnown: LastKnown<Copy>;
+  readonly #fetching = new Map<string, Promise<Fetched>>();
+  readonly #refreshing = new Map<string, Promise<void>>();
+  readonly #pausedUntil = new Map<string, number>();
+  /** Raised by every invalidation: what was asked for before one is not remembered after it. */
+  #epoch = 0;
+
+  /** @throws LeaseholdError of the kind `configuration` for a malformed namespace or endpoint. */
+  constructor(options: DataCacheOptions = {}) {
+    const { coordinator, namespace = 'default' } = options;
+    if (!/^[\w.-]{1,128}$/.test(namespace)) {
+      throw LeaseholdError.configuration(
+        `namespace ${JSON.stringify(namespace)}: 1 to 128 letters, digits, dots, dashes and underscores`,
+      );
+    }
+    this.#options = options;
+    this.#namespace = namespace;
+    // By what it can do: one of the package's other build is no instance of this one's class.
+    const given = coordinator && 'lookup' in coordinator ? coordinator : undefined;
+    this.#ownsCoordinator = given === undefined;
+    this.#reach = new Reach(
+      given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
+      options.coordinatorTimeoutMs ?? 1500,
+      (error) => this.#report({ type: 'unreachable', error }),
+    );
+    this.#lastKnown = new LastKnown(options.localBytes ?? 16 << 20);
+  }
+
+  /**
+   * The value of `key`: fresh, it is returned; stale, it is returned and refreshed in the background; missing, or stale
+   * beyond the bound, it is fetched, or waited for where another fetches it.
+   *
+   * @param key - 1 to some 3900 bytes.
+   * @param ttlSeconds - how long a fetched value is fresh, counted from before the fetch; 0: never.
+   * @throws what `fetcher` throws, where there is no copy within the bound; {@link BackingOffError} where it threw a moment
+   *   ago; RangeError for a ttl that is none; LeaseholdError `INVALID_FIELD` for a key that is none.
+   */
+  async withRevalidate<T>(key: string, ttlSeconds: number, fetcher: () => Promise<T> | T): Promise<T> {
+    const wish = this.#wish(key, ttlSeconds, fetcher);
+    for (let round = 1; ; round += 1) {
+      const seen = await this.#look(wish, 'bounded');
+      switch (seen.state) {
+        case 'fresh':
+          return decode(seen.copy.bytes);
+        case 'stale':
+          if (!seen.isBeingRefreshed) {
+            this.#refresh(wish);
+          }
+          return decode(seen.copy.bytes);
+        case 'unreachable':
+          return decode((await this.#withoutCoordinator(wish)).bytes);
+        case 'missing': {
+          const joined = this.#fetching.get(key);
+          const fetched = await (joined ?? this.#sharing(wish, () => this.#fetchInFleet(wish)));
+          // Whoever fetched has a value that is newer than its call; whoever joined may not.
+          if (!joined || !fetched.overtaken || round === ROUNDS) {
+            return decode(fetched.bytes);
+          }
+        }
+      }
+    }
+  }
+
+  /**
+   * Declares the value of a key out of date, everywhere: who asks next gets newly fetched data, and nobody sees the old
+   * value: this process from now on, others within the coordinator's staleness bound (2 s; 200 ms in normal operation).
+   * Change the data first, then invalidate.
+   *
+   * @throws LeaseholdError when the coordinator gave no answer; it may have been applied, and is harmless to repeat.
+   */
+  async invalidate(key: string): Promise<void> {
+    await this.#invalidated([{ key: this.#storedKey(key) }], () => {
+      this.#lastKnown.delete(key);
+      this.#fetching.delete(key);
+      this.#pausedUntil.delete(key);
+    });
+  }
+
+  /**
+   * The same for all values of this tenant and namespace, and of nothing else.
+   *
+   * @throws LeaseholdError as {@link invalidate}.
+   */
+  async invalidateAll(): Promise<void> {
+    await this.#invalidated([{ tag: this.#tag() }], () => {
+      this.#lastKnown.clear();
+      this.#fetching.clear();
+      this.#pausedUntil.clear();
+    });
+  }
+
+  /**
+   * Waits for the refreshes that run in the background: before a process ends, or a Lambda is frozen. Never rejects.
+   */
+  async idle(): Promise<void> {
+    while (this.#refreshing.size > 0) {
+      await Promise.all(this.#refreshing.values());
+    }
+  }
+
+  /** Waits for the refreshes in the background, and closes the connections if they are its own. */
+  async close(): Promise<void> {
+    await this.idle();
+    if (this.#ownsCoordinator) {
+      this.#reach.coordinator.close();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #wish(key: string, ttlSeconds: number, fetch: () => unknown): Wish {
+    const { tenant, deployment, staleBoundSeconds: bound } = this.#options;
+    if (!Number.isFinite(ttlSeconds) || ttlSeconds < 0) {
+      throw new RangeError(`ttlSeconds: ${ttlSeconds} is not a time to live`);
+    }
+    const boundSeconds =
+      typeof bound === 'function' ? bound(ttlSeconds) : (bound ?? Math.max(10 * ttlSeconds, 60));
+    if (!(boundSeconds >= 0)) {
+      throw new RangeError(`staleBoundSeconds: ${boundSeconds} is not a bound`);
+    }
+    const entry = { key: this.#storedKey(key), tenant, deployment };
+    return { key, entry, ttlMs: ttlSeconds * 1000, boundMs: boundSeconds * 1000, fetch };
+  }
+
+  /** No page has such a key: those begin with a tenant and two colons. */
+  #storedKey(key: string): string {
+    if (key === '') {
+      throw new RangeError('key: must not be empty');
+    }
+    return `data:${this.#namespace}:${key}`;
+  }
+
+  #tag(): string {
+    return `data:${this.#namespace}`;
+  }
+
+  async #invalidated(
+    targets: readonly ({ key: string } | { tag: string })[],
+    forget: () => void,
+  ): Promise<void> {
+    const { tenant } = this.#options;
+    const scopes: Scope[] = targets.map((target) => ({ tenant, ...target }));
+    const forgotten = () => {
+      this.#epoch += 1;
+      forget();
+    };
+    forgotten();
+    try {
+      await this.#reach.invalidate((coordinator) => coordinator.invalidate(scopes, { depth: 'hard' }));
+    } finally {
+      // Once more: what was asked for meanwhile may have been answered from before.
+      forgotten();
+    }
+  }
+
+  async #look(wish: Wish, consistency: 'bounded' | 'strict'): Promise<Seen> {
+    const epoch = this.#epoch;
+    const known = this.#lastKnown.get(wish.key);
+    const found = await this.#reach.ask((options) =>
+      this.#reach.coordinator.lookup(wish.entry, {
+        ...options,
+        consistency,
+        consistencyToken: this.#reach.token,
+        body: 'inline',
+        knownGeneration: known?.generation,
+      }),
+    );
+    if (!found) {
+      return { state: 'unreachable' };
+    }
+    if (found.outcome === 'missing') {
+      this.#lastKnown.delete(wish.key);
+      return { state: 'missing' };
+    }
+    const copy = await this.#copyOf(wish, found.page, known);
+    if (!copy) {
+      return { state: 'missing' };
+    }
+    this.#remember(wish.key, copy, epoch);
+    if (found.outcome === 'fresh') {
+      return { state: 'fresh', copy };
+    }
+    return isWithinBound(wish, copy)
+      ? { state: 'stale', copy, isBeingRefreshed: found.regeneration !== undefined }
+      : { state: 'missing' };
+  }
+
+  /** `undefined`: its bytes are not to be had, or are no JSON. */
+  async #copyOf(wish: Wish, page: Page, known?: Copy): Promise<Copy | undefined> {
+    const bytes = await this.#bytesOf(wish, page, known);
+    if (!bytes || !isJson(bytes)) {
+      return undefined;
+    }
+    return { bytes, generation: page.generation, bornAt: now() - page.ageMs };
+  }
+
+  async #bytesOf(wish: Wish, page: Page, known?: Copy): Promise<Uint8Array | undefined> {
+    switch (page.body.delivery) {
+      case 'inline':
+        return page.body.bytes;
+      case 'unchanged':
+        return known?.generation === page.generation ? known.bytes : undefined;
+      case 'tooLarge': {
+        const { token: consistencyToken, coordinator } = this.#reach;
+        const served = await this.#reach.ask(async (options) => {
+          const page = await coordinator.servePage(wish.entry, { ...options, consistencyToken });
+          return {
+            generation: page.current.page.generation,
+            bytes: await page.body.collect(LARGEST_VALUE_BYTES),
+          };
+        });
+        // Another generation's bytes would be remembered under a name that is not theirs.
+        return served?.generation === page.generation ? served.bytes : undefined;
+      }
+      case 'omitted':
+      case 'url':
+        return undefined;
+    }
+  }
+
+  #remember(key: string, copy: Copy, epoch: number): void {
+    if (epoch === this.#epoch) {
+      this.#lastKnown.set(key, copy, copy.bytes.length + key.length);
+    }
+  }
+
+  /** Runs a fetch that callers of the same key may join. */
+  async #sharing(wish: Wish, fetch: () => Promise<Fetched>): Promise<Fetched> {
+    const running = fetch();
+    this.#fetching.set(wish.key, running);
+    try {
+      return await running;
+    } finally {
+      if (this.#fetching.get(wish.key) === running) {
+        this.#fetching.delete(wish.key);
+      }
+    }
+  }
+
+  /** The last known value, or one that is fetched and not kept. */
+  async #withoutCoordinator(wish: Wish): Promise<Fetched> {
+    const copy = this.#lastKnown.get(wish.key);
+    if (copy && isWithinBound(wish, copy)) {
+      return { bytes: copy.bytes, overtaken: false };
+    }
+    return this.#fetching.get(wish.key) ?? this.#sharing(wish, () => this.#fetchUnkept(wish));
+  }
+
+  async #fetchUnkept(wish: Wish): Promise<Fetched> {
+    return { bytes: encode(await wish.fetch()), overtaken: false };
+  }
+
+  /** One fetch in the whole fleet; all others wait for it. */
+  async #fetchInFleet(wish: Wish): Promise<Fetched> {
+    for (let round = 1; round <= ROUNDS; round += 1) {
+      const epoch = this.#epoch;
+      const acquired = await this.#reach.ask((options) =>
+        this.#reach.coordinator.acquire(wish.entry, {
+          ...options,
+          ttlMs: this.#options.leaseTtlMs,
+          waitMs: this.#options.waitMs ?? 30_000,
+          consistencyToken: this.#reach.token,
+          body: 'inline',
+        }),
+      );
+      switch (acquired?.outcome) {
+        case undefined:
+          return this.#fetchUnkept(wish);
+        case 'granted': {
+          const fetched = await this.#fetchUnderLease(wish, acquired.lease, epoch);
+          if (fetched) {
+            return fetched;
+          }
+          break;
+        }
+        case 'ready': {
+          const copy = await this.#copyOf(wish, acquired.page);
+          if (copy) {
+            this.#remember(wish.key, copy, epoch);
+            return { bytes: copy.bytes, overtaken: false };
+          }
+          break;
+        }
+        case 'held': {
+          const copy = await this.#previous(wish, acquired.previous?.page);
+          return copy ? { bytes: copy.bytes, overtaken: false } : this.#fetchUnkept(wish);
+        }
+        case 'backingOff': {
+          const copy = await this.#previous(wish, acquired.previous?.page);
+          if (!copy) {
+            throw new BackingOffError(acquired);
+          }
+          return { bytes: copy.bytes, overtaken: false };
+        }
+        case 'ended':
+          break;
+      }
+    }
+    return this.#fetchUnkept(wish);
+  }
+
+  async #previous(wish: Wish, page: Page | undefined): Promise<Copy | undefined> {
+    const copy = page && (await this.#copyOf(wish, page));
+    return copy && isWithinBound(wish, copy) ? copy : undefined;
+  }
+
+  /** `undefined`: the lease was lost meanwhile, and what its successor made is not to be had yet. */
+  async #fetchUnderLease(wish: Wish, lease: Lease, epoch: number): Promise<Fetched | undefined> {
+    const bornAt = now();
+    let bytes: Uint8Array | undefined;
+    try {
+      bytes = encode(await lease.renewWhile(wish.fetch, this.#options.leaseTtlMs));
+    } catch (error) {
+      await this.#reach.ask((options) => lease.fail(this.#failureReason(error), options));
+      const copy = await this.#previous(wish, lease.previous?.page);
+      if (!copy) {
+        throw error;
+      }
+      this.#report({ type: 'fetchFailed', key: wish.key, error });
+      return { bytes: copy.bytes, overtaken: false };
+    }
+    if (!bytes) {
+      await this.#reach.ask((options) => lease.release(options));
+      this.#report({ type: 'notKept', key: wish.key, error: new TypeError('the value is undefined') });
+      return { bytes, overtaken: false };
+    }
+    const committed = await this.#commit(wish, lease, bytes);
+    switch (committed?.outcome) {
+      case undefined:
+      case 'committed':
+        this.#remember(wish.key, { bytes, generation: lease.generation, bornAt }, epoch);
+        return { bytes, overtaken: false };
+      case 'committedStale':
+        return { bytes, overtaken: true };
+      case 'superseded':
+      case 'fenced': {
+        // The successor's value counts.
+        const seen = await this.#look(wish, 'strict');
+        return 'copy' in seen ? { bytes: seen.copy.bytes, overtaken: false } : undefined;
+      }
+    }
+  }
+
+  async #commit(wish: Wish, lease: Lease, bytes: Uint8Array) {
+    const metadata = {
+      contentType: 'application/json',
+      revalidateMs: wish.ttlMs,
+      ...(Number.isFinite(wish.boundMs) && {
+        staleWhileRevalidateMs: wish.boundMs,
+        staleIfErrorMs: wish.boundMs,
+      }),
+      tags: [this.#tag()],
+    };
+    try {
+      return await this.#reach.ask((options) => lease.commit({ html: bytes, metadata }, options));
+    } catch (error) {
+      // Refused for good, such as for a ttl of more than ten years: the value itself is none the worse.
+      this.#report({ type: 'notKept', key: wish.key, error });
+      await this.#reach.ask((options) => lease.release(options));
+      return undefined;
+    }
+  }
+
+  /** In the background: nobody waits for it, and nobody sees it fail but who reads the reports. */
+  #refresh(wish: Wish): void {
+    const { key } = wish;
+    if (this.#refreshing.has(key) || now() < (this.#pausedUntil.get(key) ?? 0)) {
+      return;
+    }
+    const running = this.#refreshed(wish)
+      .catch((error: unknown) => this.#report({ type: 'refreshFailed', key, error }))
+      .finally(() => this.#refreshing.delete(key));
+    this.#refreshing.set(key, running);
+  }
+
+  async #refreshed(wish: Wish): Promise<void> {
+    const epoch = this.#epoch;
+    const acquired = await this.#reach.ask((options) =>
+      this.#reach.coordinator.acquire(wish.entry, {
+        ...options,
+        ttlMs: this.#options.leaseTtlMs,
+        consistencyToken: this.#reach.token,
+      }),
+    );
+    switch (acquired?.outcome) {
+      case 'granted':
+        this.#pausedUntil.delete(wish.key);
+        await this.#fetchUnderLease(wish, acquired.lease, epoch);
+        break;
+      case 'backingOff':
+        if (this.#pausedUntil.size >= REMEMBERED_PAUSES) {
+          this.#pausedUntil.clear();
+        }
+        this.#pausedUntil.set(wish.key, now() + acquired.remainingMs);
+        break;
+      default:
+        // Another does it, has done it, or nobody can.
+        break;
+    }
+  }
+
+  #failureReason(error: unknown): string {
+    const reason = this.#options.failureReason;
+    return reason ? reason(error) : error instanceof Error ? error.message : String(error);
+  }
+
+  #report(report: DataReport): void {
+    try {
+      (this.#options.onReport ?? warn)(report);
+    } catch {
+      // A report that cannot be made must not turn a value into an error.
+    }
+  }
+}
+
+function isWithinBound({ ttlMs, boundMs }: Wish, { bornAt }: Copy): boolean {
+  return now() - bornAt <= ttlMs + boundMs;
+}
+
+/** `undefined` for what JSON has no text for: `undefined` and functions. */
+function encode(value: unknown): Uint8Array | undefined {
+  const text = JSON.stringify(value) as string | undefined;
+  return text === undefined ? undefined : Buffer.from(text);
+}
+
+function decode<T>(bytes: Uint8Array | undefined): T {
+  return (bytes && JSON.parse(new TextDecoder().decode(bytes))) as T;
+}
+
+function isJson(bytes: Uint8Array): boolean {
+  try {
+    decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function warn(report: DataReport): void {
+  const { type, error } = report;
+  const what = {
+    refreshFailed: 'a refresh in the background failed',
+    fetchFailed: 'a fetch failed; the previous value is returned',
+    notKept: 'a value was fetched, but not kept',
+    unreachable: 'the coordinator gave no answer',
+  }[type];
+  const key = 'key' in report ? ` key=${JSON.stringify(report.key)}` : '';
+  console.warn(`leasehold: ${what}:${key} error=${error instanceof Error ? error.message : String(error)}`);
+}

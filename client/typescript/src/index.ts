@@ -1,0 +1,28 @@
+export { BodyStream } from './body.js';
+export type { CallOptions } from './calls.js';
+export * from './coordinator.js';
+export {
+  BackingOffError,
+  DataCache,
+  type DataCacheOptions,
+  type DataReport,
+} from './data.js';
+export type { EntryRef, EntryScope, NamedByKey, NamedByRequest, PageRequest } from './entry.js';
+export { type ErrorKind, LeaseholdError, type Reason, type Refusal } from './error.js';
+export { RequestId, SidecarToken } from './id.js';
+export * from './lease.js';
+export type {
+  BodyDelivery,
+  CurrentPage,
+  FreshPage,
+  Page,
+  PageBody,
+  PageMetadata,
+  Regeneration,
+  StalePage,
+  StaleReason,
+} from './page.js';
+export type { RetryBudgetOptions, RetryOptions } from './retry.js';
+export type { Depth, Scope, WatchFilter } from './scope.js';
+export { type ServiceConfig, serviceConfig } from './service-config.js';
+export * from './watch.js';

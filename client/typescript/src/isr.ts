@@ -1,0 +1,75 @@
+/**
+ * `withRevalidate`, `invalidate` and `invalidateAll` as plain functions: a drop-in for caches that live in one process.
+ *
+ * They share one {@link DataCache}, which is made when it is first used, by {@link configure} or from the environment:
+ * `LEASEHOLD_ENDPOINT` (default `http://127.0.0.1:7420`), `LEASEHOLD_TENANT` and `LEASEHOLD_NAMESPACE` (both `default`).
+ *
+ * @module
+ */
+
+import { DataCache, type DataCacheOptions } from './data.js';
+import { LeaseholdError } from './error.js';
+
+let options: DataCacheOptions | undefined;
+let shared: DataCache | undefined;
+
+/**
+ * Says how the shared cache is to be made. Call it before anything else.
+ *
+ * @throws LeaseholdError of the kind `configuration` when the cache is in use already.
+ */
+export function configure(given: DataCacheOptions): void {
+  if (shared) {
+    throw LeaseholdError.configuration('the cache is in use already');
+  }
+  options = given;
+}
+
+/** As {@link DataCache.withRevalidate}. */
+export function withRevalidate<T>(
+  key: string,
+  ttlSeconds: number,
+  fetcher: () => Promise<T> | T,
+): Promise<T> {
+  return cache().withRevalidate(key, ttlSeconds, fetcher);
+}
+
+/** As {@link DataCache.invalidate}. */
+export function invalidate(key: string): Promise<void> {
+  return cache().invalidate(key);
+}
+
+/** As {@link DataCache.invalidateAll}. */
+export function invalidateAll(): Promise<void> {
+  return cache().invalidateAll();
+}
+
+/** As {@link DataCache.idle}. */
+export async function idle(): Promise<void> {
+  await shared?.idle();
+}
+
+/** Closes the shared cache. Whoever uses it again gets a new one. */
+export async function close(): Promise<void> {
+  const closed = shared;
+  shared = undefined;
+  await closed?.close();
+}
+
+function cache(): DataCache {
+  shared ??= new DataCache(options ?? fromEnvironment());
+  return shared;
+}
+
+function fromEnvironment(): DataCacheOptions {
+  const {
+    LEASEHOLD_ENDPOINT: endpoint,
+    LEASEHOLD_TENANT: tenant,
+    LEASEHOLD_NAMESPACE: namespace,
+  } = process.env;
+  return {
+    coordinator: { endpoint: endpoint || undefined },
+    tenant: tenant || undefined,
+    namespace: namespace || undefined,
+  };
+}

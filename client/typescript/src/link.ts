@@ -1,0 +1,190 @@
+/**
+ * Connections to the coordinator, and how a bad one is replaced.
+ *
+ * @module
+ */
+
+import { Client, connectivityState, credentials } from '@grpc/grpc-js';
+import { LeaseholdError } from './error.js';
+
+/** How connections are made and watched over. */
+export interface ConnectionSettings {
+  /** Such as `dns:///127.0.0.1:7420`. */
+  readonly target: string;
+  readonly connectTimeoutMs: number;
+  readonly keepaliveIntervalMs: number;
+  readonly keepaliveTimeoutMs: number;
+  readonly maxReceivedBytes: number;
+  readonly maxSentBytes: number;
+}
+
+/**
+ * The target that the channel takes for an endpoint such as `http://10.0.0.7:7420`.
+ *
+ * @throws LeaseholdError of the kind `configuration` unless it is `http://`, a host and a port.
+ */
+export function parseEndpoint(endpoint: string): string {
+  let url: URL;
+  try {
+    url = new URL(endpoint);
+  } catch {
+    throw LeaseholdError.configuration(`endpoint ${JSON.stringify(endpoint)}: not a URL`);
+  }
+  // The coordinator speaks plain text; were https let through, nobody would notice that nothing is encrypted.
+  if (url.protocol !== 'http:') {
+    throw LeaseholdError.configuration(`endpoint ${JSON.stringify(endpoint)}: must begin with http://`);
+  }
+  if (
+    url.username ||
+    url.password ||
+    (url.pathname !== '/' && url.pathname !== '') ||
+    url.search ||
+    url.hash
+  ) {
+    throw LeaseholdError.configuration('endpoint: only a host and a port may follow http://');
+  }
+  return `dns:///${url.hostname}:${url.port || '80'}`;
+}
+
+/**
+ * One connection at a time. A stock channel keeps using a black-holed connection until keepalive finds it dead; this one
+ * is replaced by whoever finds it bad, once.
+ */
+export class Link {
+  readonly #settings: ConnectionSettings;
+  #generation = 0;
+  #client: Client | undefined;
+  /** Calls that occupy it for long. */
+  load = 0;
+
+  constructor(settings: ConnectionSettings) {
+    this.#settings = settings;
+  }
+
+  /** The channel in use and its generation, to report it by. */
+  client(): { generation: number; client: Client } {
+    this.#client ??= connect(this.#settings);
+    return { generation: this.#generation, client: this.#client };
+  }
+
+  /** The channel of this generation is bad. Of all that report it, the first replaces it; calls in flight on it go on. */
+  replace(generation: number): void {
+    if (this.#generation === generation) {
+      this.close();
+    }
+  }
+
+  close(): void {
+    this.#generation += 1;
+    this.#client?.close();
+    this.#client = undefined;
+  }
+
+  /**
+   * Waits until the channel is connected, so that what fails before is known not to have been sent.
+   *
+   * Refused connections are tried again by the channel, with pauses of its own: were it replaced each time, every
+   * caller would knock by itself at a coordinator that is starting.
+   *
+   * @throws LeaseholdError of the kind `notSent`.
+   */
+  async ready(client: Client, generation: number, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    const channel = client.getChannel();
+    let state = channel.getConnectivityState(true);
+    if (state === connectivityState.READY) {
+      return;
+    }
+    const deadline = Date.now() + Math.min(timeoutMs, this.#settings.connectTimeoutMs);
+    for (;;) {
+      switch (state) {
+        case connectivityState.READY:
+          return;
+        case connectivityState.TRANSIENT_FAILURE:
+          throw LeaseholdError.notSent();
+        case connectivityState.SHUTDOWN:
+          throw LeaseholdError.notSent(new Error('the connection was replaced'));
+        default: {
+          const isChanged = await new Promise<boolean>((resolve) => {
+            const abort = () => resolve(false);
+            signal?.addEventListener('abort', abort, { once: true });
+            channel.watchConnectivityState(state, deadline, (error) => {
+              signal?.removeEventListener('abort', abort);
+              resolve(!error);
+            });
+          });
+          signal?.throwIfAborted();
+          if (!isChanged) {
+            this.replace(generation);
+            throw LeaseholdError.notSent(new Error('the connection took too long'));
+          }
+          state = channel.getConnectivityState(true);
+        }
+      }
+    }
+  }
+}
+
+function connect(settings: ConnectionSettings): Client {
+  return new Client(settings.target, credentials.createInsecure(), {
+    'grpc.keepalive_time_ms': settings.keepaliveIntervalMs,
+    'grpc.keepalive_timeout_ms': settings.keepaliveTimeoutMs,
+    'grpc.keepalive_permit_without_calls': 1,
+    'grpc.max_receive_message_length': settings.maxReceivedBytes,
+    'grpc.max_send_message_length': settings.maxSentBytes,
+    // Otherwise channels share their connections, and a new channel gets the bad one that it is to replace.
+    'grpc.use_local_subchannel_pool': 1,
+    // The coordinator is back within a second; the channel's own default would look again only after up to two minutes.
+    'grpc.initial_reconnect_backoff_ms': 50,
+    'grpc.max_reconnect_backoff_ms': 250,
+    // Attempts are made here, where it is known which of them may have been applied, and where an acquire can say that
+    // it is repeated.
+    'grpc.enable_retries': 0,
+    'grpc.service_config_disable_resolution': 1,
+    // The coordinator is inside; what HTTP_PROXY names is for what is outside.
+    'grpc.enable_http_proxy': 0,
+  });
+}
+
+/** Waiting calls on one connection: well below what servers allow. */
+const WAITERS_PER_LINK = 90;
+/** Beyond so many connections, waiters share what there is. */
+const WAITING_LINKS = 64;
+
+/**
+ * The connections of one coordinator: one for calls that are answered promptly, and others for calls that wait.
+ *
+ * A server allows a limited number of calls at a time on one connection. Were waiters to share it with the commit that
+ * they wait for, they would keep it out until the last one has timed out.
+ */
+export class Lanes {
+  readonly prompt: Link;
+  readonly #settings: ConnectionSettings;
+  readonly #waiting: Link[] = [];
+
+  constructor(settings: ConnectionSettings) {
+    this.#settings = settings;
+    this.prompt = new Link(settings);
+  }
+
+  /** A place for a call that waits, to be given back with {@link leave}. */
+  enter(): Link {
+    let link = this.#waiting.find((candidate) => candidate.load < WAITERS_PER_LINK);
+    if (!link && this.#waiting.length < WAITING_LINKS) {
+      link = new Link(this.#settings);
+      this.#waiting.push(link);
+    }
+    link ??= this.#waiting.reduce((least, candidate) => (candidate.load < least.load ? candidate : least));
+    link.load += 1;
+    return link;
+  }
+
+  leave(link: Link): void {
+    link.load -= 1;
+  }
+
+  close(): void {
+    for (const link of [this.prompt, ...this.#waiting]) {
+      link.close();
+    }
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * The coordinator as a worker's runtime asks it: for a short while, and never when it is known to be down.
+ *
+ * @module
+ */
+
+import { Breaker } from './breaker.js';
+import type { CallOptions } from './calls.js';
+import { now } from './clock.js';
+import type { Coordinator } from './coordinator.js';
+import { LeaseholdError } from './error.js';
+
+/** How long a trial may take while the coordinator is taken to be down. */
+const TRIAL_TIMEOUT_MS = 300;
+
+export class Reach {
+  readonly coordinator: Coordinator;
+  readonly #timeoutMs: number;
+  readonly #onUnreachable: (error: unknown) => void;
+  readonly #breaker = new Breaker();
+  #token: string | undefined;
+  #invalidating: Promise<unknown> = Promise.resolve();
+
+  constructor(coordinator: Coordinator, timeoutMs: number, onUnreachable: (error: unknown) => void) {
+    this.coordinator = coordinator;
+    this.#timeoutMs = timeoutMs;
+    this.#onUnreachable = onUnreachable;
+  }
+
+  /** Of the newest invalidation of this process: what it wrote, it reads. */
+  get token(): string | undefined {
+    return this.#token;
+  }
+
+  /**
+   * Asks, unless the coordinator is taken to be down. `undefined`: there is no answer to be had, which was reported.
+   *
+   * @throws LeaseholdError when the caller's own input was refused.
+   */
+  async ask<T>(call: (options: CallOptions) => Promise<T>): Promise<T | undefined> {
+    const verdict = this.#breaker.ask(now());
+    if (verdict === 'no') {
+      return undefined;
+    }
+    const timeoutMs = verdict === 'trial' ? TRIAL_TIMEOUT_MS : this.#timeoutMs;
+    // Half of it, so that a connection that fell silent leaves time for another one.
+    const options = { timeoutMs, attemptTimeoutMs: timeoutMs / 2, unreachableTimeoutMs: timeoutMs };
+    try {
+      const answer = await call(options);
+      this.#breaker.succeeded();
+      return answer;
+    } catch (error) {
+      if (!(error instanceof LeaseholdError)) {
+        throw error;
+      }
+      if (error.isOutage) {
+        this.#breaker.failed(now(), verdict);
+      } else {
+        this.#breaker.succeeded();
+      }
+      switch (error.reason) {
+        case 'INVALID_FIELD':
+        case 'TENANT_BOUNDARY':
+          throw error;
+        case 'CONSISTENCY_TOKEN_UNKNOWN':
+          // The store was reset: what the token stood for is gone with it.
+          if (this.#token !== undefined) {
+            this.#token = undefined;
+            return this.ask(call);
+          }
+          break;
+      }
+      if (error.kind === 'configuration' || error.kind === 'closed') {
+        throw error;
+      }
+      this.#onUnreachable(error);
+      return undefined;
+    }
+  }
+
+  /**
+   * Invalidates, and keeps the token. One at a time: of two that ran together, nobody could say whose token is newer.
+   *
+   * @throws LeaseholdError when it could not be done.
+   */
+  async invalidate(call: (coordinator: Coordinator) => Promise<string>): Promise<void> {
+    const turn = this.#invalidating.then(async () => {
+      this.#token = await call(this.coordinator);
+    });
+    this.#invalidating = turn.catch(() => {});
+    await turn;
+  }
+}

@@ -1,0 +1,196 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { DataCache, type DataReport } from '../src/index.js';
+import { CoordinatorProcess } from './coordinator-process.js';
+import { LossyLink } from './lossy-link.js';
+
+const now = () => performance.now();
+
+/** Callers that go on until they are told to stop. */
+function traffic(callers: number, call: (caller: number, round: number) => Promise<void>) {
+  let isOver = false;
+  let rounds = 0;
+  let wake: (() => void) | undefined;
+  const running = Array.from({ length: callers }, async (_, caller) => {
+    for (let round = 0; !isOver; round += 1) {
+      await call(caller, round);
+      // What is answered from memory would otherwise keep everything else of this process from running.
+      await new Promise(setImmediate);
+      rounds += 1;
+      wake?.();
+    }
+  });
+  const over = Promise.all(running);
+  over.catch(() => wake?.());
+  return {
+    /** Resolves when so many further calls were answered. */
+    async more(calls: number): Promise<void> {
+      for (const until = rounds + calls; rounds < until; ) {
+        await Promise.race([over, new Promise<void>((resolve) => (wake = resolve))]);
+      }
+    },
+    async stop(): Promise<void> {
+      isOver = true;
+      await over;
+    },
+  };
+}
+
+test('a coordinator that is killed in mid-traffic fails no caller, and is in use within a second of its return', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const reports: DataReport[] = [];
+  const cache = new DataCache({
+    coordinator: coordinator.connect(),
+    onReport: (report) => reports.push(report),
+  });
+  const calls = traffic(20, async (caller, round) => {
+    const key = `k${(caller + round) % 10}`;
+    assert.deepEqual(await cache.withRevalidate(key, 0.05, async () => ({ key })), { key });
+  });
+  await calls.more(200);
+  await coordinator.kill();
+  await calls.more(200);
+  assert.ok(reports.some(({ type }) => type === 'unreachable'));
+  await coordinator.restart();
+  const backAt = now();
+  // What is kept at the coordinator, and not only fetched, is seen by another worker.
+  const witness = coordinator.connect();
+  for (let probe = 0; ; probe += 1) {
+    const key = `probe-${probe}`;
+    assert.equal(await cache.withRevalidate(key, 60, async () => key), key);
+    const found = await witness.lookup({ key: `data:default:${key}` });
+    if (found.outcome === 'fresh') {
+      break;
+    }
+    assert.ok(now() - backAt < 10_000, 'the coordinator is not in use again');
+  }
+  const took = now() - backAt;
+  await calls.stop();
+  await cache.idle();
+  assert.ok(took < 1000, `${Math.round(took)} ms`);
+});
+
+test('a coordinator that drains and comes back fails no call', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const calls = traffic(10, async (caller, round) => {
+    const entry = { key: `drain-${caller}-${round}` };
+    const acquired = await handle.acquire(entry);
+    assert.ok(acquired.outcome === 'granted', acquired.outcome);
+    assert.equal((await acquired.lease.commit({ html: 'page' })).outcome, 'committed');
+    assert.equal((await handle.lookup(entry)).outcome, 'fresh');
+  });
+  await calls.more(50);
+  await coordinator.drain();
+  await coordinator.restart();
+  await calls.more(50);
+  await calls.stop();
+});
+
+test('an outage costs each caller no more than the timeout, and most of them nothing', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const reports: DataReport[] = [];
+  const cache = new DataCache({
+    coordinator: coordinator.connect(),
+    coordinatorTimeoutMs: 400,
+    onReport: (report) => reports.push(report),
+  });
+  await coordinator.kill();
+  const begun = now();
+  for (let call = 0; call < 500; call += 1) {
+    assert.equal(await cache.withRevalidate(`k${call}`, 60, () => call), call);
+  }
+  const asked = reports.filter(({ type }) => type === 'unreachable').length;
+  const seconds = (now() - begun) / 1000;
+  // Three to open the breaker, then trials with pauses between them.
+  assert.ok(asked <= 4 + seconds * 4, `${asked} of 500 callers asked within ${seconds} s`);
+});
+
+test('an invalidation that cannot be made is an error, and its process forgets the value all the same', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const cache = new DataCache({ coordinator: coordinator.connect({ timeoutMs: 300 }), onReport: () => {} });
+  assert.equal(await cache.withRevalidate('k', 60, () => 'old'), 'old');
+  await coordinator.kill();
+  assert.equal(await cache.withRevalidate('k', 60, () => 'new'), 'old');
+  await assert.rejects(cache.invalidate('k'), { name: 'LeaseholdError', isRetryable: true });
+  assert.equal(await cache.withRevalidate('k', 60, () => 'new'), 'new');
+});
+
+test('who waits for a fetch when the coordinator dies fetches by itself', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const holder = coordinator.connect();
+  assert.equal((await holder.acquire({ key: 'data:default:k' }, { ttlMs: 60_000 })).outcome, 'granted');
+  const watch = coordinator.connect();
+  const reports: DataReport[] = [];
+  const cache = new DataCache({
+    coordinator: coordinator.connect(),
+    coordinatorTimeoutMs: 500,
+    onReport: (report) => reports.push(report),
+  });
+  const begun = now();
+  const waiting = cache.withRevalidate('k', 60, () => 'fetched');
+  // By the time that others were answered, it waits.
+  assert.equal((await watch.lookup({ key: 'data:default:k' })).regeneration?.owner, 'leasehold-client');
+  await coordinator.kill();
+  assert.equal(await waiting, 'fetched');
+  assert.ok(now() - begun < 10_000);
+});
+
+test('an acquire whose answer got lost is granted by its repetition', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const lossy = await LossyLink.start(t, coordinator.endpoint);
+  const handle = coordinator.connect({ endpoint: lossy.endpoint });
+  assert.equal(await handle.health(), 'serving');
+  lossy.loseAnswers(1);
+  const acquired = await handle.acquire({ key: 'k' }, { ttlMs: 60_000 });
+  assert.equal(acquired.outcome, 'granted');
+  assert.equal(lossy.lost, 1);
+});
+
+test('an invalidation whose answer got lost is made once', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const lossy = await LossyLink.start(t, coordinator.endpoint);
+  const handle = coordinator.connect({ endpoint: lossy.endpoint });
+  await using watch = coordinator.connect().watch([{ wholeTenant: true }]);
+  assert.equal((await watch.next()).value?.event.type, 'started');
+  assert.equal(await handle.health(), 'serving');
+  lossy.loseAnswers(2);
+  const first = await handle.invalidate([{ key: 'first' }]);
+  assert.equal(lossy.lost, 2);
+  const second = await handle.invalidate([{ key: 'second' }]);
+  const seen = [];
+  for await (const { event } of watch) {
+    if (event.type === 'invalidated') {
+      seen.push([event.scopes, event.consistencyToken]);
+    }
+    if (seen.length === 2) {
+      break;
+    }
+  }
+  assert.deepEqual(seen, [
+    [[{ tenant: 'default', key: 'first' }], first],
+    [[{ tenant: 'default', key: 'second' }], second],
+  ]);
+});
+
+test('an error says whether the call may have been applied', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const lossy = await LossyLink.start(t, coordinator.endpoint);
+  const handle = coordinator.connect({ endpoint: lossy.endpoint, timeoutMs: 500 });
+  assert.equal(await handle.health(), 'serving');
+  lossy.loseAnswers(Number.POSITIVE_INFINITY);
+  await assert.rejects(handle.invalidate([{ key: 'k' }]), { mayHaveBeenApplied: true, isRetryable: true });
+  lossy.refuseConnections();
+  handle.close();
+  await assert.rejects(handle.invalidate([{ key: 'k' }]), { mayHaveBeenApplied: false, isRetryable: true });
+});
+
+test('a connection that fell silent is replaced', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const lossy = await LossyLink.start(t, coordinator.endpoint);
+  const handle = coordinator.connect({ endpoint: lossy.endpoint, attemptTimeoutMs: 300 });
+  assert.equal(await handle.health(), 'serving');
+  lossy.silenceConnections();
+  assert.equal((await handle.lookup({ key: 'k' })).outcome, 'missing');
+  assert.equal(lossy.connections, 2);
+});
