@@ -91,6 +91,12 @@ mod tests {
     fn more_than_fits_is_not_written_in_part() {
         let tags: Vec<_> = (0..64).map(|at| tag(&format!("{at:0>30}"))).collect();
         assert_eq!(Labels::encode(&tags, None), None);
+        let bytes_with_last_of = |bytes: usize| {
+            let mut tags: Vec<_> = (0..5).map(|at| tag(&format!("{at:0>256}"))).collect();
+            tags.push(tag(&"x".repeat(bytes)));
+            Labels::encode(&tags, None).map(|text| text.len())
+        };
+        assert_eq!((bytes_with_last_of(236), bytes_with_last_of(237)), (Some(MAX_LABELS_BYTES), None));
     }
 
     proptest! {

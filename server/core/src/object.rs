@@ -532,6 +532,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_longest_name_has_a_token_too() {
+        let suffix = BodyKind::Sidecar.suffix();
+        let name = format!("{}{suffix}", "a".repeat(MAX_OBJECT_NAME_BYTES - suffix.len()));
+        let name = ObjectName::parse(&name).unwrap();
+        assert_eq!(SidecarToken::decode(&SidecarToken::encode(&name)), Some(name));
+    }
+
     proptest! {
         #[test]
         fn tokens_and_names_survive_the_round_trip(

@@ -437,9 +437,13 @@ fn held_by(entry: Option<&Entry>, token: LeaseToken, generation: Generation) -> 
 }
 
 fn may_commit(lease: &Lease, token: LeaseToken, generation: Generation) -> bool {
+    if mutation::is_active(Mutation::CommitWithoutToken) {
+        return true;
+    }
+    if mutation::is_active(Mutation::TokenWithoutGeneration) {
+        return lease.token == token;
+    }
     lease.is(token, generation)
-        || mutation::is_active(Mutation::CommitWithoutToken)
-        || mutation::is_active(Mutation::TokenWithoutGeneration) && lease.token == token
 }
 
 fn committed(pointer: &Pointer, context: Context<'_>) -> Committed {

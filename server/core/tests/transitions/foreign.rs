@@ -109,6 +109,22 @@ fn a_page_of_a_time_that_is_not_yet_is_never_out_of_reach_of_invalidations() {
     assert_ne!(freshness, Freshness::Fresh);
 }
 
+/// As another clock may be: so far ahead, invalidations still reach it, and what it says is taken as it is.
+#[test]
+fn a_page_of_a_time_that_is_almost_now_is_fresh() {
+    let world = World::new();
+    let log = Log { view: &world.view, verified: true };
+    let ahead = |by| judge(&world.id, Some(&foreign(START.plus(by))), log, START, RETENTION);
+    assert_eq!(ahead(FOREIGN_RENDER_TIME), Freshness::Fresh);
+    assert_eq!(ahead(FOREIGN_RENDER_TIME + millis(1)), Freshness::Missing(Absence::NeverRendered));
+}
+
+/// By a clock that was never set.
+#[test]
+fn a_page_of_the_beginning_of_time_is_not_invalidated_by_a_log_without_events() {
+    assert_eq!(judged(&World::new(), &foreign(Timestamp::EPOCH)), Freshness::Fresh);
+}
+
 /// A worker renders under the first grant; another system replaces the row, and with it all memory of that grant; the page is
 /// invalidated; a late duplicate of the worker's acquire arrives. What the worker commits was rendered before the invalidation.
 #[test]
