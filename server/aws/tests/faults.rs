@@ -241,8 +241,8 @@ async fn a_body_that_is_not_its_digest_is_refused_and_leaves_nothing() {
 
 #[tokio::test]
 async fn events_of_more_than_a_page_are_read_a_page_at_a_time_and_a_fault_in_between_is_no_end() {
-    let (doubles, aws) = ready().await;
-    let log = aws.stores().log;
+    let doubles = Doubles::new();
+    let log = doubles.ready().await.stores().log;
     let large = |seq: u64| {
         let key = |n| EntryKey::parse(&format!("{n}{}", "k".repeat(4_000))).unwrap();
         let scopes = (0..60).map(|n| Scope::Key(TenantId::parse("t").unwrap(), key(n))).collect();
