@@ -126,8 +126,7 @@ fn effect<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Effect 
                 None => Effect::Unknown,
             }
         }
-        SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Effect::Unknown,
-        // The SDK may add kinds; of one that nobody judged, nothing is known.
+        // No answer, or one that is none; and the SDK may add kinds: of one that nobody judged, nothing is known.
         _ => Effect::Unknown,
     }
 }
@@ -212,7 +211,7 @@ impl Cause {
                 code: answer.err().code().map(str::to_owned),
                 status: answer.raw().status().as_u16(),
             },
-            SdkError::ResponseError(_) => Self::Answer,
+            // And kinds that the SDK may add.
             _ => Self::Answer,
         }
     }

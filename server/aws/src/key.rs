@@ -107,7 +107,7 @@ impl PkTemplate {
         let all_told = [Field::Tenant, Field::Deployment, Field::Key].iter().all(|field| self.has(*field));
         Owners {
             matched: search.matched,
-            complete: (all_told || self.has(Field::Digest)) && search.steps <= MAX_STEPS,
+            complete: (all_told || self.has(Field::Digest)) && !search.cut_off,
             digests: search.digests,
         }
     }
@@ -141,15 +141,18 @@ const MAX_STEPS: usize = 10_000;
 struct Search {
     digests: Vec<[u8; 32]>,
     steps: usize,
+    /// Whether there were more ways than it went.
+    cut_off: bool,
     matched: bool,
 }
 
 impl Search {
     fn go<'a>(&mut self, parts: &'a [Part], rest: &'a str, values: &mut HashMap<Field, &'a str>) {
-        self.steps += 1;
-        if self.steps > MAX_STEPS {
+        if self.steps == MAX_STEPS {
+            self.cut_off = true;
             return;
         }
+        self.steps += 1;
         match parts {
             [] if rest.is_empty() => self.found(values),
             [] => {}
@@ -352,6 +355,9 @@ mod tests {
     fn a_key_that_does_not_fit_is_refused_and_a_digest_always_fits() {
         let entry = id(&"t".repeat(128), None, &"k".repeat(4096));
         assert_eq!(template("CACHE#{key}").render(&entry), Err(PkTooLong(4102)));
+        let bytes = |key: usize| template("CACHE#{key}").render(&id("t", None, &"k".repeat(key)));
+        assert_eq!(bytes(2042).map(|pk| pk.len()), Ok(MAX_PK_BYTES));
+        assert_eq!(bytes(2043), Err(PkTooLong(2049)));
         assert!(PkTemplate::default().render(&entry).is_ok());
     }
 
@@ -361,6 +367,7 @@ mod tests {
             ("CACHE#{key}", id("acme", None, "acme::/blog?"), true),
             ("CACHE#{key}", id("acme", None, "other::/blog?"), false),
             ("CACHE#{key}", id("acme", None, "acmeother::/blog?"), false),
+            ("CACHE#{key}", id("acme", None, "emca::/blog?"), false),
             ("CACHE#{key}", id("a::b", None, "a::b::/blog?"), true),
             ("CACHE#{key}", id("acme", Some("blue"), "acme::/blog?"), false),
             ("CACHE#{digest}", id("acme", Some("blue"), "other::/blog?"), true),
@@ -410,6 +417,9 @@ mod tests {
         assert_eq!(template("CACHE#{key}").owners("CACHE#k").digests, Vec::<[u8; 32]>::new());
         for other in ["USER#1", "TENANT#a#CACHE#00", &format!("TENANT#a#CACHE#{}", "A".repeat(64))] {
             assert!(!PkTemplate::default().owners(other).matched, "{other}");
+        }
+        for other in ["k#x", "k", "#"] {
+            assert!(!template("{key}#").owners(other).matched, "{other}");
         }
         let separators = template("{tenant}#{deployment}#{key}").owners(&"#".repeat(MAX_PK_BYTES));
         assert!(!separators.complete, "not gone through");

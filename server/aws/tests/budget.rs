@@ -86,6 +86,20 @@ async fn an_append_by_a_handle_that_never_saw_the_head_is_one_read_more() {
     assert_eq!(doubles.counters.requests(), requests([("GetItem", 1), ("TransactWriteItems", 1)]));
 }
 
+/// What could only be refused is not sent: a transaction that is refused costs as much as one that is not.
+#[tokio::test]
+async fn an_append_to_a_position_that_was_passed_is_one_read() {
+    let (doubles, aws) = ready().await;
+    let log = aws.stores().log;
+    for seq in 1..=2 {
+        log.append(Seq(seq - 1), &event(seq, seq.into())).await.unwrap();
+    }
+    doubles.counters.reset();
+    let other = aws.stores().log;
+    assert_eq!(other.append(Seq(1), &event(2, 9)).await.unwrap(), Append::HeadMoved);
+    assert_eq!(doubles.counters.requests(), requests([("GetItem", 1)]));
+}
+
 #[tokio::test]
 async fn following_an_idle_log_is_one_small_read() {
     let (doubles, aws) = ready().await;

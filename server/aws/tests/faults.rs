@@ -285,6 +285,45 @@ async fn what_is_over_a_limit_is_told_without_asking() {
     assert_eq!(doubles.counters.total(), 0);
 }
 
+/// DynamoDB's limit is inclusive, and it is what the doubles keep too.
+#[tokio::test]
+async fn what_is_just_within_the_limit_is_written() {
+    const LIMIT: usize = 400 * 1024;
+    let size_told = |outcome: &str| -> usize {
+        let digits = outcome.split(" is ").nth(1).and_then(|rest| rest.split(' ').next());
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("no size in {outcome}"))
+    };
+    let doubles = Doubles::new();
+    let stores = doubles.ready().await.stores();
+    let of_reason = |bytes: usize| {
+        let mut large = leasehold_store::conformance::samples::full_entry(version(1).0, 1);
+        large.backoff.as_mut().unwrap().reason = "x".repeat(bytes);
+        large
+    };
+    let swap = async |reason: usize| {
+        stores.entries.swap(&id("a"), Expected::Absent, &of_reason(reason), LATER).await
+    };
+    let Err(WriteError::TooLarge(why)) = swap(LIMIT).await else { panic!("it is over the limit") };
+    let fits = LIMIT - (size_told(&why) - LIMIT);
+    assert!(matches!(swap(fits + 1).await, Err(WriteError::TooLarge(_))));
+    assert_eq!(swap(fits).await.unwrap(), Swap::Applied);
+
+    let of_key = |bytes: usize| {
+        let key = |n: usize, bytes: usize| EntryKey::parse(&format!("{n:03}{}", "k".repeat(bytes))).unwrap();
+        let mut large = event(1, 1);
+        large.invalidations[0].scopes = (0..102)
+            .map(|n| Scope::Key(TenantId::parse("t").unwrap(), key(n, if n == 0 { bytes } else { 4_000 })))
+            .collect();
+        large
+    };
+    let append = async |bytes: usize| stores.log.append(Seq::START, &of_key(bytes)).await;
+    let Err(WriteError::TooLarge(why)) = append(4_000).await else { panic!("it is over the limit") };
+    let fits = 4_000 - (size_told(&why) - LIMIT);
+    assert!(fits > 1_000, "where lengths are written in two bytes, as that of 4,000");
+    assert!(matches!(append(fits + 1).await, Err(WriteError::TooLarge(_))));
+    assert_eq!(append(fits).await.unwrap(), Append::Appended);
+}
+
 #[tokio::test]
 async fn a_held_request_reaches_the_service_when_it_is_released() {
     let doubles = Doubles::new();

@@ -126,8 +126,42 @@ fn what_may_pass_is_told_from_what_stays_as_it_is() {
 }
 
 #[test]
+fn of_a_part_too_it_is_told_what_may_pass() {
+    let table = [
+        (Some("InternalError"), true, "InternalError (500)"),
+        (Some("SlowDown"), true, "SlowDown (503)"),
+        (Some("AccessDenied"), false, "AccessDenied (400)"),
+        (None, false, "status 400"),
+    ];
+    for (code, may_pass, said) in table {
+        let cause = Cause::of_code(code);
+        assert_eq!((cause.may_pass(), cause.to_string().as_str()), (may_pass, said));
+    }
+}
+
+#[test]
+fn a_right_that_is_missing_is_told_by_the_status_and_by_the_code() {
+    let table = [
+        (answer(403, "SignatureDoesNotMatch"), true),
+        (answer(401, "Unauthorized"), true),
+        (answer(400, "AccessDeniedException"), true),
+        (answer(400, "AccessDenied"), true),
+        (answer(400, "ValidationException"), false),
+        (answer(503, "SlowDown"), false),
+        (connection(io::ErrorKind::ConnectionRefused), false),
+    ];
+    for (failure, expected) in table {
+        assert_eq!(Cause::of(&failure).is_denied(), expected, "{failure:?}");
+    }
+}
+
+#[test]
 fn messages_name_call_resource_and_code_and_nothing_that_is_stored() {
+    let credentials = ConnectorError::other(CredentialsError::not_loaded_no_source().into(), None);
+    let slow = ConnectorError::timeout("secret".into());
     let said = [
+        (SdkError::dispatch_failure(credentials), "PutItem on table pages: no credentials could be loaded"),
+        (SdkError::dispatch_failure(slow), "PutItem on table pages: no answer in time"),
         (answer(400, "ThrottlingException"), "PutItem on table pages: ThrottlingException (400)"),
         (SdkError::timeout_error("secret"), "PutItem on table pages: no answer in time"),
         (connection(io::ErrorKind::ConnectionRefused), "PutItem on table pages: no connection"),
