@@ -88,6 +88,26 @@ async fn what_is_over_a_limit_is_refused_without_effect() {
 }
 
 #[tokio::test]
+async fn what_is_just_within_a_limit_is_kept() {
+    let dir = tempdir().unwrap();
+    let store = open(&dir);
+    let body = Bytes::from(vec![1; MAX_OBJECT_BYTES]);
+    let put = store.put(&object_name(1), body.clone(), digest(&body), &object_meta()).await;
+    assert_eq!(put.unwrap(), Put::Created);
+    let mut large = full_entry(1, 1);
+    let mut of_reason = |bytes: usize| {
+        large.backoff.as_mut().unwrap().reason = "x".repeat(bytes);
+        large.clone()
+    };
+    let over = crate::record::encode_entry(&id("a"), &of_reason(MAX_RECORD_BYTES)).len() - MAX_RECORD_BYTES;
+    let swap = create(&store, "a", &of_reason(MAX_RECORD_BYTES - over + 1)).await;
+    assert!(matches!(swap, Err(WriteError::TooLarge(_))), "{swap:?}");
+    let longest = of_reason(MAX_RECORD_BYTES - over);
+    assert_eq!(create(&store, "a", &longest).await.unwrap(), Swap::Applied);
+    assert_eq!(store.read(&id("a")).await.unwrap(), Some(longest));
+}
+
+#[tokio::test]
 async fn an_event_that_does_not_follow_its_head_is_refused() {
     let dir = tempdir().unwrap();
     let store = open(&dir);

@@ -2,7 +2,10 @@
 
 use super::*;
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tempfile::{TempDir, tempdir};
@@ -133,4 +136,40 @@ async fn what_nobody_waits_for_any_more_is_not_begun() {
     let mut group = vec![abandoned];
     assert!(commit_group(&connection, &mut group).is_ok());
     assert_eq!(rows(&connection), 0);
+}
+
+/// Of operations that wait together: how many rows were committed when each of them ran, which are those of the groups before.
+fn committed_before_each(operations: usize, bytes: usize) -> Vec<u64> {
+    let (dir, connection) = database();
+    let reader = Arc::new(Mutex::new(connect(&dir)));
+    let (sender, queue) = mpsc::channel(operations);
+    let mut answers = Vec::new();
+    for _ in 0..operations {
+        let reader = Arc::clone(&reader);
+        let (job, answer) = pending(bytes, room(), move |connection| {
+            let before = rows(&reader.lock().unwrap());
+            connection.execute(WRITES, []).map_err(|error| write_error(&error))?;
+            Ok(before)
+        });
+        assert!(sender.try_send(job).is_ok());
+        answers.push(answer);
+    }
+    drop(sender);
+    serve(connection, queue);
+    answers.into_iter().map(|mut answer| answer.try_recv().unwrap().unwrap()).collect()
+}
+
+#[test]
+fn what_waits_is_committed_together_up_to_a_number_of_operations() {
+    let most = MAX_GROUP_OPERATIONS;
+    let groups = [(0, most), (most, most), (2 * most, 10)];
+    let expected: Vec<u64> =
+        groups.iter().flat_map(|(before, operations)| vec![*before as u64; *operations]).collect();
+    assert_eq!(committed_before_each(2 * most + 10, 0), expected);
+}
+
+#[test]
+fn what_waits_is_committed_together_up_to_a_number_of_bytes() {
+    assert_eq!(committed_before_each(7, MAX_GROUP_BYTES / 3 + 1), [0, 0, 0, 3, 3, 3, 6]);
+    assert_eq!(committed_before_each(5, MAX_GROUP_BYTES / 2), [0, 0, 2, 2, 4], "full, and not over");
 }
