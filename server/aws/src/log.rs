@@ -36,6 +36,8 @@ use std::sync::Arc;
 
 /// The sort key of the head.
 const HEAD: &str = "HEAD";
+/// What the sort keys of events begin with.
+pub(crate) const EVENT: &str = "EVENT#";
 /// Of the head: the position of the last event, its id, and the latest `ttl` of all events so far.
 const SEQ: &str = "seq";
 const LAST_EVENT: &str = "last_event";
@@ -289,7 +291,7 @@ impl InvalidationLog for DynamoLog {
 
 /// Of equal length, so that their order is that of the numbers.
 fn event_sk(seq: Seq) -> String {
-    format!("EVENT#{:020}", seq.0)
+    format!("{EVENT}{:020}", seq.0)
 }
 
 /// Why an item is no event.

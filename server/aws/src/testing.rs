@@ -37,6 +37,7 @@ use crate::{
     check::Service,
     connect::Aws,
     item::{RECORD, SK},
+    log::EVENT,
     row::META,
     settings::AwsSettings,
 };
@@ -49,8 +50,9 @@ use aws_smithy_runtime_api::client::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use connector::Server;
-use leasehold_core::{entry::Entry, identity::EntryId};
+use leasehold_core::{entry::Entry, identity::EntryId, invalidation::LogEvent};
 use leasehold_store::record;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Both doubles, with faults and counts in front of them. Clones are the same.
@@ -132,6 +134,22 @@ impl Doubles {
             .map(|record| {
                 let record = STANDARD.decode(record.expect("a row of ours")).expect("base64");
                 record::decode_any_entry(&record).expect("an entry")
+            })
+            .collect()
+    }
+
+    /// The events of the invalidation log in that table, likewise.
+    ///
+    /// # Panics
+    /// When there is no table, or an event in it does not decode.
+    pub fn events(&self) -> Vec<LogEvent> {
+        let rows = self.dynamodb.items(&Self::settings().table);
+        let is_event = |row: &&Value| row[SK]["S"].as_str().is_some_and(|sk| sk.starts_with(EVENT));
+        let records = rows.iter().filter(is_event).map(|row| row[RECORD]["B"].as_str());
+        records
+            .map(|record| {
+                let record = STANDARD.decode(record.expect("a record")).expect("base64");
+                record::decode_event(&record).expect("an event")
             })
             .collect()
     }

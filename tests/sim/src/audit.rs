@@ -1,6 +1,6 @@
 //! What table and bucket hold when all is over, read past the system.
 
-use crate::checker::history::{Body, Identity, Need, Row};
+use crate::checker::history::{Attempt, Body, Identity, Need, Row};
 use leasehold_aws::testing::Doubles;
 use leasehold_core::{
     entry::Entry,
@@ -51,6 +51,14 @@ pub fn objects(doubles: &Doubles, prefix: &ObjectPrefix) -> BTreeMap<String, Nee
         }
     }
     objects
+}
+
+/// The request ids of all invalidations in the log.
+///
+/// # Panics
+/// When an event does not decode.
+pub fn invalidations(doubles: &Doubles) -> Vec<Attempt> {
+    doubles.events().into_iter().flat_map(|event| event.invalidations).map(|one| one.id.0).collect()
 }
 
 fn body_of(doubles: &Doubles, name: &ObjectName) -> Option<bytes::Bytes> {

@@ -85,7 +85,7 @@ impl Report {
 }
 
 /// What every promise is about: a series in which one of these never occurs has not shown it.
-const OUTCOMES: [&str; 45] = [
+const OUTCOMES: [&str; 46] = [
     "lookup: fresh",
     "lookup: stale, expired",
     "lookup: stale, invalidated",
@@ -121,11 +121,12 @@ const OUTCOMES: [&str; 45] = [
     "invalidate: failed, in doubt",
     "watch: told of commits",
     "watch: told of invalidations",
-    "sweep: deleted",
-    "sweep: found nothing",
-    "sweep: refused",
-    "sweep: abandoned",
+    "sweep amid writers: deleted",
+    "sweep amid writers: found nothing",
+    "sweep amid writers: refused",
+    "sweep amid writers: abandoned",
     "last sweep: deleted",
+    "log: invalidation",
     "row: page with a sidecar",
     "row: page without a sidecar",
     "object: named",
@@ -151,8 +152,9 @@ fn outcomes(history: &History) -> BTreeMap<String, u64> {
         }
         add(format!("{}: {}", asked(operation), answered(operation)));
     }
-    let Some(Audit { rows, objects }) = &history.audit else { return outcomes };
+    let Some(Audit { rows, objects, invalidations }) = &history.audit else { return outcomes };
     let mut add = |name: &str| *outcomes.entry(name.to_owned()).or_default() += 1;
+    invalidations.iter().for_each(|_| add("log: invalidation"));
     for row in rows {
         add(if row.sidecar.is_some() { "row: page with a sidecar" } else { "row: page without a sidecar" });
     }

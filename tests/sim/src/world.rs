@@ -341,6 +341,7 @@ impl<'a> World<'a> {
         Audit {
             rows: audit::rows(doubles, &self.plan.entries),
             objects: before.into_iter().map(object).collect(),
+            invalidations: audit::invalidations(doubles),
         }
     }
 

@@ -8,7 +8,7 @@ pub type Time = u64;
 /// Which entry, as an index into [`History::entries`].
 pub type EntryIndex = usize;
 
-/// The identity of one attempt to render: a request id.
+/// The identity of one attempt, to render or to invalidate: a request id.
 pub type Attempt = u128;
 
 /// All that was seen from outside.
@@ -310,6 +310,8 @@ pub struct Audit {
     pub rows: Vec<Row>,
     /// What was in the bucket before it.
     pub objects: Vec<Object>,
+    /// The request ids of the invalidations in the log, in no order.
+    pub invalidations: Vec<Attempt>,
 }
 
 /// A row that names a page.

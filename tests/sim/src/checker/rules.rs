@@ -8,14 +8,15 @@ use super::{
         superseded_is_not_fenced,
     },
     stores::{
-        not_needed_is_swept, rows_are_the_last, rows_name_their_bytes, rows_resolve, swept_is_not_needed,
+        appended_once, not_needed_is_swept, rows_are_the_last, rows_name_their_bytes, rows_resolve,
+        swept_is_not_needed,
     },
 };
 use std::collections::BTreeSet;
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 27] = [
+pub(super) const ALL: [(&str, Rule); 28] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -43,6 +44,7 @@ pub(super) const ALL: [(&str, Rule); 27] = [
     ("rows are of what was committed last", rows_are_the_last),
     ("what is needed is not swept", swept_is_not_needed),
     ("what nobody needs is swept in the end", not_needed_is_swept),
+    ("an invalidation is in the log once", appended_once),
 ];
 
 fn granted_once(_: &History, index: &Index) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What the stores hold in the end.
 
 use super::{
-    history::{Body, Call, EntryIndex, History, Need, Outcome, Row},
+    history::{Attempt, Body, Call, EntryIndex, History, Need, Outcome, Row},
     index::{Index, of_entry},
 };
 use std::collections::BTreeMap;
@@ -67,6 +67,15 @@ pub(super) fn not_needed_is_swept(history: &History, _: &Index) -> Vec<String> {
     let objects = history.audit.iter().flat_map(|audit| &audit.objects);
     let left = objects.filter(|object| object.needed == Need::Nobody && object.is_left);
     left.map(|object| format!("{object:?}")).collect()
+}
+
+pub(super) fn appended_once(history: &History, _: &Index) -> Vec<String> {
+    let mut times: BTreeMap<Attempt, u32> = BTreeMap::new();
+    for id in history.audit.iter().flat_map(|audit| &audit.invalidations) {
+        *times.entry(*id).or_default() += 1;
+    }
+    let repeated = times.into_iter().filter(|(_, times)| *times > 1);
+    repeated.map(|(id, times)| format!("{id:x} is in the log {times} times")).collect()
 }
 
 fn rows(history: &History) -> impl Iterator<Item = &Row> {

@@ -535,7 +535,7 @@ fn audited() -> Audit {
         object("8.html", Need::Leased, true),
         object("6.html", Need::Nobody, false),
     ];
-    Audit { rows: vec![row], objects }
+    Audit { rows: vec![row], objects, invalidations: vec![1, 2] }
 }
 
 /// After a sweep that deleted something.
@@ -613,6 +613,12 @@ fn orphan_that_outlives_the_last_sweep_is_found() {
     history.operations.drain(..3);
     refused(&mut history);
     breaks_nothing(&history);
+}
+
+#[test]
+fn invalidation_that_is_in_the_log_twice_is_found() {
+    let audit = Audit { invalidations: vec![1, 2, 1], ..audited() };
+    breaks(&ended(audit), "an invalidation is in the log once");
 }
 
 #[test]
