@@ -89,6 +89,8 @@ impl<'a> World<'a> {
             longest_lease: LONGEST_LEASE,
             longest_render: LONGEST_CALM_RENDER,
             deletion_grace: millis(coordinator::settings().deletion_grace),
+            // One who waits for all others looks now and then, seldom where the lease was granted there.
+            hearsay: 4 * millis(coordinator::settings().reread_interval.unwrap_or_default()) + 100,
         };
         let history = History {
             entries: plan.entries.clone(),

@@ -58,6 +58,8 @@ pub struct Terms {
     pub longest_render: Time,
     /// What was superseded is kept for so long.
     pub deletion_grace: Time,
+    /// So long after a commit, those who wait for it on other coordinators have heard of it.
+    pub hearsay: Time,
 }
 
 /// One call, from its invocation to its answer.

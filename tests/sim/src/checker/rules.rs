@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 28] = [
+pub(super) const ALL: [(&str, Rule); 29] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -38,6 +38,7 @@ pub(super) const ALL: [(&str, Rule); 28] = [
     ("nothing is fresh past its time", expired_is_not_fresh),
     ("calls end within their deadlines", answered_in_time),
     ("when all is well, waiters are served in time", waiters_are_served),
+    ("when all is well, waiters hear of the commit", waiters_hear),
     ("refusals are those of an outage", refusals_are_of_an_outage),
     ("the stores hold what rows name", rows_resolve),
     ("rows name the bodies of their generation", rows_name_their_bytes),
@@ -346,6 +347,48 @@ fn waiters_are_served(history: &History, _: &Index) -> Vec<String> {
         let is_kept = may_be_held || (served && in_time);
         if !is_kept {
             found.push(format!("operation {number}: {operation:?}"));
+        }
+    }
+    found
+}
+
+fn waiters_hear(history: &History, index: &Index) -> Vec<String> {
+    let Some(quiet) = history.quiet_from else { return Vec::new() };
+    let mut found = Vec::new();
+    for (number, commit) in history.operations.iter().enumerate() {
+        let (Call::Commit { entry, generation, page, .. }, Some(Outcome::Committed)) =
+            (&commit.call, commit.outcome())
+        else {
+            continue;
+        };
+        let edition = (*entry, *generation);
+        let (Some(granted), Some(first)) =
+            (index.render_began(edition), index.first_commit(history, edition))
+        else {
+            continue;
+        };
+        let by = commit.answered() + history.terms.hearsay + history.terms.slack;
+        // What was invalidated meanwhile is not what they wait for.
+        let is_invalidated = history.operations.iter().any(|other| match &other.call {
+            Call::Invalidate { scopes, .. } => {
+                let identity = &history.entries[*entry];
+                other.answered() >= granted
+                    && other.began <= by
+                    && scopes.iter().any(|scope| scope.covers(identity, &page.tags))
+            }
+            _ => false,
+        });
+        if first < quiet || is_invalidated {
+            continue;
+        }
+        for (waiter, operation) in history.operations.iter().enumerate() {
+            let Call::Acquire { entry: of, wait, .. } = operation.call else { continue };
+            let waits = of == *entry && operation.began < first && operation.began + wait > by;
+            if waits && !operation.abandoned && operation.answered() > by {
+                found.push(format!(
+                    "operation {waiter} still waited at {by} for what operation {number} had committed: {operation:?}"
+                ));
+            }
         }
     }
     found

@@ -15,6 +15,7 @@ const TERMS: Terms = Terms {
     longest_lease: 800,
     longest_render: 100,
     deletion_grace: 2_000,
+    hearsay: 300,
 };
 
 /// One entry, of which page 7 is granted at 100, committed at 200 and found by a strict lookup at 300; all is well.
@@ -497,6 +498,27 @@ fn waiter_that_is_not_served_when_all_is_well_is_found() {
 
     let mut history = good();
     add(&mut history, 6_000, call(200), Outcome::Held { previous: None });
+    breaks_nothing(&history);
+}
+
+#[test]
+fn waiter_that_does_not_hear_of_a_commit_is_found() {
+    let waits = |answered: Time| {
+        let mut history = good();
+        granted(&mut history, 6_000, 2, 8);
+        let call = Call::Acquire { entry: 0, attempt: 9, wait: 3_000, knows: None };
+        let waiter = add(&mut history, 6_010, call, Outcome::Fresh(seen(8)));
+        history.operations[waiter].answer.as_mut().unwrap().0 = answered;
+        committed(&mut history, 6_100, 2, 8, Outcome::Committed);
+        history
+    };
+    breaks_nothing(&waits(6_415));
+    let mut history = waits(6_416);
+    history.operations[4].may_take = 4_000;
+    breaks(&history, "when all is well, waiters hear of the commit");
+    // It was not what they waited for.
+    invalidated(&mut history, 6_050, false);
+    history.operations[4].answer.as_mut().unwrap().1 = Outcome::Stale(seen(8), Reason::Invalidated);
     breaks_nothing(&history);
 }
 
