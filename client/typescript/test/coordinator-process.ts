@@ -31,6 +31,15 @@ function binary(): string {
   return built;
 }
 
+const running = new Set<ChildProcess>();
+// A file of tests that takes too long is ended by a signal: nothing of it stays behind.
+process.once('SIGTERM', () => process.exit(1));
+process.once('exit', () => {
+  for (const coordinator of running) {
+    coordinator.kill('SIGKILL');
+  }
+});
+
 export class CoordinatorProcess {
   readonly #flags: readonly string[];
   readonly #folder = mkdtempSync(join(tmpdir(), 'leasehold-test-'));
@@ -80,6 +89,8 @@ export class CoordinatorProcess {
     ];
     const started = spawn(binary(), args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
+    running.add(started);
+    started.once('exit', () => running.delete(started));
     let said = '';
     started.stderr.setEncoding('utf8').on('data', (text: string) => {
       said += text;

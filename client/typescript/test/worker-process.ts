@@ -9,6 +9,15 @@ import { once } from 'node:events';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+const running = new Set<ChildProcess>();
+// A file of tests that takes too long is ended by a signal: nothing of it stays behind.
+process.once('SIGTERM', () => process.exit(1));
+process.once('exit', () => {
+  for (const worker of running) {
+    worker.kill('SIGKILL');
+  }
+});
+
 /** A process that runs one of the programs in `test/workers`. */
 export class WorkerProcess<Heard extends { type: string }> {
   readonly #process: ChildProcess;
@@ -17,6 +26,8 @@ export class WorkerProcess<Heard extends { type: string }> {
 
   private constructor(process: ChildProcess) {
     this.#process = process;
+    running.add(process);
+    process.once('exit', () => running.delete(process));
     process.on('message', (message: Heard) => {
       this.#unread.push(message);
       this.#wake?.();

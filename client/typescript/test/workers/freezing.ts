@@ -51,7 +51,6 @@ async function call(): Promise<void> {
 }
 
 await call();
-process.send?.({ type: 'ready' } satisfies Heard);
 let last = performance.now();
 const ticking = setInterval(async () => {
   const since = performance.now() - last;
@@ -68,3 +67,5 @@ const ticking = setInterval(async () => {
   );
   process.send?.({ type: 'thawed', error, ms: performance.now() - begun } satisfies Heard);
 }, TICK_MS);
+// Only now: whoever hears it may freeze this process at once, and the clock above must have been read before that.
+process.send?.({ type: 'ready' } satisfies Heard);
