@@ -22,6 +22,7 @@ export type {
   StalePage,
   StaleReason,
 } from './page.js';
+export * from './pages.js';
 export type { RetryBudgetOptions, RetryOptions } from './retry.js';
 export type { Depth, Scope, WatchFilter } from './scope.js';
 export { type ServiceConfig, serviceConfig } from './service-config.js';

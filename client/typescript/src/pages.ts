@@ -1,0 +1,697 @@
+/**
+ * Pages: rendered once in the whole fleet, kept, and rendered again when they are out of date.
+ *
+ * @module
+ */
+
+import { createHash } from 'node:crypto';
+import { now } from './clock.js';
+import { Coordinator, type CoordinatorOptions } from './coordinator.js';
+import type { EntryRef, PageRequest } from './entry.js';
+import { cacheStatus, cookiesOf, isNotModified, type PageState, queryOf, type Served } from './http.js';
+import { LastKnown } from './last-known.js';
+import type { Lease } from './lease.js';
+import type { Page, StalePage } from './page.js';
+import { Reach } from './reach.js';
+import type { Depth, Scope } from './scope.js';
+
+export type { PageState } from './http.js';
+
+/** How a {@link PageServer} is configured. */
+export interface PageServerOptions {
+  /** The coordinator, or how to make a handle on it. Default: the one on this machine. */
+  readonly coordinator?: Coordinator | CoordinatorOptions | undefined;
+  /** Whose pages, 1 to 128 bytes. Default: `default`, and requests with a tenant boundary header are refused. */
+  readonly tenant?: string | undefined;
+  /** The release whose pages are kept apart. Default: none. */
+  readonly deployment?: string | undefined;
+  /** The response header that names the state. Default: `x-isr-state`. */
+  readonly stateHeader?: string | undefined;
+  /**
+   * How long the coordinator may take to answer, in milliseconds, before its answer is done without; where it waits for
+   * another's render, on top of that. Default: 1500.
+   */
+  readonly coordinatorTimeoutMs?: number | undefined;
+  /** How many bytes of pages to keep in this process, for when the coordinator cannot be reached. Default: 32 MiB. */
+  readonly localBytes?: number | undefined;
+  /** Hears of what no visitor sees. Default: a line on `console.warn`. What it throws is dropped. */
+  readonly onReport?: ((report: PageReport) => void) | undefined;
+  /**
+   * What operators are told of a render that failed, 512 bytes at most; must hold no secrets. Default: the error's message.
+   */
+  readonly failureReason?: ((error: unknown) => string) | undefined;
+}
+
+/**
+ * What no visitor sees: `renderFailed`, and the previous page was served; `notKept`, a page was rendered and served, but could
+ * not be kept; `unreachable`, the coordinator gave no answer, and was done without.
+ */
+export interface PageReport {
+  readonly type: 'renderFailed' | 'notKept' | 'unreachable';
+  readonly error: unknown;
+}
+
+/** How a page is kept up to date. */
+export interface PagePolicy {
+  /**
+   * `blocking`: who finds a page stale waits for the new one. `stale-while-revalidate`: within the window it gets the stale
+   * one, and one render runs in the background.
+   */
+  readonly mode: 'blocking' | 'stale-while-revalidate';
+  /** How many seconds a page is fresh. Default: until invalidated. */
+  readonly revalidateSeconds?: number | undefined;
+  /** The window, in seconds after `revalidateSeconds`. Default: 60. */
+  readonly staleWhileRevalidateSeconds?: number | undefined;
+  /** For how many seconds after `revalidateSeconds` a failed render is answered with it. Default: `revalidateSeconds`. */
+  readonly staleIfErrorSeconds?: number | undefined;
+  /** When another renders: `wait` for its page, or `serve-stale` where there is a page. Default: `wait`. */
+  readonly onContention?: 'wait' | 'serve-stale' | undefined;
+  /** How long to wait at most, in milliseconds. The coordinator allows a minute. Default: 30 s. */
+  readonly maxWaitMs?: number | undefined;
+  /** When the render fails: `serve-stale`, where there is a page within the bound, or `error`. Default: `serve-stale`. */
+  readonly onFailure?: 'serve-stale' | 'error' | undefined;
+  /** How long a lease lasts without renewal, in milliseconds. Default: that of the coordinator, 10 s. */
+  readonly leaseTtlMs?: number | undefined;
+  /**
+   * The route pattern that matched and its parameters, and on what else the page depends. Default: the path is the route, and
+   * query, credentials and cookies make a page another one.
+   */
+  readonly page?: Partial<
+    Pick<PageRequest, 'route' | 'params' | 'query' | 'ignoreCredentials' | 'cookieVariance'>
+  >;
+}
+
+/** What a render is given. */
+export interface RenderContext {
+  /** The request that is answered; of a render in the background, the one that found the page stale. */
+  readonly request: Request;
+  /** The right to render, with the token for the sidecar's URL. Absent: the page will not be kept. */
+  readonly lease?: Lease | undefined;
+}
+
+/** What a render answers with. A status of 500 or more is a failed render. */
+export interface RenderedPage {
+  readonly html: string | Uint8Array;
+  /** The hydration sidecar that belongs to it. */
+  readonly sidecar?: string | Uint8Array | undefined;
+  /** Default: 200. */
+  readonly status?: number | undefined;
+  /** Default: `text/html; charset=utf-8`. */
+  readonly contentType?: string | undefined;
+  /** Further response headers. A page with `set-cookie` is not kept. */
+  readonly headers?: readonly (readonly [name: string, value: string])[] | undefined;
+  /** Labels to invalidate it by. At most 64, of 1 to 256 bytes. */
+  readonly tags?: readonly string[] | undefined;
+}
+
+/** Renders a page. */
+export type Render = (context: RenderContext) => Promise<RenderedPage> | RenderedPage;
+
+/** A page as it is served. */
+interface Copy {
+  readonly bytes: Uint8Array;
+  readonly status: number;
+  readonly contentType: string;
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly etag: string;
+  readonly generation?: bigint | undefined;
+  readonly bornAt: number;
+}
+
+/** One request, and what holds for it. */
+interface Visit {
+  readonly request: Request;
+  readonly entry: EntryRef;
+  /** Of the entry, in this process. */
+  readonly name: string;
+  readonly policy: PagePolicy;
+  readonly render: Render;
+  /** Of the server, when the request came. */
+  readonly epoch: number;
+}
+
+/** An answer in the making. */
+interface Answer {
+  readonly copy: Copy;
+  readonly served: Served;
+}
+
+/** A render's answer that is a failure, to be passed on as it is. */
+class FailedRender extends Error {
+  readonly page: RenderedPage;
+
+  constructor(page: RenderedPage) {
+    super(`the render answered with status ${page.status}`);
+    this.page = page;
+  }
+}
+
+/** A render that failed a moment ago. */
+class Paused extends Error {
+  readonly retryAfterMs: number;
+
+  constructor(reason: string, retryAfterMs: number) {
+    super(`the last render failed: ${reason}`);
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** Whose commit comes late looks at what came before it; after so many rounds its own page has to do. */
+const ROUNDS = 3;
+const LARGEST_PAGE_BYTES = 64 << 20;
+const DEFAULT_CONTENT_TYPE = 'text/html; charset=utf-8';
+/** What tells visitors apart, beside cookies. */
+const CREDENTIALS = ['authorization', 'proxy-authorization', 'x-api-key', 'x-amz-security-token'];
+/** Of the connection or of this very response, not of the page. */
+const NOT_OF_THE_PAGE = new Set([
+  'cache-control',
+  'connection',
+  'content-length',
+  'content-type',
+  'etag',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+/**
+ * Serves pages by incremental static regeneration, over the `Request` and `Response` of the web platform, whatever the
+ * framework. Of one page, one render runs at a time in the whole fleet. An outage of the coordinator never makes an error of a
+ * page that could be rendered.
+ */
+export class PageServer implements AsyncDisposable {
+  readonly #reach: Reach;
+  readonly #options: PageServerOptions;
+  readonly #ownsCoordinator: boolean;
+  readonly #lastKnown: LastKnown<Copy>;
+  readonly #regenerating = new Map<string, Promise<void>>();
+  /** Raised by every invalidation: what was asked for before one is not remembered after it. */
+  #epoch = 0;
+
+  /** @throws LeaseholdError of the kind `configuration` for a malformed endpoint. */
+  constructor(options: PageServerOptions = {}) {
+    const { coordinator } = options;
+    const given = coordinator && 'lookup' in coordinator ? coordinator : undefined;
+    this.#options = options;
+    this.#ownsCoordinator = given === undefined;
+    this.#reach = new Reach(
+      given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
+      options.coordinatorTimeoutMs ?? 1500,
+      (error) => this.#report({ type: 'unreachable', error }),
+    );
+    this.#lastKnown = new LastKnown(options.localBytes ?? 32 << 20);
+  }
+
+  /**
+   * Answers a request with its page. The header `x-isr-state` says how: `hit`, fresh; `miss`, rendered and kept; `wait-hit`,
+   * rendered by another meanwhile; `stale`, the previous page; `stale-metadata-error`, the last page that this process knows, as
+   * the coordinator could not be asked; `bypass`, rendered and not kept. A request that is neither GET nor HEAD is a `bypass`.
+   *
+   * A render that fails, without a page to serve in its place: what it threw is thrown, and what it answered is answered, with
+   * `no-store`. While nobody renders because a render failed a moment ago: 503 with `Retry-After`.
+   *
+   * @throws what `render` throws, where the policy has no page to serve in its place; LeaseholdError `TENANT_BOUNDARY` for a
+   *   request of a tenant that was not declared, `INVALID_FIELD` for a request that no coordinator takes.
+   */
+  async servePage(request: Request, policy: PagePolicy, render: Render): Promise<Response> {
+    const visit = this.#visit(request, policy, render);
+    const isCacheable = request.method === 'GET' || request.method === 'HEAD';
+    try {
+      return this.#respond(visit, await (isCacheable ? this.#answer(visit) : bypass(visit, 'method')));
+    } catch (error) {
+      if (error instanceof FailedRender) {
+        return this.#respond(visit, {
+          copy: copyOf(error.page),
+          served: { state: 'bypass', detail: 'render-failed' },
+        });
+      }
+      if (error instanceof Paused) {
+        const headers = {
+          'retry-after': String(Math.ceil(error.retryAfterMs / 1000)),
+          'cache-control': 'no-store',
+        };
+        return new Response('Service Unavailable', { status: 503, headers });
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * Declares pages out of date, and presents the token with every later request of this process, which forgets its own copies.
+   * Change the data first, then invalidate.
+   *
+   * @param scopes - 1 to 100. Their `tenant` is not that of this server unless they say so.
+   * @throws LeaseholdError when the coordinator gave no answer; it may have been applied, and is harmless to repeat.
+   */
+  async invalidate(scopes: readonly Scope[], depth: Depth = 'soft'): Promise<void> {
+    try {
+      await this.#reach.invalidate((coordinator) => coordinator.invalidate(scopes, { depth }));
+    } finally {
+      this.#epoch += 1;
+      this.#lastKnown.clear();
+    }
+  }
+
+  /** Waits for the renders that run in the background: before a process ends, or a Lambda is frozen. Never rejects. */
+  async idle(): Promise<void> {
+    while (this.#regenerating.size > 0) {
+      await Promise.all(this.#regenerating.values());
+    }
+  }
+
+  /** Waits for the renders in the background, and closes the connections if they are its own. */
+  async close(): Promise<void> {
+    await this.idle();
+    if (this.#ownsCoordinator) {
+      this.#reach.coordinator.close();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #visit(request: Request, policy: PagePolicy, render: Render): Visit {
+    const { tenant, deployment } = this.#options;
+    const url = new URL(request.url);
+    const cookies = cookiesOf(request.headers.get('cookie'));
+    const page = {
+      route: url.pathname,
+      query: queryOf(url.searchParams),
+      headers: Array.from(request.headers, ([name, value]) => [name, [value]] as const),
+      cookies,
+      ...policy.page,
+    };
+    const entry = { tenant, deployment, path: url.pathname, request: page };
+    return { request, entry, name: nameOf(page, tenant), policy, render, epoch: this.#epoch };
+  }
+
+  async #answer(visit: Visit): Promise<Answer> {
+    const known = this.#lastKnown.get(visit.name);
+    const found = await this.#reach.ask((options) =>
+      this.#reach.coordinator.lookup(visit.entry, {
+        ...options,
+        consistencyToken: this.#reach.token,
+        body: 'inline',
+        knownGeneration: known?.generation,
+      }),
+    );
+    if (!found) {
+      return this.#withoutCoordinator(visit);
+    }
+    if (found.outcome === 'missing') {
+      this.#lastKnown.delete(visit.name);
+      return this.#regenerate(visit, undefined);
+    }
+    const copy = await this.#read(visit, found.page, known);
+    if (!copy) {
+      return this.#regenerate(visit, undefined);
+    }
+    if (found.outcome === 'fresh') {
+      return { copy, served: { state: 'hit', ttlMs: found.freshForMs } };
+    }
+    if (isWithin(visit.policy, copy, staleWindowSeconds(visit.policy))) {
+      if (!found.regeneration) {
+        this.#regenerateInBackground(visit);
+      }
+      return stale(visit, copy);
+    }
+    return this.#regenerate(visit, copy);
+  }
+
+  /** `undefined`: its bytes are not to be had. */
+  async #read(visit: Visit, page: Page, known?: Copy): Promise<Copy | undefined> {
+    const bytes = await this.#bytesOf(visit, page, known);
+    if (!bytes) {
+      return undefined;
+    }
+    const { status = 200, contentType = DEFAULT_CONTENT_TYPE, headers = [], etag } = page.metadata;
+    const { generation } = page;
+    const bornAt = now() - page.ageMs;
+    const copy = { bytes, status, contentType, headers, etag: etag ?? etagOf(bytes), generation, bornAt };
+    this.#remember(visit, copy);
+    return copy;
+  }
+
+  #remember(visit: Visit, copy: Copy): void {
+    if (visit.epoch === this.#epoch) {
+      this.#lastKnown.set(visit.name, copy, copy.bytes.length);
+    }
+  }
+
+  async #bytesOf(visit: Visit, page: Page, known?: Copy): Promise<Uint8Array | undefined> {
+    switch (page.body.delivery) {
+      case 'inline':
+        return page.body.bytes;
+      case 'unchanged':
+        return known?.generation === page.generation ? known.bytes : undefined;
+      case 'tooLarge': {
+        const served = await this.#reach.ask(async (options) => {
+          const { current, body } = await this.#reach.coordinator.servePage(visit.entry, {
+            ...options,
+            consistencyToken: this.#reach.token,
+          });
+          return { generation: current.page.generation, bytes: await body.collect(LARGEST_PAGE_BYTES) };
+        });
+        // Another generation's bytes would go out under this one's entity tag.
+        return served?.generation === page.generation ? served.bytes : undefined;
+      }
+      case 'omitted':
+      case 'url':
+        return undefined;
+    }
+  }
+
+  async #withoutCoordinator(visit: Visit): Promise<Answer> {
+    const copy = this.#lastKnown.get(visit.name);
+    const detail = 'coordinator-unreachable';
+    if (!copy) {
+      return bypass(visit, detail);
+    }
+    return { copy, served: { state: 'stale-metadata-error', ttlMs: ttlOf(visit.policy, copy), detail } };
+  }
+
+  /** One render in the whole fleet. `previous` is the page so far, which may be too old to serve. */
+  async #regenerate(visit: Visit, previous: Copy | undefined): Promise<Answer> {
+    const { policy } = visit;
+    const waitMs = policy.onContention === 'serve-stale' && previous ? 0 : (policy.maxWaitMs ?? 30_000);
+    const wasStale = previous !== undefined;
+    for (let round = 1; round <= ROUNDS; round += 1) {
+      const acquired = await this.#reach.ask((options) =>
+        this.#reach.coordinator.acquire(visit.entry, {
+          ...options,
+          ttlMs: policy.leaseTtlMs,
+          waitMs,
+          consistencyToken: this.#reach.token,
+          body: 'inline',
+        }),
+      );
+      switch (acquired?.outcome) {
+        case undefined:
+          return this.#withoutCoordinator(visit);
+        case 'granted': {
+          const answer = await this.#renderUnder(visit, acquired.lease, wasStale, previous);
+          if (answer) {
+            return answer;
+          }
+          break;
+        }
+        case 'ready': {
+          const copy = await this.#read(visit, acquired.page);
+          if (copy) {
+            return { copy, served: { state: waitMs > 0 ? 'wait-hit' : 'hit', wasStale } };
+          }
+          break;
+        }
+        case 'held': {
+          const copy = previous ?? (await this.#previous(visit, acquired.previous));
+          return copy ? stale(visit, copy) : bypass(visit, 'contention');
+        }
+        case 'backingOff': {
+          const copy = previous ?? (await this.#previous(visit, acquired.previous));
+          return this.#inPlaceOf(new Paused(acquired.reason, acquired.remainingMs), visit, copy);
+        }
+        case 'ended':
+          break;
+      }
+    }
+    return bypass(visit, 'contention');
+  }
+
+  async #previous(visit: Visit, previous: StalePage | undefined): Promise<Copy | undefined> {
+    return previous && this.#read(visit, previous.page);
+  }
+
+  /** `undefined`: the lease was lost meanwhile, and its successor's page is not to be had yet. */
+  async #renderUnder(
+    visit: Visit,
+    lease: Lease,
+    wasStale: boolean,
+    previous: Copy | undefined,
+  ): Promise<Answer | undefined> {
+    const { request, render, policy } = visit;
+    const begun = now();
+    let page: RenderedPage;
+    try {
+      page = await lease.renewWhile(() => render({ request, lease }), policy.leaseTtlMs);
+      if ((page.status ?? 200) >= 500) {
+        throw new FailedRender(page);
+      }
+    } catch (error) {
+      // Who went away did not find the page broken: nobody else has to pause for that.
+      const isCancelled = request.signal.aborted;
+      await this.#reach.ask((options) =>
+        isCancelled ? lease.release(options) : lease.fail(this.#failureReason(error), options),
+      );
+      return this.#inPlaceOf(error, visit, previous ?? (await this.#previous(visit, lease.previous)));
+    }
+    const copy = { ...copyOf(page), bornAt: begun, generation: lease.generation };
+    if (hasCookie(page)) {
+      await this.#reach.ask((options) => lease.release(options));
+      return { copy, served: { state: 'bypass', detail: 'set-cookie' } };
+    }
+    const committed = await this.#commit(visit, lease, page, now() - begun);
+    switch (committed?.outcome) {
+      case 'committed':
+        this.#remember(visit, { ...copy, etag: committed.etag });
+        return { copy: { ...copy, etag: committed.etag }, served: { state: 'miss', wasStale } };
+      case 'committedStale':
+        // An invalidation came after the render had begun: nobody else is to keep this.
+        return { copy, served: { state: 'bypass', detail: 'invalidated' } };
+      case undefined:
+        return { copy, served: { state: 'bypass', detail: 'not-kept' } };
+      case 'superseded':
+      case 'fenced':
+        return this.#successor(visit);
+    }
+  }
+
+  async #successor(visit: Visit): Promise<Answer | undefined> {
+    const found = await this.#reach.ask((options) =>
+      this.#reach.coordinator.lookup(visit.entry, {
+        ...options,
+        consistency: 'strict',
+        consistencyToken: this.#reach.token,
+        body: 'inline',
+      }),
+    );
+    if (!found || found.outcome === 'missing') {
+      return undefined;
+    }
+    const copy = await this.#read(visit, found.page);
+    if (!copy) {
+      return undefined;
+    }
+    return found.outcome === 'fresh' ? { copy, served: { state: 'wait-hit' } } : stale(visit, copy);
+  }
+
+  async #commit(visit: Visit, lease: Lease, page: RenderedPage, renderTimeMs: number) {
+    const { mode, revalidateSeconds } = visit.policy;
+    const errorSeconds = staleIfErrorSeconds(visit.policy);
+    const metadata = {
+      status: page.status,
+      contentType: page.contentType,
+      headers: headersOf(page),
+      tags: page.tags,
+      renderTimeMs,
+      ...(revalidateSeconds !== undefined && { revalidateMs: revalidateSeconds * 1000 }),
+      ...(mode === 'stale-while-revalidate' && {
+        staleWhileRevalidateMs: staleWindowSeconds(visit.policy) * 1000,
+      }),
+      ...(errorSeconds !== undefined && { staleIfErrorMs: errorSeconds * 1000 }),
+    };
+    try {
+      const rendered = { html: page.html, sidecar: page.sidecar, metadata };
+      return await this.#reach.ask((options) => lease.commit(rendered, options));
+    } catch (error) {
+      // Refused for good, such as for a tag that is too long: the page itself is none the worse.
+      this.#report({ type: 'notKept', error });
+      await this.#reach.ask((options) => lease.release(options));
+      return undefined;
+    }
+  }
+
+  /** The previous page in place of a failed render, where the policy allows. */
+  #inPlaceOf(error: unknown, visit: Visit, previous: Copy | undefined): Answer {
+    const { policy } = visit;
+    const isAllowed = policy.onFailure !== 'error';
+    if (!previous || !isAllowed || !isWithin(policy, previous, staleIfErrorSeconds(policy) ?? Infinity)) {
+      throw error;
+    }
+    if (!(error instanceof Paused)) {
+      this.#report({ type: 'renderFailed', error });
+    }
+    return stale(visit, previous);
+  }
+
+  #regenerateInBackground(visit: Visit): void {
+    if (this.#regenerating.has(visit.name)) {
+      return;
+    }
+    const running = this.#regenerated(visit)
+      .catch((error: unknown) => this.#report({ type: 'renderFailed', error }))
+      .finally(() => this.#regenerating.delete(visit.name));
+    this.#regenerating.set(visit.name, running);
+  }
+
+  async #regenerated(visit: Visit): Promise<void> {
+    // The visitor has its answer; whatever becomes of it, the page is for others.
+    const request = new Request(visit.request, { signal: null });
+    const policy = { ...visit.policy, onFailure: 'error' as const };
+    const acquired = await this.#reach.ask((options) =>
+      this.#reach.coordinator.acquire(visit.entry, {
+        ...options,
+        ttlMs: policy.leaseTtlMs,
+        consistencyToken: this.#reach.token,
+      }),
+    );
+    if (acquired?.outcome === 'granted') {
+      await this.#renderUnder({ ...visit, request, policy }, acquired.lease, true, undefined);
+    }
+  }
+
+  #respond(visit: Visit, { copy, served }: Answer): Response {
+    const headers = new Headers();
+    for (const [name, value] of copy.headers) {
+      headers.append(name, value);
+    }
+    headers.set('content-type', copy.contentType);
+    headers.set('etag', copy.etag);
+    headers.set('cache-control', cacheControl(visit.policy, served.state));
+    headers.set('cache-status', cacheStatus(served));
+    headers.set(this.#options.stateHeader ?? 'x-isr-state', served.state satisfies PageState);
+    const isReading = visit.request.method === 'GET' || visit.request.method === 'HEAD';
+    if (
+      isReading &&
+      copy.status === 200 &&
+      isNotModified(visit.request.headers.get('if-none-match'), copy.etag)
+    ) {
+      headers.delete('content-type');
+      return new Response(null, { status: 304, headers });
+    }
+    headers.set('content-length', String(copy.bytes.length));
+    const hasBody = visit.request.method !== 'HEAD' && copy.status !== 204 && copy.status !== 304;
+    return new Response(hasBody ? Buffer.from(copy.bytes) : null, { status: copy.status, headers });
+  }
+
+  #failureReason(error: unknown): string {
+    const reason = this.#options.failureReason;
+    return reason ? reason(error) : error instanceof Error ? error.message : String(error);
+  }
+
+  #report(report: PageReport): void {
+    try {
+      (this.#options.onReport ?? warn)(report);
+    } catch {
+      // A report that cannot be made must not turn a page into an error.
+    }
+  }
+}
+
+async function bypass(visit: Visit, detail: string): Promise<Answer> {
+  const copy = copyOf(await visit.render({ request: visit.request }));
+  return { copy, served: { state: 'bypass', detail } };
+}
+
+function stale(visit: Visit, copy: Copy): Answer {
+  return { copy, served: { state: 'stale', ttlMs: Math.min(ttlOf(visit.policy, copy) ?? -1, -1) } };
+}
+
+function cacheControl(policy: PagePolicy, state: PageState): string {
+  if (state === 'bypass') {
+    return 'no-store';
+  }
+  const { mode, revalidateSeconds } = policy;
+  if (mode === 'blocking') {
+    const ifError =
+      revalidateSeconds === undefined ? '' : ` stale-if-error=${Math.floor(revalidateSeconds)},`;
+    return `public, max-age=0, s-maxage=0,${ifError} must-revalidate`;
+  }
+  // Until invalidated is no time that a cache on the way could keep to.
+  return `s-maxage=${Math.floor(revalidateSeconds ?? 0)}, stale-while-revalidate=${Math.floor(staleWindowSeconds(policy))}`;
+}
+
+function staleWindowSeconds(policy: PagePolicy): number {
+  return policy.mode === 'blocking' ? -1 : (policy.staleWhileRevalidateSeconds ?? 60);
+}
+
+function staleIfErrorSeconds(policy: PagePolicy): number | undefined {
+  return policy.staleIfErrorSeconds ?? policy.revalidateSeconds;
+}
+
+/** Whether a page is stale for no longer than so many seconds. */
+function isWithin(policy: PagePolicy, copy: Copy, seconds: number): boolean {
+  if (seconds < 0) {
+    return false;
+  }
+  return now() - copy.bornAt <= ((policy.revalidateSeconds ?? Infinity) + seconds) * 1000;
+}
+
+function ttlOf(policy: PagePolicy, copy: Copy): number | undefined {
+  return policy.revalidateSeconds === undefined
+    ? undefined
+    : copy.bornAt + policy.revalidateSeconds * 1000 - now();
+}
+
+function copyOf(page: RenderedPage): Copy {
+  const bytes = typeof page.html === 'string' ? Buffer.from(page.html) : page.html;
+  return {
+    bytes,
+    status: page.status ?? 200,
+    contentType: page.contentType ?? DEFAULT_CONTENT_TYPE,
+    headers: (page.headers ?? []).filter(([name]) => !NOT_OF_THE_PAGE.has(name.toLowerCase())),
+    etag: etagOf(bytes),
+    bornAt: now(),
+  };
+}
+
+function headersOf(page: RenderedPage): readonly (readonly [name: string, value: string])[] {
+  return (page.headers ?? []).filter(([name]) => !NOT_OF_THE_PAGE.has(name.toLowerCase()));
+}
+
+function hasCookie(page: RenderedPage): boolean {
+  return (page.headers ?? []).some(([name]) => name.toLowerCase() === 'set-cookie');
+}
+
+/** As the coordinator makes it, so that a page which could not be kept has the entity tag that it would have had. */
+function etagOf(bytes: Uint8Array): string {
+  return `"${createHash('sha256').update(bytes).digest('hex').slice(0, 32)}"`;
+}
+
+/**
+ * What a page is remembered by in this process. Whatever may make it another visitor's page is in it: too much costs a copy,
+ * too little shows somebody another's page.
+ */
+function nameOf(
+  page: PageRequest & { headers: readonly (readonly [string, readonly string[]])[] },
+  tenant?: string,
+): string {
+  const { route, params, query, headers, cookies, ignoreCredentials, cookieVariance = 'all' } = page;
+  const isCredential = (name: string) => !ignoreCredentials && CREDENTIALS.includes(name);
+  // Without a declared tenant, any of these may be a tenant boundary, which only the coordinator knows.
+  const isBoundary = (name: string) => tenant === undefined && name.startsWith('x-');
+  const counted = Array.from(cookies ?? []).filter(
+    ([name]) => cookieVariance === 'all' || (cookieVariance !== 'none' && cookieVariance.includes(name)),
+  );
+  const parts = [
+    route,
+    Object.entries(params ?? {}),
+    Array.from(query ?? []),
+    headers.filter(([name]) => isCredential(name) || isBoundary(name)),
+    counted,
+  ];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
+}
+
+function warn({ type, error }: PageReport): void {
+  const what = {
+    renderFailed: 'a render failed; the previous page is served',
+    notKept: 'a page was rendered, but not kept',
+    unreachable: 'the coordinator gave no answer',
+  }[type];
+  console.warn(`leasehold: ${what}: error=${error instanceof Error ? error.message : String(error)}`);
+}

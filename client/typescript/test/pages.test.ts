@@ -1,0 +1,382 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { cacheStatus, cookiesOf, isNotModified } from '../src/http.js';
+import {
+  type Coordinator,
+  type PagePolicy,
+  type PageReport,
+  PageServer,
+  type PageServerOptions,
+  type RenderedPage,
+} from '../src/index.js';
+import { CoordinatorProcess } from './coordinator-process.js';
+
+const HOUR = 3600;
+
+function serverOn(coordinator: Coordinator, options: PageServerOptions = {}) {
+  const reports: PageReport[] = [];
+  const onReport = (report: PageReport) => reports.push(report);
+  return { reports, server: new PageServer({ coordinator, onReport, ...options }) };
+}
+
+const stateOf = (response: Response) => response.headers.get('x-isr-state');
+
+const get = (path: string, headers: Record<string, string> = {}) =>
+  new Request(`http://site${path}`, { headers });
+
+const blocking: PagePolicy = { mode: 'blocking', revalidateSeconds: HOUR };
+
+interface Policy {
+  mode: PagePolicy['mode'];
+  onContention: 'wait' | 'serve-stale';
+  onFailure: 'serve-stale' | 'error';
+  render: 'succeeds' | 'fails';
+}
+
+const POLICIES: Policy[] = (['blocking', 'stale-while-revalidate'] as const).flatMap((mode) =>
+  (['wait', 'serve-stale'] as const).flatMap((onContention) =>
+    (['serve-stale', 'error'] as const).flatMap((onFailure) =>
+      (['succeeds', 'fails'] as const).map((render) => ({ mode, onContention, onFailure, render })),
+    ),
+  ),
+);
+
+/** The state header, `503`, or `thrown`. */
+type Result = string;
+
+interface Row {
+  state: string;
+  expected: (policy: Policy) => Result;
+  page?: 'fresh' | 'stale';
+  lease?: 'held' | 'failed';
+  isDown?: boolean;
+  isKnown?: boolean;
+}
+
+interface Cell {
+  name: string;
+  row: Row;
+  policy: Policy;
+  run: () => Promise<Result>;
+  reports: readonly PageReport[];
+  renders: () => number;
+}
+
+const ifItRenders = (result: Result) => (policy: Policy) =>
+  policy.render === 'succeeds' ? result : 'thrown';
+
+const TABLE: Row[] = [
+  { state: 'fresh', page: 'fresh', expected: () => 'hit' },
+  {
+    state: 'stale',
+    page: 'stale',
+    expected: ({ mode, onFailure, render }) => {
+      if (mode === 'stale-while-revalidate') {
+        return 'stale';
+      }
+      return render === 'succeeds' ? 'miss' : onFailure === 'serve-stale' ? 'stale' : 'thrown';
+    },
+  },
+  { state: 'missing', expected: ifItRenders('miss') },
+  { state: 'held, over nothing', lease: 'held', expected: ifItRenders('bypass') },
+  { state: 'held, over a stale page', page: 'stale', lease: 'held', expected: () => 'stale' },
+  { state: 'backing off, over nothing', lease: 'failed', expected: () => '503' },
+  {
+    state: 'backing off, over a stale page',
+    page: 'stale',
+    lease: 'failed',
+    expected: ({ mode, onFailure }) => (mode === 'blocking' && onFailure === 'error' ? '503' : 'stale'),
+  },
+  {
+    state: 'coordinator down, a page known here',
+    page: 'stale',
+    isKnown: true,
+    isDown: true,
+    expected: () => 'stale-metadata-error',
+  },
+  {
+    state: 'coordinator down, nothing known here',
+    page: 'stale',
+    isDown: true,
+    expected: ifItRenders('bypass'),
+  },
+];
+
+test('every state of a page, under every policy', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t, '--backoff-base', '60s');
+  const other = serverOn(coordinator.connect()).server;
+  const leases = coordinator.connect();
+  const cells: Cell[] = [];
+  for (const row of TABLE) {
+    for (const [column, policy] of POLICIES.entries()) {
+      const name = `${row.state}: ${Object.values(policy).join(', ')}`;
+      const path = `/${row.state.replaceAll(/\W+/g, '-')}/${column}`;
+      const { server, reports } = serverOn(coordinator.connect());
+      const seconds = { revalidateSeconds: row.page === 'fresh' ? HOUR : 0, staleIfErrorSeconds: HOUR };
+      if (row.page) {
+        const seeding = row.isKnown ? server : other;
+        const seeded = await seeding.servePage(get(path), { mode: 'blocking', ...seconds }, () => ({
+          html: 'old',
+        }));
+        assert.equal(stateOf(seeded), 'miss', name);
+      }
+      if (row.lease) {
+        const acquired = await leases.acquire({ path, request: { route: path } }, { ttlMs: 120_000 });
+        assert.ok(acquired.outcome === 'granted', name);
+        if (row.lease === 'failed') {
+          await acquired.lease.fail('an earlier render');
+        }
+      }
+      let renders = 0;
+      const run = async (): Promise<Result> => {
+        const { render, ...rest } = policy;
+        const full = { ...rest, ...seconds, staleWhileRevalidateSeconds: HOUR, maxWaitMs: 50 };
+        try {
+          const response = await server.servePage(get(path), full, (): RenderedPage => {
+            renders += 1;
+            if (render === 'fails') {
+              throw new Error('the template is broken');
+            }
+            return { html: 'new' };
+          });
+          const result = response.status === 200 ? String(stateOf(response)) : String(response.status);
+          const isNew = ['miss', 'bypass'].includes(result);
+          if (response.status === 200) {
+            assert.equal(await response.text(), isNew ? 'new' : 'old', name);
+          } else {
+            assert.ok(Number(response.headers.get('retry-after')) > 0, name);
+          }
+          return result;
+        } catch (error) {
+          assert.match(String(error), /the template is broken/, name);
+          return 'thrown';
+        } finally {
+          await server.idle();
+        }
+      };
+      cells.push({ name, row, policy, run, reports, renders: () => renders });
+    }
+  }
+  const judge = async ({ name, row, policy, run, reports, renders }: Cell) => {
+    const expected = row.expected(policy);
+    assert.equal(await run(), expected, name);
+    const isTried = ['miss', 'bypass', 'thrown'].includes(expected) || row.state === 'stale';
+    assert.equal(renders(), isTried ? 1 : 0, name);
+    const types = [...new Set(reports.map(({ type }) => type))];
+    const isHidden = row.state === 'stale' && policy.render === 'fails' && expected === 'stale';
+    assert.deepEqual(types, row.isDown ? ['unreachable'] : isHidden ? ['renderFailed'] : [], name);
+  };
+  for (const cell of cells.filter(({ row }) => !row.isDown)) {
+    await judge(cell);
+  }
+  await coordinator.kill();
+  await Promise.all(cells.filter(({ row }) => row.isDown).map(judge));
+});
+
+test('of many workers that are asked for a missing page, one renders it', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  let renders = 0;
+  const responses = await Promise.all(
+    Array.from({ length: 10 }, () =>
+      serverOn(coordinator.connect()).server.servePage(get('/a'), blocking, () => {
+        renders += 1;
+        return { html: 'page' };
+      }),
+    ),
+  );
+  assert.equal(renders, 1);
+  const states = responses.map(stateOf);
+  assert.equal(states.filter((state) => state === 'miss').length, 1);
+  assert.ok(
+    states.every((state) => ['miss', 'wait-hit', 'hit'].includes(String(state))),
+    states.join(),
+  );
+});
+
+test('a page comes with its headers, and says who may keep it', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const { server } = serverOn(coordinator.connect(), { stateHeader: 'x-state' });
+  const policy: PagePolicy = {
+    mode: 'stale-while-revalidate',
+    revalidateSeconds: 60,
+    staleWhileRevalidateSeconds: 30,
+  };
+  const render = () => ({
+    html: '<h1>x</h1>',
+    status: 404,
+    contentType: 'text/plain',
+    headers: [
+      ['Content-Security-Policy', "default-src 'self'"],
+      ['Cache-Control', 'private'],
+    ] as const,
+  });
+  const first = await server.servePage(get('/a?b=1'), policy, render);
+  const second = await server.servePage(get('/a?b=1'), policy, () => assert.fail('rendered'));
+  for (const [response, state, status] of [
+    [first, 'miss', 'leasehold; fwd=miss; stored'],
+    [second, 'hit', 'leasehold; hit; ttl=__'],
+  ] as const) {
+    const shown = response.headers.get('cache-status')?.replace(/=[1-5]\d$/, '=__');
+    assert.deepEqual([response.status, response.headers.get('x-state'), shown], [404, state, status]);
+    assert.equal(response.headers.get('cache-control'), 's-maxage=60, stale-while-revalidate=30');
+    assert.equal(response.headers.get('content-security-policy'), "default-src 'self'");
+    assert.equal(response.headers.get('content-type'), 'text/plain');
+    assert.equal(await response.text(), '<h1>x</h1>');
+  }
+  assert.equal(first.headers.get('etag'), second.headers.get('etag'));
+  const fixed = await server.servePage(get('/b'), blocking, () => ({ html: 'x' }));
+  assert.equal(
+    fixed.headers.get('cache-control'),
+    'public, max-age=0, s-maxage=0, stale-if-error=3600, must-revalidate',
+  );
+});
+
+test('who has the page already is told so', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const { server } = serverOn(coordinator.connect());
+  const render = () => ({ html: 'page' });
+  const etag = String((await server.servePage(get('/a'), blocking, render)).headers.get('etag'));
+  const known = await server.servePage(
+    get('/a', { 'if-none-match': `"other", W/${etag}` }),
+    blocking,
+    render,
+  );
+  assert.deepEqual([known.status, await known.text(), known.headers.get('etag')], [304, '', etag]);
+  const head = await server.servePage(new Request('http://site/a', { method: 'HEAD' }), blocking, render);
+  assert.deepEqual([head.status, await head.text(), head.headers.get('content-length')], [200, '', '4']);
+});
+
+test('visitors with other credentials or cookies get other pages, also while the coordinator is down', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const { server } = serverOn(coordinator.connect(), { tenant: 'acme' });
+  const visitors: Record<string, string>[] = [
+    {},
+    { cookie: 'sid=1' },
+    { cookie: 'sid=2' },
+    { authorization: 'Bearer a' },
+    { authorization: 'Bearer b' },
+  ];
+  const visit = async (index: number) => {
+    const response = await server.servePage(get('/a', visitors[index]), blocking, () => ({
+      html: `for ${index}`,
+    }));
+    return [stateOf(response), await response.text()];
+  };
+  for (const [index] of visitors.entries()) {
+    assert.deepEqual(await visit(index), ['miss', `for ${index}`]);
+  }
+  await coordinator.kill();
+  for (const [index] of visitors.entries()) {
+    assert.deepEqual(await visit(index), ['stale-metadata-error', `for ${index}`]);
+  }
+  const stranger = await server.servePage(get('/a', { cookie: 'sid=3' }), blocking, () => ({ html: 'new' }));
+  assert.deepEqual([stateOf(stranger), await stranger.text()], ['bypass', 'new']);
+});
+
+test('a request of a tenant that was not declared is refused', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const { server } = serverOn(coordinator.connect());
+  const request = get('/a', { 'x-tenant-id': 'acme' });
+  await assert.rejects(
+    server.servePage(request, blocking, () => ({ html: 'x' })),
+    { reason: 'TENANT_BOUNDARY' },
+  );
+});
+
+test('what is of one visitor only is not kept: cookies, other methods, failures', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const { server } = serverOn(coordinator.connect());
+  const headers = [['set-cookie', 'sid=1']] as const;
+  for (let visit = 0; visit < 2; visit += 1) {
+    const response = await server.servePage(get('/cookie'), blocking, () => ({ html: 'x', headers }));
+    assert.deepEqual([stateOf(response), response.headers.get('cache-control')], ['bypass', 'no-store']);
+    assert.deepEqual(response.headers.getSetCookie(), ['sid=1']);
+  }
+  const post = new Request('http://site/post', { method: 'POST', body: 'x' });
+  const posted = await server.servePage(post, blocking, async ({ request }) => ({
+    html: await request.text(),
+  }));
+  assert.deepEqual([stateOf(posted), await posted.text()], ['bypass', 'x']);
+  const failed = await server.servePage(get('/500'), blocking, () => ({ html: 'sorry', status: 502 }));
+  assert.deepEqual(
+    [failed.status, await failed.text(), failed.headers.get('cache-control')],
+    [502, 'sorry', 'no-store'],
+  );
+  const paused = await server.servePage(get('/500'), blocking, () => assert.fail('rendered'));
+  assert.equal(paused.status, 503);
+});
+
+test('a visitor who goes away makes nobody else pause', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t, '--backoff-base', '60s');
+  const { server } = serverOn(coordinator.connect());
+  const abort = new AbortController();
+  const request = new Request('http://site/a', { signal: abort.signal });
+  const cancelled = server.servePage(request, blocking, () => {
+    abort.abort(new Error('gone'));
+    throw abort.signal.reason;
+  });
+  await assert.rejects(cancelled, /gone/);
+  assert.equal(stateOf(await server.servePage(get('/a'), blocking, () => ({ html: 'x' }))), 'miss');
+});
+
+test('an invalidation is seen at once by the process that made it', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t, '--tail-interval', '1s');
+  const { server } = serverOn(coordinator.connect());
+  for (let round = 0; round < 10; round += 1) {
+    const html = `page ${round}`;
+    const response = await server.servePage(get('/a'), blocking, () => ({ html, tags: ['docs'] }));
+    assert.deepEqual([stateOf(response), await response.text()], ['miss', html]);
+    await server.invalidate([{ tag: 'docs' }], round % 2 === 0 ? 'hard' : 'soft');
+  }
+});
+
+test('a page that an invalidation overtook is kept by nobody', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const { server } = serverOn(coordinator.connect());
+  const witness = coordinator.connect();
+  const response = await server.servePage(get('/a'), blocking, async () => {
+    await witness.invalidate([{ tag: 'docs' }]);
+    return { html: 'old', tags: ['docs'] };
+  });
+  assert.deepEqual([stateOf(response), response.headers.get('cache-control')], ['bypass', 'no-store']);
+});
+
+test('entity tags are compared weakly, in lists, and by a star', () => {
+  const table: [string | null, boolean][] = [
+    [null, false],
+    ['*', true],
+    ['"a"', true],
+    ['W/"a"', true],
+    ['"b", W/"a"', true],
+    ['"b"', false],
+    ['"b,a"', false],
+    ['a', false],
+    ['', false],
+  ];
+  for (const [header, expected] of table) {
+    assert.equal(isNotModified(header, '"a"'), expected, String(header));
+    assert.equal(isNotModified(header, 'W/"a"'), expected, String(header));
+  }
+});
+
+test('Cache-Status says how a page was had', () => {
+  assert.equal(cacheStatus({ state: 'hit' }), 'leasehold; hit');
+  assert.equal(cacheStatus({ state: 'hit', ttlMs: 1999 }), 'leasehold; hit; ttl=1');
+  assert.equal(cacheStatus({ state: 'stale', ttlMs: -20 }), 'leasehold; hit; ttl=-1');
+  assert.equal(cacheStatus({ state: 'stale', ttlMs: -2500 }), 'leasehold; hit; ttl=-2');
+  assert.equal(cacheStatus({ state: 'miss', wasStale: true }), 'leasehold; fwd=stale; stored');
+  assert.equal(cacheStatus({ state: 'wait-hit' }), 'leasehold; fwd=miss; collapsed');
+  assert.equal(
+    cacheStatus({ state: 'bypass', detail: 'contention' }),
+    'leasehold; fwd=bypass; detail=contention',
+  );
+});
+
+test('cookies are read as browsers send them', () => {
+  assert.deepEqual(cookiesOf('a=1; b=2=3;c; ;'), [
+    ['a', '1'],
+    ['b', '2=3'],
+    ['c', ''],
+  ]);
+  assert.deepEqual(cookiesOf(null), []);
+});
