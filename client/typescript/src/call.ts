@@ -171,17 +171,18 @@ export function unary<Req, Res>(
   message: (attempt: Attempt) => Req,
 ): Promise<Answered<Res>> {
   return repeated(shared, link, limits, async (client, attempt) => {
-    const bytes = await settled<Buffer>(attempt, limits.signal, (done) =>
+    const request = method.requestSerialize(message(attempt));
+    const answer = await settled<Buffer>(attempt, limits.signal, (done) =>
       client.makeUnaryRequest<Buffer, Buffer>(
         method.path,
         identity,
         identity,
-        method.requestSerialize(message(attempt)),
+        request,
         deadlineOf(attempt),
         done,
       ),
     );
-    return decoded(method, bytes);
+    return decoded(method, answer);
   });
 }
 

@@ -68,7 +68,6 @@ export interface Refusal {
  * - `protocol`: an answer that breaks the contract.
  * - `bodyTooLarge`: a body is larger than the caller accepts.
  * - `configuration`: what the client was given is of no use, such as a malformed endpoint.
- * - `closed`: the client was closed.
  */
 export type ErrorKind =
   | 'refused'
@@ -79,8 +78,7 @@ export type ErrorKind =
   | 'inDoubt'
   | 'protocol'
   | 'bodyTooLarge'
-  | 'configuration'
-  | 'closed';
+  | 'configuration';
 
 // Of the package, not of one of its two builds: what the CommonJS build throws is to be known by the ES module's class.
 const BRAND = Symbol.for('leasehold-client.LeaseholdError');
@@ -202,12 +200,6 @@ export class LeaseholdError extends Error {
   static configuration(message: string): LeaseholdError {
     const judged = { isRetryable: false, mayHaveBeenApplied: false };
     return new LeaseholdError('configuration', `configuration: ${message}`, judged);
-  }
-
-  /** @internal */
-  static closed(): LeaseholdError {
-    const judged = { isRetryable: false, mayHaveBeenApplied: true };
-    return new LeaseholdError('closed', 'the client was closed', judged);
   }
 
   /**

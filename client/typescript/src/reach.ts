@@ -70,7 +70,7 @@ export class Reach {
           }
           break;
       }
-      if (error.kind === 'configuration' || error.kind === 'closed') {
+      if (error.kind === 'configuration') {
         throw error;
       }
       this.#onUnreachable(error);

@@ -120,6 +120,10 @@ export class CoordinatorProcess {
     await this.#end('SIGTERM');
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.#process?.kill(signal);
+  }
+
   async #end(signal: NodeJS.Signals): Promise<void> {
     const ended = this.#process;
     this.#process = undefined;
