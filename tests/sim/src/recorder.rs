@@ -1,4 +1,4 @@
-//! Writes the history down, and into the trace.
+//! Writes the history down: what a journal is, and that of the simulation, which goes into the trace too.
 
 use crate::{
     checker::history::{Call, History, Operation, Outcome},
@@ -7,6 +7,18 @@ use crate::{
 };
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
+
+/// What calls are written down in.
+pub trait Journal: Send + Sync {
+    /// A call is about to be made. What it returns ends it.
+    fn begin(&self, call: Call, may_take: Duration) -> usize;
+
+    /// A call was answered.
+    fn end(&self, operation: usize, outcome: Outcome);
+
+    /// A call is not waited for any more.
+    fn abandon(&self, operation: usize);
+}
 
 /// The history so far. Clones are the same one.
 #[derive(Clone)]
@@ -26,8 +38,12 @@ impl Recorder {
         Self(Arc::new(Mutex::new(Pages { history, callers: Vec::new(), time, trace })))
     }
 
-    /// A call begins. What it returns ends it.
-    pub fn begin(&self, at: Address, call: Call, may_take: Duration) -> usize {
+    /// Where a machine writes down what it calls.
+    pub fn journal_of(&self, at: Address) -> Arc<dyn Journal> {
+        Arc::new(JournalOf { recorder: self.clone(), at })
+    }
+
+    fn begin(&self, at: Address, call: Call, may_take: Duration) -> usize {
         let mut pages = self.0.lock();
         let Pages { history, callers, time, trace } = &mut *pages;
         let (number, began) = (history.operations.len(), time.now());
@@ -45,16 +61,14 @@ impl Recorder {
         number
     }
 
-    /// A call was answered.
-    pub fn end(&self, number: usize, outcome: Outcome) {
+    fn end(&self, number: usize, outcome: Outcome) {
         let mut pages = self.0.lock();
         let at = pages.time.now();
         pages.trace.add(format_args!("{at} ends {number} {outcome:?}"));
         pages.history.operations[number].answer = Some((at, outcome));
     }
 
-    /// A call is not waited for any more.
-    pub fn abandon(&self, number: usize) {
+    fn abandon(&self, number: usize) {
         let mut pages = self.0.lock();
         let at = pages.time.now();
         pages.trace.add(format_args!("{at} abandons {number}"));
@@ -90,6 +104,25 @@ impl Recorder {
                 change(operation);
             }
         }
+    }
+}
+
+struct JournalOf {
+    recorder: Recorder,
+    at: Address,
+}
+
+impl Journal for JournalOf {
+    fn begin(&self, call: Call, may_take: Duration) -> usize {
+        self.recorder.begin(self.at, call, may_take)
+    }
+
+    fn end(&self, operation: usize, outcome: Outcome) {
+        self.recorder.end(operation, outcome);
+    }
+
+    fn abandon(&self, operation: usize) {
+        self.recorder.abandon(operation);
     }
 }
 

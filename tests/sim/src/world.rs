@@ -3,8 +3,8 @@
 use crate::{
     audit,
     checker::history::{Audit, History, Need, Object, Terms},
-    load::{LONGEST_CALM_RENDER, LONGEST_LEASE, Load},
-    machine::{Address, BEGIN, Detail, Machines, Software, derived},
+    load::{LONGEST_CALM_RENDER, LONGEST_LEASE, Load, Seat, Task},
+    machine::{Address, BEGIN, Context, Detail, Machines, Software, derived},
     parts::{
         client,
         coordinator::{self, STALENESS_BOUND},
@@ -19,7 +19,10 @@ use crate::{
 use leasehold_aws::testing::Doubles;
 use leasehold_client::{Acquire, AcquireOptions, BodyKind, EntryRef};
 use leasehold_core::{orphan::Keep, time::Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What rounding to steps, and packets under way, may add to any deadline, in milliseconds.
 const SLACK: u64 = 60;
@@ -49,8 +52,7 @@ struct World<'a> {
     plan: &'a Plan,
     machines: Machines,
     services: Services,
-    load: Load,
-    recorder: Recorder,
+    seats: Seats,
     whereabouts: Whereabouts,
     coordinators: Vec<Address>,
     workers: Vec<Address>,
@@ -65,6 +67,42 @@ struct World<'a> {
     pauses: BTreeMap<Address, u32>,
     down: BTreeSet<Address>,
     faults: BTreeMap<String, u64>,
+}
+
+/// Where the load sits: a machine for each.
+#[derive(Clone)]
+struct Seats {
+    load: Load,
+    coordinators: Vec<Address>,
+    recorder: Recorder,
+}
+
+impl Seats {
+    /// Software that does this until the machine stops, or the load is over.
+    fn taken_by(&self, tasks: fn(&Load, &Seat) -> Vec<Task>) -> Software {
+        let seats = self.clone();
+        Box::new(move |context| {
+            let tasks = tasks(&seats.load, &seats.on(&context));
+            // Each in a task of its own, as in a program.
+            Box::pin(async move {
+                let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
+                drop(futures::future::join_all(tasks).await);
+            })
+        })
+    }
+
+    fn on(&self, context: &Context) -> Seat {
+        let (at, coordinators) = (context.clone(), self.coordinators.clone());
+        Seat {
+            name: context.address.to_string().into(),
+            seed: context.seed,
+            pace: client::PACE,
+            connect: Arc::new(move |patience, number| {
+                client::connect_within(patience, &at, &coordinators, number)
+            }),
+            journal: self.recorder.journal_of(context.address),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -99,13 +137,18 @@ impl<'a> World<'a> {
             ..History::default()
         };
         let recorder = Recorder::new(history, machines.time.clone(), trace.clone());
-        let load = Load::new(plan.entries.clone(), coordinators.clone(), recorder.clone());
+        let load = Load::new(plan.entries.clone());
+        let seats =
+            Seats { load: load.clone(), coordinators: coordinators.clone(), recorder: recorder.clone() };
         let workers: Vec<_> = (0..plan.workers)
-            .map(|number| machines.add(format!("worker {number}"), load.worker(2)))
+            .map(|number| {
+                machines.add(format!("worker {number}"), seats.taken_by(|load, seat| load.workers(seat, 2)))
+            })
             .collect();
-        let readers: Vec<_> =
-            (0..plan.readers).map(|number| machines.add(format!("reader {number}"), load.reader())).collect();
-        let editor = machines.add("editor", load.editor());
+        let readers: Vec<_> = (0..plan.readers)
+            .map(|number| machines.add(format!("reader {number}"), seats.taken_by(Load::readers)))
+            .collect();
+        let editor = machines.add("editor", seats.taken_by(Load::editors));
         let sweeper = machines.add("sweeper", sweeper::software(whereabouts, recorder.clone()));
         // As of coordinators: the attributes of items are in it.
         machines.network.trace(sweeper, Detail::Existence);
@@ -119,8 +162,7 @@ impl<'a> World<'a> {
             plan,
             machines,
             services,
-            load,
-            recorder,
+            seats,
             whereabouts,
             coordinators,
             workers,
@@ -150,7 +192,7 @@ impl<'a> World<'a> {
                 self.end_all_faults();
             }
             if now == LOAD_ENDS {
-                self.load.finish();
+                self.seats.load.finish();
             }
             for then in self.later.remove(&now).unwrap_or_default() {
                 self.carry_out(then);
@@ -165,15 +207,15 @@ impl<'a> World<'a> {
     /// A step of time, after which who has ended is started again.
     fn step(&mut self) {
         for paused in self.pauses.keys() {
-            self.recorder.slept(*paused, 1);
+            self.seats.recorder.slept(*paused, 1);
         }
         let right = Timestamp::from_millis(BEGIN + self.machines.time.now());
         self.services.doubles().s3.set_time(right);
         self.services.doubles().s3.set_date(right);
         for ended in self.machines.step() {
-            self.recorder.died(ended);
+            self.seats.recorder.died(ended);
             if self.coordinators.contains(&ended) {
-                self.recorder.note(format_args!("{ended} has ended"));
+                self.seats.recorder.note(format_args!("{ended} has ended"));
                 self.pauses.remove(&ended);
                 self.at(self.machines.time.now() + 20, Then::Start(ended));
             }
@@ -186,13 +228,13 @@ impl<'a> World<'a> {
     }
 
     fn begin(&mut self, at: u64, fault: &Fault) {
-        self.recorder.note(format_args!("fault {fault:?}"));
+        self.seats.recorder.note(format_args!("fault {fault:?}"));
         *self.faults.entry(fault.name().to_owned()).or_default() += 1;
         match fault {
             Fault::Crash { who, dark, back_after } => {
                 let machine = self.address(*who);
                 self.machines.kill(machine, *dark);
-                self.recorder.died(machine);
+                self.seats.recorder.died(machine);
                 self.pauses.remove(&machine);
                 self.down.insert(machine);
                 self.at(at + back_after, Then::Start(machine));
@@ -243,7 +285,7 @@ impl<'a> World<'a> {
     }
 
     fn carry_out(&mut self, then: Then) {
-        self.recorder.note(format_args!("{then:?}"));
+        self.seats.recorder.note(format_args!("{then:?}"));
         match then {
             Then::Start(machine) => {
                 self.down.remove(&machine);
@@ -272,7 +314,7 @@ impl<'a> World<'a> {
 
     /// From here on, nothing goes wrong any more, and no render fails.
     fn end_all_faults(&mut self) {
-        self.load.calm_down();
+        self.seats.load.calm_down();
         self.services.recover();
         for coordinator in &self.coordinators {
             self.machines.set_wrong(*coordinator, 0);
@@ -308,7 +350,7 @@ impl<'a> World<'a> {
         self.machines.start(leaver);
         // Whatever coordinators are to delete is deleted by then.
         self.pass_until(at_rest + 2 * millis(coordinator::settings().deletion_grace));
-        let auditor = self.machines.add("auditor", self.load.auditor());
+        let auditor = self.machines.add("auditor", self.seats.taken_by(Load::auditors));
         self.machines.start(auditor);
         self.end_of(auditor);
         self.machines.ask_to_stop(self.sweeper);
@@ -320,11 +362,11 @@ impl<'a> World<'a> {
         let Keep { max_hold, grace } = sweeper::options().keep;
         self.pass_until(at_rest + millis(max_hold + grace) + PRECISION);
         let objects = audit::objects(self.services.doubles(), &sweeper::options().prefix);
-        let last = self.machines.add("last sweeper", sweeper::once(self.whereabouts, self.recorder.clone()));
+        let last = self.machines.add("last sweeper", sweeper::once(self.whereabouts, self.seats.recorder.clone()));
         self.machines.network.trace(last, Detail::Existence);
         self.machines.start(last);
         self.end_of(last);
-        let mut history = self.recorder.history();
+        let mut history = self.seats.recorder.history();
         history.ended = self.machines.time.now();
         history.audit = Some(self.found(objects));
         let mut faults = self.faults;

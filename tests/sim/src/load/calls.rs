@@ -1,11 +1,10 @@
 //! Calls by the real client, written down in the checker's types.
 
-use super::{Load, named};
+use super::{Load, Seat, named};
 use crate::{
     checker::history::{Absence, Call, EntryIndex, Outcome, Reason, Rendered, Scope, Seen},
-    machine::{Context, derived},
-    parts::client::{self, ATTEMPT, OVERALL},
-    recorder::millis,
+    machine::derived,
+    recorder::{Journal, millis},
 };
 use bytes::Bytes;
 use leasehold_client::{
@@ -20,15 +19,12 @@ use std::time::Duration;
 /// Somebody who asks: two handles of their own, which rarely meet the same coordinator.
 pub struct Caller {
     pub(super) load: Load,
-    pub(super) context: Context,
+    pub(super) seat: Seat,
     pub(super) rng: StdRng,
     handles: [Coordinator; 2],
     /// How long a call of its may take, waiting aside.
     overall: Duration,
 }
-
-/// How patient callers are: some give up while a fault still lasts, and then do not know.
-const PATIENCE: [Duration; 3] = [Duration::from_millis(400), Duration::from_millis(1_500), OVERALL];
 
 /// A page that was looked up, and what its sidecar is asked for by.
 pub(super) struct Found {
@@ -38,19 +34,19 @@ pub(super) struct Found {
 }
 
 impl Caller {
-    /// The caller of this number on its machine.
-    pub fn new(load: &Load, context: &Context, number: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(derived(context.seed, &[3, number]));
-        let overall = PATIENCE.choose(&mut rng).copied().unwrap_or(OVERALL);
-        let handle = |which| client::connect_within(overall, context, &load.coordinators, 2 * number + which);
-        Self { load: load.clone(), context: context.clone(), rng, handles: [0, 1].map(handle), overall }
+    /// The caller of this number in its seat.
+    pub fn new(load: &Load, seat: &Seat, number: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(derived(seat.seed, &[3, number]));
+        let overall = seat.pace.patience.choose(&mut rng).copied().unwrap_or_default();
+        let handle = |which| (seat.connect)(overall, 2 * number + which);
+        Self { load: load.clone(), seat: seat.clone(), rng, handles: [0, 1].map(handle), overall }
     }
 
     /// For something that goes on beside this one.
     pub(super) fn beside(&mut self) -> Self {
         Self {
             load: self.load.clone(),
-            context: self.context.clone(),
+            seat: self.seat.clone(),
             rng: StdRng::seed_from_u64(self.rng.random()),
             handles: self.handles.clone(),
             overall: self.overall,
@@ -66,11 +62,11 @@ impl Caller {
     }
 
     fn begin(&self, call: Call, wait: Duration) -> usize {
-        self.load.recorder.begin(self.context.address, call, self.overall + wait)
+        self.seat.journal.begin(call, self.overall + wait)
     }
 
     fn end(&self, operation: usize, outcome: Outcome) {
-        self.load.recorder.end(operation, outcome);
+        self.seat.journal.end(operation, outcome);
     }
 
     /// Looks an entry up, by a call or by the stream, or has its page served: the answers are the same.
@@ -81,8 +77,10 @@ impl Caller {
         let with_body = super::one_in(&mut self.rng, 2);
         let is_served = super::one_in(&mut self.rng, 6);
         let reference = named(&self.load.entries[entry]);
-        let operation = self
-            .begin(Call::Lookup { entry, strict, knows }, if is_served { ATTEMPT } else { Duration::ZERO });
+        let operation = self.begin(
+            Call::Lookup { entry, strict, knows },
+            if is_served { self.seat.pace.body } else { Duration::ZERO },
+        );
         let (outcome, page) = if is_served {
             let options = ServeOptions { consistency, consistency_token: token };
             match self.handles[0].serve_page(&reference, &options).await {
@@ -130,7 +128,7 @@ impl Caller {
         token: &SidecarToken,
     ) {
         let reference = named(&self.load.entries[entry]);
-        let operation = self.begin(Call::Sidecar { entry, generation, of }, ATTEMPT);
+        let operation = self.begin(Call::Sidecar { entry, generation, of }, self.seat.pace.body);
         let outcome = match self.handles[0].serve_sidecar(&reference, token).await {
             Ok(served) => match served.body.collect(1 << 20).await {
                 Ok(bytes) => Outcome::Sidecar(digest(&bytes)),
@@ -164,7 +162,7 @@ impl Caller {
         let call = Call::Acquire { entry, attempt: number(attempt), wait: millis(wait), knows };
         let operation = self.begin(call, wait);
         // Whoever loses interest drops the call.
-        let abandoning = Abandon { load: &self.load, operation, armed: true };
+        let abandoning = Abandon { journal: &*self.seat.journal, operation, armed: true };
         let answer = self.handles[handle].acquire(&reference, &options).await;
         abandoning.disarm();
         let (outcome, lease) = match answer {
@@ -249,7 +247,7 @@ impl Caller {
 
 /// Tells the history that a call was dropped.
 struct Abandon<'a> {
-    load: &'a Load,
+    journal: &'a dyn Journal,
     operation: usize,
     armed: bool,
 }
@@ -263,7 +261,7 @@ impl Abandon<'_> {
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         if self.armed {
-            self.load.recorder.abandon(self.operation);
+            self.journal.abandon(self.operation);
         }
     }
 }

@@ -10,11 +10,10 @@ pub use calls::Caller;
 
 use crate::{
     checker::history::{Identity, Scope},
-    machine::{Address, Context, Software},
-    recorder::Recorder,
+    recorder::Journal,
 };
 use futures::{FutureExt as _, future::BoxFuture};
-use leasehold_client::{ConsistencyToken, EntryRef};
+use leasehold_client::{ConsistencyToken, Coordinator, EntryRef};
 use parking_lot::Mutex;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom as _};
 use std::{
@@ -31,10 +30,6 @@ use std::{
 pub struct Load {
     /// What is asked for.
     pub entries: Arc<[Identity]>,
-    /// Whom to ask.
-    pub coordinators: Arc<[Address]>,
-    /// Where it is written down.
-    pub recorder: Recorder,
     /// What they tell each other, past the system: the tokens of invalidations, by the number of the operation.
     tokens: Arc<Mutex<Vec<(usize, ConsistencyToken)>>>,
     /// Whether renders still fail, and workers still walk away.
@@ -42,6 +37,35 @@ pub struct Load {
     /// Whether nobody begins anything new.
     over: Arc<AtomicBool>,
 }
+
+/// Where somebody sits who asks: at a simulated machine, or in a process. Nothing else of their surroundings is known to them.
+#[derive(Clone)]
+pub struct Seat {
+    /// What they sign their pages with.
+    pub name: Arc<str>,
+    /// Its own, different for every start.
+    pub seed: u64,
+    /// How patient they are.
+    pub pace: Pace,
+    /// Makes handles: which give up after so long, and of this number, for whatever is random in them.
+    pub connect: Arc<dyn Fn(Duration, u64) -> Coordinator + Send + Sync>,
+    /// Where they write down what they ask and are answered.
+    pub journal: Arc<dyn Journal>,
+}
+
+/// How patient those are who ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How long a call may take, waiting aside: some give up while a fault still lasts, and then do not know.
+    pub patience: [Duration; 3],
+    /// How long a body may take on top of that, after what tells of it.
+    pub body: Duration,
+    /// How long those wait who want to render what another renders.
+    pub waits: [Duration; 4],
+}
+
+/// What goes on until the load is over, or for ever.
+pub type Task = BoxFuture<'static, ()>;
 
 /// The longest lease that is asked for, in milliseconds.
 pub const LONGEST_LEASE: u64 = 800;
@@ -53,16 +77,9 @@ pub const LONGEST_CALM_RENDER: u64 = 100;
 const TAGS: [&str; 3] = ["news", "sport", "layout"];
 
 impl Load {
-    /// On these entries, by way of these coordinators.
-    pub fn new(entries: Vec<Identity>, coordinators: Vec<Address>, recorder: Recorder) -> Self {
-        Self {
-            entries: entries.into(),
-            coordinators: coordinators.into(),
-            recorder,
-            tokens: Arc::default(),
-            calm: Arc::default(),
-            over: Arc::default(),
-        }
+    /// On these entries.
+    pub fn new(entries: Vec<Identity>) -> Self {
+        Self { entries: entries.into(), tokens: Arc::default(), calm: Arc::default(), over: Arc::default() }
     }
 
     /// From now on no render fails, none takes long, and nobody walks away from a lease.
@@ -83,47 +100,29 @@ impl Load {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Renders pages, so many at a time.
-    pub fn worker(&self, tasks: u64) -> Software {
-        self.software(move |load, context| {
-            (0..tasks).map(|number| worker::run(Caller::new(load, context, number)).boxed()).collect()
-        })
+    /// What renders pages, so many at a time.
+    pub fn workers(&self, seat: &Seat, many: u64) -> Vec<Task> {
+        (0..many).map(|number| worker::run(Caller::new(self, seat, number)).boxed()).collect()
     }
 
-    /// Looks pages up in every way that there is.
-    pub fn reader(&self) -> Software {
-        self.software(|load, context| {
-            let caller = |number| Caller::new(load, context, number);
-            vec![
-                reader::one_by_one(caller(0)).boxed(),
-                reader::many_at_once(caller(1)).boxed(),
-                watcher::run(caller(2)).boxed(),
-            ]
-        })
+    /// What looks pages up in every way that there is.
+    pub fn readers(&self, seat: &Seat) -> Vec<Task> {
+        let caller = |number| Caller::new(self, seat, number);
+        vec![
+            reader::one_by_one(caller(0)).boxed(),
+            reader::many_at_once(caller(1)).boxed(),
+            watcher::run(caller(2)).boxed(),
+        ]
     }
 
-    /// Invalidates.
-    pub fn editor(&self) -> Software {
-        self.software(|load, context| vec![editor::run(Caller::new(load, context, 0)).boxed()])
+    /// What invalidates.
+    pub fn editors(&self, seat: &Seat) -> Vec<Task> {
+        vec![editor::run(Caller::new(self, seat, 0)).boxed()]
     }
 
-    /// Looks at every entry once, when all is over, and ends.
-    pub fn auditor(&self) -> Software {
-        let load = self.clone();
-        Box::new(move |context| Box::pin(reader::audit(Caller::new(&load, &context, 0))))
-    }
-
-    /// Starts tasks, and stays until the machine stops.
-    fn software(&self, tasks: impl Fn(&Self, &Context) -> Vec<BoxFuture<'static, ()>> + 'static) -> Software {
-        let load = self.clone();
-        Box::new(move |context| {
-            let tasks = tasks(&load, &context);
-            // Each in a task of its own, as in a program.
-            Box::pin(async move {
-                let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
-                drop(futures::future::join_all(tasks).await);
-            })
-        })
+    /// What looks at every entry, when all is over.
+    pub fn auditors(&self, seat: &Seat) -> Vec<Task> {
+        vec![reader::audit(Caller::new(self, seat, 0)).boxed()]
     }
 
     fn token(&self, rng: &mut StdRng) -> Option<(usize, ConsistencyToken)> {

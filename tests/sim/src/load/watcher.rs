@@ -4,10 +4,7 @@ use super::{
     between,
     calls::{Caller, failed},
 };
-use crate::{
-    checker::history::{Outcome, Told},
-    parts::client::OVERALL,
-};
+use crate::checker::history::{Outcome, Told};
 use leasehold_client::{WatchEvent, WatchFilter};
 use rand::seq::IndexedRandom as _;
 
@@ -16,7 +13,8 @@ pub(super) async fn run(mut caller: Caller) {
         let entries = caller.load.entries.clone();
         let Some(tenant) = entries.choose(&mut caller.rng).map(|entry| entry.tenant.clone()) else { return };
         let lasting = between(&mut caller.rng, 300, 3_000);
-        let operation = caller.begin_watch(lasting + OVERALL);
+        let longest = caller.seat.pace.patience.into_iter().max().unwrap_or_default();
+        let operation = caller.begin_watch(lasting + longest);
         let mut watch = caller.handle().watch(&[WatchFilter::whole_tenant(tenant)], None);
         let mut told = Vec::new();
         let watching = async {

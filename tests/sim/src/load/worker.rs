@@ -18,7 +18,7 @@ pub(super) async fn run(mut caller: Caller) {
         if one_in(&mut caller.rng, 2) && caller.lookup(entry, false).await.is_fresh {
             continue;
         }
-        let wait = Duration::from_millis([0, 200, 1000, 4000].choose(&mut caller.rng).copied().unwrap_or(0));
+        let wait = caller.seat.pace.waits.choose(&mut caller.rng).copied().unwrap_or_default();
         let ttl = between(&mut caller.rng, 100, LONGEST_LEASE);
         let attempt = caller.a_request_id();
         if one_in(&mut caller.rng, 8) && !caller.load.is_calm() {
@@ -111,7 +111,7 @@ fn a_page(caller: &mut Caller, entry: EntryIndex, lease: &Lease) -> (NewPage, Re
         (format!("{identity:?} as ever"), 200)
     } else {
         let length = if one_in(rng, 5) { rng.random_range(1_500..6_000) } else { rng.random_range(50..800) };
-        (format!("{identity:?} generation {generation} by {}", caller.context.address), length)
+        (format!("{identity:?} generation {generation} by {}", caller.seat.name), length)
     };
     let html = Bytes::from(format!("<p>{text}</p>{}", ".".repeat(length)));
     let sidecar =

@@ -1,6 +1,9 @@
 //! The real client, on the simulated network.
 
-use crate::machine::{Address, Context};
+use crate::{
+    load::Pace,
+    machine::{Address, Context},
+};
 use hyper_util::rt::TokioIo;
 use leasehold_client::{Coordinator, RetryPolicy};
 use parking_lot::Mutex;
@@ -14,6 +17,18 @@ pub const ATTEMPT: Duration = Duration::from_millis(700);
 pub const OVERALL: Duration = Duration::from_millis(4_000);
 /// HTML and sidecar of more than this are uploaded ahead of their commit.
 pub const INLINE_LIMIT: usize = 2_048;
+
+/// How patient the load is.
+pub const PACE: Pace = Pace {
+    patience: [Duration::from_millis(400), Duration::from_millis(1_500), OVERALL],
+    body: ATTEMPT,
+    waits: [
+        Duration::ZERO,
+        Duration::from_millis(200),
+        Duration::from_millis(1_000),
+        Duration::from_millis(4_000),
+    ],
+};
 
 /// A handle whose every connection goes to one of these coordinators, as behind a balancer that knows nothing of their
 /// health.

@@ -51,12 +51,13 @@ async fn run(context: Context, services: Whereabouts, recorder: Recorder) {
 async fn sweep(context: &Context, services: Whereabouts, recorder: &Recorder, patience: Option<Duration>) {
     let aws = services::connect(context, services);
     let is_last = patience.is_none();
-    let operation = recorder.begin(context.address, Call::Sweep { is_last }, MAY_TAKE);
+    let journal = recorder.journal_of(context.address);
+    let operation = journal.begin(Call::Sweep { is_last }, MAY_TAKE);
     let options = options();
     let sweeping = aws.sweep(&options, || context.clock.now().wall, |_| {});
     match tokio::time::timeout(patience.unwrap_or(MAY_TAKE), sweeping).await {
-        Ok(swept) => recorder.end(operation, outcome(swept)),
-        Err(_) => recorder.abandon(operation),
+        Ok(swept) => journal.end(operation, outcome(swept)),
+        Err(_) => journal.abandon(operation),
     }
 }
 
