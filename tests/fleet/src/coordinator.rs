@@ -8,17 +8,34 @@ use leasehold_aws::{
 use leasehold_client::{Builder, Coordinator};
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     process::{Command, ExitStatus},
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 use tempfile::TempDir;
 
+/// What a coordinator is started by: the binary of this build, or another one that takes the same flags after these arguments.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The executable.
+    pub path: PathBuf,
+    /// What comes before the flags.
+    pub arguments: Vec<String>,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self { path: binaries::coordinator().to_owned(), arguments: Vec::new() }
+    }
+}
+
 /// A coordinator, what it stores in, and its address, which outlive its process.
 #[derive(Debug)]
 pub struct CoordinatorProcess {
     // Before its store, so that it has ended when that is removed.
     process: Process,
+    program: Program,
     store: Store,
     settings: Vec<&'static str>,
     address: SocketAddr,
@@ -34,25 +51,30 @@ impl CoordinatorProcess {
     /// As [`start`](Self::start), with these flags besides.
     pub async fn start_with(settings: &[&'static str]) -> Self {
         let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("no directory: {error}"));
-        Self::start_on(Store::Embedded(directory), settings).await
+        Self::start_on(Program::default(), Store::Embedded(directory), settings).await
     }
 
     /// One on table and bucket of the doubles, which must be there.
-    pub(crate) async fn start_on_aws(listening: Listening, settings: &[&'static str]) -> Self {
-        Self::start_on(Store::Aws(listening), settings).await
+    pub(crate) async fn start_on_aws(
+        program: Program,
+        listening: Listening,
+        settings: &[&'static str],
+    ) -> Self {
+        Self::start_on(program, Store::Aws(listening), settings).await
     }
 
-    async fn start_on(store: Store, settings: &[&'static str]) -> Self {
+    async fn start_on(program: Program, store: Store, settings: &[&'static str]) -> Self {
         let wanted = SocketAddr::new(own_address().into(), 0);
-        let (process, address) = spawn(&store, wanted, settings, 1).await;
-        Self { store, settings: settings.to_vec(), address, process, starts: 1 }
+        let (process, address) = spawn(&program, &store, wanted, settings, 1).await;
+        Self { program, store, settings: settings.to_vec(), address, process, starts: 1 }
     }
 
     /// Starts it again, on the same store and the same address, after [`kill`](Self::kill) or
     /// [`ended`](Self::ended).
     pub async fn restart(&mut self) {
         self.starts += 1;
-        let (process, address) = spawn(&self.store, self.address, &self.settings, self.starts).await;
+        let (process, address) =
+            spawn(&self.program, &self.store, self.address, &self.settings, self.starts).await;
         assert_eq!(address, self.address, "it listens where it was told to");
         self.process = process;
     }
@@ -70,6 +92,11 @@ impl CoordinatorProcess {
     /// Waits for its end, at most for `limit`.
     pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
         self.process.ended(limit).await
+    }
+
+    /// Its process: another one after every [`restart`](Self::restart).
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// Waits until it has printed a line that holds `text`; gives that line.
@@ -92,7 +119,8 @@ impl CoordinatorProcess {
         client_of(self.endpoint(), owner, configure)
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens, also when it is down.
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -156,9 +184,15 @@ fn on_aws(command: &mut Command, listening: &Listening) {
     command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
 }
 
-async fn spawn(store: &Store, listen: SocketAddr, settings: &[&str], start: u32) -> (Process, SocketAddr) {
-    let mut command = Command::new(binaries::coordinator());
-    command.arg("--listen").arg(listen.to_string()).args(settings);
+async fn spawn(
+    program: &Program,
+    store: &Store,
+    listen: SocketAddr,
+    settings: &[&str],
+    start: u32,
+) -> (Process, SocketAddr) {
+    let mut command = Command::new(&program.path);
+    command.args(&program.arguments).arg("--listen").arg(listen.to_string()).args(settings);
     store.tell(&mut command);
     let mut process = Process::start(format!("coordinator {start} on {listen}"), &mut command);
     let address = |line: &str| line.strip_prefix("Leasehold listens on ")?.split(';').next()?.parse().ok();

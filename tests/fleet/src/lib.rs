@@ -16,7 +16,7 @@ mod site;
 mod wait;
 
 pub use clock::{now, since};
-pub use coordinator::CoordinatorProcess;
+pub use coordinator::{CoordinatorProcess, Program};
 pub use front::Front;
 pub use lambda::{LambdaAnswer, LambdaProcess};
 pub use nodes::Node;

@@ -1,6 +1,6 @@
 //! Several coordinators on one table and one bucket.
 
-use crate::{CoordinatorProcess, Front, coordinator};
+use crate::{CoordinatorProcess, Front, Program, coordinator};
 use leasehold_aws::testing::{Doubles, Fault, Rule};
 use std::fmt;
 
@@ -17,12 +17,18 @@ pub struct Node {
 impl Node {
     /// So many, with these flags besides, on a table and a bucket that `leasehold init` has created.
     pub async fn start<const NODES: usize>(settings: &[&'static str]) -> [Self; NODES] {
+        Self::start_by(Program::default(), settings).await
+    }
+
+    /// As [`start`](Self::start), each by this program.
+    pub async fn start_by<const NODES: usize>(program: Program, settings: &[&'static str]) -> [Self; NODES] {
         let doubles = Doubles::new();
         coordinator::init(&doubles.listen().await).await;
         let mut nodes = Vec::new();
         for _ in 0..NODES {
             let network = doubles.beside();
-            let coordinator = CoordinatorProcess::start_on_aws(network.listen().await, settings).await;
+            let listening = network.listen().await;
+            let coordinator = CoordinatorProcess::start_on_aws(program.clone(), listening, settings).await;
             nodes.push(Self { coordinator, network });
         }
         nodes.try_into().unwrap_or_else(|_| unreachable!("as many as were started"))

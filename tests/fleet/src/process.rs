@@ -34,6 +34,16 @@ enum Stream {
 impl Process {
     /// Starts `command` without the settings that somebody's environment may hold for processes of their own.
     pub(crate) fn start(name: impl Into<String>, command: &mut Command) -> Self {
+        Self::start_reading(Stdio::null(), name, command)
+    }
+
+    /// Starts a program that goes on until its standard input ends: when it is [let go](Self::let_go), or this process is
+    /// gone, however that came about.
+    pub fn start_held(name: impl Into<String>, command: &mut Command) -> Self {
+        Self::start_reading(Stdio::piped(), name, command)
+    }
+
+    fn start_reading(input: Stdio, name: impl Into<String>, command: &mut Command) -> Self {
         let name = name.into();
         let wanted: Vec<_> = command.get_envs().map(|(variable, _)| variable.to_owned()).collect();
         for (variable, _) in std::env::vars_os().filter(|(variable, _)| !wanted.contains(variable)) {
@@ -42,7 +52,7 @@ impl Process {
                 command.env_remove(&variable);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {command:?}: {error}"));
         let output = Arc::new(Mutex::new(Vec::new()));
         let readers = [
@@ -60,7 +70,7 @@ impl Process {
     pub(crate) async fn announced<T>(&mut self, pick: impl Fn(&str) -> Option<T>) -> T {
         let name = self.name.clone();
         until(&format!("{name} says where it listens"), Duration::from_secs(30), async || {
-            let status = self.child.try_wait().ok().flatten();
+            let status = self.has_ended();
             let found = self
                 .lines()
                 .iter()
@@ -108,17 +118,32 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// Ends the standard input of a program that was started [held](Self::start_held).
+    pub fn let_go(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    /// What it has printed so far, on both streams.
+    pub fn output(&self) -> Vec<String> {
+        self.lines().into_iter().map(|line| line.text).collect()
+    }
+
+    /// How it has ended, where it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
     /// When it goes on for longer than `limit`.
     pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
-        until(&what, limit, async || self.child.try_wait().ok().flatten()).await
+        until(&what, limit, async || self.has_ended()).await
     }
 
-    /// Not reaped before [`kill`](Self::kill) or [`ended`](Self::ended), the id is this child's and nobody
-    /// else's.
+    /// Not reaped before [`kill`](Self::kill), [`ended`](Self::ended) or [`has_ended`](Self::has_ended), the id is this
+    /// child's and nobody else's.
     fn signal(&self, signal: Signal) {
         let sent = kill_process(Pid::from_child(&self.child), signal);
         assert!(sent.is_ok(), "{}: {signal:?}: {sent:?}", self.name);
