@@ -134,7 +134,8 @@ const OUTCOMES: [&str; 46] = [
     "object: left to the last sweep",
 ];
 
-fn outcomes(history: &History) -> BTreeMap<String, u64> {
+/// How often each outcome occurred in a history, by what was asked.
+pub fn outcomes(history: &History) -> BTreeMap<String, u64> {
     let mut outcomes = BTreeMap::new();
     for operation in &history.operations {
         let mut add = |name: String| *outcomes.entry(name).or_default() += 1;

@@ -1,8 +1,9 @@
 //! What clients asked and were answered, in types of the checker's own: nothing here knows how the system works.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Simulated milliseconds since the beginning.
+/// Milliseconds since the beginning, by a clock that all have in common.
 pub type Time = u64;
 
 /// Which entry, as an index into [`History::entries`].
@@ -82,7 +83,7 @@ pub struct Operation {
 }
 
 /// What was asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Call {
     /// What is current?
     Lookup {
@@ -148,7 +149,7 @@ pub enum Call {
 }
 
 /// What a worker rendered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Rendered {
     /// Digest of the HTML, in hex.
     pub html: String,
@@ -161,7 +162,7 @@ pub struct Rendered {
 }
 
 /// What an invalidation is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Scope {
     /// Everything.
     Everything,
@@ -178,7 +179,7 @@ pub enum Scope {
 }
 
 /// What was answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Outcome {
     /// A page without reservation.
     Fresh(Seen),
@@ -253,7 +254,7 @@ pub enum Outcome {
 }
 
 /// A page as it was served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Seen {
     /// Its generation.
     pub generation: u64,
@@ -266,7 +267,7 @@ pub struct Seen {
 }
 
 /// Why a page is stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Reason {
     /// Too old.
     Expired,
@@ -277,7 +278,7 @@ pub enum Reason {
 }
 
 /// Why there is no page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Absence {
     /// There never was one.
     NeverRendered,
@@ -290,7 +291,7 @@ pub enum Absence {
 }
 
 /// What a watch told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Told {
     /// A page became current.
     Committed {
@@ -306,7 +307,7 @@ pub enum Told {
 }
 
 /// What was found in the stores, past the system.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, Default, PartialEq, Eq)]
 pub struct Audit {
     /// The rows of entries, after the last sweep.
     pub rows: Vec<Row>,
@@ -317,7 +318,7 @@ pub struct Audit {
 }
 
 /// A row that names a page.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Row {
     /// Of which entry.
     pub entry: EntryIndex,
@@ -330,7 +331,7 @@ pub struct Row {
 }
 
 /// An object that a row names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Body {
     /// Its name.
     pub object: String,
@@ -339,7 +340,7 @@ pub struct Body {
 }
 
 /// An object in the bucket before the last sweep, which came long after the last write.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Object {
     /// Its name.
     pub name: String,
@@ -350,7 +351,7 @@ pub struct Object {
 }
 
 /// Why an object has to stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Need {
     /// A row names it.
     Named,
