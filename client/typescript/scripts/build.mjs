@@ -15,3 +15,4 @@ copyFileSync(
   join(here, '../../proto/leasehold/v1/service_config.json'),
   join(here, 'dist/service_config.json'),
 );
+copyFileSync(join(here, '../../LICENSE'), join(here, 'LICENSE'));

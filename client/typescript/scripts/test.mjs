@@ -13,6 +13,16 @@ execFileSync(join(here, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.test.json'], 
   cwd: here,
   stdio: 'inherit',
 });
+// Before the tests, whose time is limited.
+let binary = process.env.LEASEHOLD_BIN;
+if (!binary) {
+  const root = join(here, '../..');
+  binary = join(root, 'target/release/leasehold');
+  if (!existsSync(binary)) {
+    const build = ['build', '--release', '--locked', '--bin', 'leasehold'];
+    execFileSync('cargo', build, { cwd: root, stdio: 'inherit' });
+  }
+}
 const files = readdirSync(join(here, 'build/test'))
   .filter((name) => name.endsWith('.test.js'))
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
@@ -21,5 +31,9 @@ if (files.length === 0) {
   throw new Error(`no tests are called ${wanted.join(' or ')}`);
 }
 const options = ['--test', '--test-concurrency=2', '--test-timeout=120000', '--test-reporter=spec'];
-const { status } = spawnSync(process.execPath, [...options, ...files], { cwd: here, stdio: 'inherit' });
+const { status } = spawnSync(process.execPath, [...options, ...files], {
+  cwd: here,
+  stdio: 'inherit',
+  env: { ...process.env, LEASEHOLD_BIN: binary },
+});
 process.exitCode = status ?? 1;

@@ -5,7 +5,8 @@
  */
 
 import { now } from './clock.js';
-import { type BackingOff, Coordinator, type CoordinatorOptions } from './coordinator.js';
+import { Coordinator, type CoordinatorOptions } from './coordinator.js';
+import { BackingOffError, type DataCacheOptions, type DataReport, warn } from './data-options.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
 import { LastKnown } from './last-known.js';
@@ -13,81 +14,6 @@ import type { Lease } from './lease.js';
 import type { Page } from './page.js';
 import { Reach } from './reach.js';
 import type { Scope } from './scope.js';
-
-/** How a {@link DataCache} is configured. */
-export interface DataCacheOptions {
-  /** The coordinator, or how to make a handle on it. Default: the one on this machine. */
-  readonly coordinator?: Coordinator | CoordinatorOptions | undefined;
-  /**
-   * Keeps the data of one application apart from that of others: 1 to 128 letters, digits, dots, dashes and underscores.
-   * Default: `default`.
-   */
-  readonly namespace?: string | undefined;
-  /** Whose, 1 to 128 bytes. Default: `default`. */
-  readonly tenant?: string | undefined;
-  /** The release whose data are kept apart. Invalidations reach every release. Default: none. */
-  readonly deployment?: string | undefined;
-  /**
-   * How many seconds after its ttl a value may still be returned while it is refreshed; past it, callers wait for a
-   * fetch. Default: ten times the ttl, at least a minute.
-   */
-  readonly staleBoundSeconds?: number | ((ttlSeconds: number) => number) | undefined;
-  /**
-   * How long to wait for a fetch of another caller, in milliseconds, before fetching without keeping. The coordinator
-   * allows a minute. Default: 30 s.
-   */
-  readonly waitMs?: number | undefined;
-  /**
-   * How long the coordinator may take to answer, in milliseconds, before its answer is done without; where it waits for
-   * another's fetch, on top of that. Default: 1500.
-   */
-  readonly coordinatorTimeoutMs?: number | undefined;
-  /**
-   * How long a lease lasts without renewal, in milliseconds: a fetcher that dies delays others by no more. Default: that
-   * of the coordinator, 10 s.
-   */
-  readonly leaseTtlMs?: number | undefined;
-  /** How many bytes of values to keep in this process, for when the coordinator cannot be reached. Default: 16 MiB. */
-  readonly localBytes?: number | undefined;
-  /** Hears of what no caller sees. Default: a line on `console.warn`. What it throws is dropped. */
-  readonly onReport?: ((report: DataReport) => void) | undefined;
-  /**
-   * What operators are told of a fetch that failed, 512 bytes at most; must hold no secrets. Default: the error's message.
-   */
-  readonly failureReason?: ((error: unknown) => string) | undefined;
-}
-
-/**
- * What no caller sees:
- *
- * - `refreshFailed`: a fetch in the background failed; callers got the copy there was;
- * - `fetchFailed`: a fetch failed, and the copy there was has been returned in its place;
- * - `notKept`: a value was fetched and returned, but could not be kept;
- * - `unreachable`: the coordinator gave no answer, and was done without.
- */
-export type DataReport =
-  | {
-      readonly type: 'refreshFailed' | 'fetchFailed' | 'notKept';
-      readonly key: string;
-      readonly error: unknown;
-    }
-  | { readonly type: 'unreachable'; readonly error: unknown };
-
-/** A fetch failed a moment ago, in this process or another, and nobody fetches again before a pause is over. */
-export class BackingOffError extends Error {
-  override readonly name = 'BackingOffError';
-  /** Try again after so many milliseconds. */
-  readonly retryAfterMs: number;
-  /** Failures in a row. */
-  readonly failures: number;
-
-  /** @internal */
-  constructor({ remainingMs, failures, reason }: BackingOff) {
-    super(`the last fetch failed (${reason}); nobody fetches for another ${Math.ceil(remainingMs)} ms`);
-    this.retryAfterMs = remainingMs;
-    this.failures = failures;
-  }
-}
 
 /** A value as it is stored, and since when. */
 interface Copy {
@@ -326,35 +252,11 @@ export class DataCache implements AsyncDisposable {
 
   /** `undefined`: its bytes are not to be had, or are no JSON. */
   async #copyOf(wish: Wish, page: Page, known?: Copy): Promise<Copy | undefined> {
-    const bytes = await this.#bytesOf(wish, page, known);
+    const bytes = await this.#reach.bytesOf(wish.entry, page, known, LARGEST_VALUE_BYTES);
     if (!bytes || !isJson(bytes)) {
       return undefined;
     }
     return { bytes, generation: page.generation, bornAt: now() - page.ageMs };
-  }
-
-  async #bytesOf(wish: Wish, page: Page, known?: Copy): Promise<Uint8Array | undefined> {
-    switch (page.body.delivery) {
-      case 'inline':
-        return page.body.bytes;
-      case 'unchanged':
-        return known?.generation === page.generation ? known.bytes : undefined;
-      case 'tooLarge': {
-        const { token: consistencyToken, coordinator } = this.#reach;
-        const served = await this.#reach.ask(async (options) => {
-          const page = await coordinator.servePage(wish.entry, { ...options, consistencyToken });
-          return {
-            generation: page.current.page.generation,
-            bytes: await page.body.collect(LARGEST_VALUE_BYTES),
-          };
-        });
-        // Another generation's bytes would be remembered under a name that is not theirs.
-        return served?.generation === page.generation ? served.bytes : undefined;
-      }
-      case 'omitted':
-      case 'url':
-        return undefined;
-    }
   }
 
   #remember(key: string, copy: Copy, epoch: number): void {
@@ -573,16 +475,4 @@ function isJson(bytes: Uint8Array): boolean {
   } catch {
     return false;
   }
-}
-
-function warn(report: DataReport): void {
-  const { type, error } = report;
-  const what = {
-    refreshFailed: 'a refresh in the background failed',
-    fetchFailed: 'a fetch failed; the previous value is returned',
-    notKept: 'a value was fetched, but not kept',
-    unreachable: 'the coordinator gave no answer',
-  }[type];
-  const key = 'key' in report ? ` key=${JSON.stringify(report.key)}` : '';
-  console.warn(`leasehold: ${what}:${key} error=${error instanceof Error ? error.message : String(error)}`);
 }

@@ -1,12 +1,15 @@
+/**
+ * The client of Leasehold, the coordinator of incremental static regeneration, and the runtime that a worker embeds:
+ * {@link Coordinator} for calls, {@link DataCache} for data, {@link PageServer} for pages.
+ *
+ * @packageDocumentation
+ */
+
 export { BodyStream } from './body.js';
 export type { CallOptions } from './calls.js';
 export * from './coordinator.js';
-export {
-  BackingOffError,
-  DataCache,
-  type DataCacheOptions,
-  type DataReport,
-} from './data.js';
+export { DataCache } from './data.js';
+export { BackingOffError, type DataCacheOptions, type DataReport } from './data-options.js';
 export type { EntryRef, EntryScope, NamedByKey, NamedByRequest, PageRequest } from './entry.js';
 export { type ErrorKind, LeaseholdError, type Reason, type Refusal } from './error.js';
 export { RequestId, SidecarToken } from './id.js';

@@ -7,7 +7,8 @@
  * @module
  */
 
-import { DataCache, type DataCacheOptions } from './data.js';
+import { DataCache } from './data.js';
+import type { DataCacheOptions } from './data-options.js';
 import { LeaseholdError } from './error.js';
 
 let options: DataCacheOptions | undefined;

@@ -4,18 +4,38 @@
  * @module
  */
 
-import { createHash } from 'node:crypto';
 import { now } from './clock.js';
 import { Coordinator, type CoordinatorOptions } from './coordinator.js';
-import type { EntryRef, PageRequest } from './entry.js';
+import type { EntryRef } from './entry.js';
 import { cacheStatus, cookiesOf, isNotModified, type PageState, queryOf, type Served } from './http.js';
 import { LastKnown } from './last-known.js';
 import type { Lease } from './lease.js';
 import type { Page, StalePage } from './page.js';
+import {
+  cacheControl,
+  isWithin,
+  type PagePolicy,
+  staleIfErrorSeconds,
+  staleWindowSeconds,
+  ttlOf,
+} from './page-policy.js';
 import { Reach } from './reach.js';
+import {
+  type Copy,
+  copyOf,
+  DEFAULT_CONTENT_TYPE,
+  etagOf,
+  hasCookie,
+  headersOf,
+  nameOf,
+  type Render,
+  type RenderedPage,
+} from './rendered-page.js';
 import type { Depth, Scope } from './scope.js';
 
 export type { PageState } from './http.js';
+export type { PagePolicy } from './page-policy.js';
+export type { Render, RenderContext, RenderedPage } from './rendered-page.js';
 
 /** How a {@link PageServer} is configured. */
 export interface PageServerOptions {
@@ -49,73 +69,6 @@ export interface PageServerOptions {
 export interface PageReport {
   readonly type: 'renderFailed' | 'notKept' | 'unreachable';
   readonly error: unknown;
-}
-
-/** How a page is kept up to date. */
-export interface PagePolicy {
-  /**
-   * `blocking`: who finds a page stale waits for the new one. `stale-while-revalidate`: within the window it gets the stale
-   * one, and one render runs in the background.
-   */
-  readonly mode: 'blocking' | 'stale-while-revalidate';
-  /** How many seconds a page is fresh. Default: until invalidated. */
-  readonly revalidateSeconds?: number | undefined;
-  /** The window, in seconds after `revalidateSeconds`. Default: 60. */
-  readonly staleWhileRevalidateSeconds?: number | undefined;
-  /** For how many seconds after `revalidateSeconds` a failed render is answered with it. Default: `revalidateSeconds`. */
-  readonly staleIfErrorSeconds?: number | undefined;
-  /** When another renders: `wait` for its page, or `serve-stale` where there is a page. Default: `wait`. */
-  readonly onContention?: 'wait' | 'serve-stale' | undefined;
-  /** How long to wait at most, in milliseconds. The coordinator allows a minute. Default: 30 s. */
-  readonly maxWaitMs?: number | undefined;
-  /** When the render fails: `serve-stale`, where there is a page within the bound, or `error`. Default: `serve-stale`. */
-  readonly onFailure?: 'serve-stale' | 'error' | undefined;
-  /** How long a lease lasts without renewal, in milliseconds. Default: that of the coordinator, 10 s. */
-  readonly leaseTtlMs?: number | undefined;
-  /**
-   * The route pattern that matched and its parameters, and on what else the page depends. Default: the path is the route, and
-   * query, credentials and cookies make a page another one.
-   */
-  readonly page?: Partial<
-    Pick<PageRequest, 'route' | 'params' | 'query' | 'ignoreCredentials' | 'cookieVariance'>
-  >;
-}
-
-/** What a render is given. */
-export interface RenderContext {
-  /** The request that is answered; of a render in the background, the one that found the page stale. */
-  readonly request: Request;
-  /** The right to render, with the token for the sidecar's URL. Absent: the page will not be kept. */
-  readonly lease?: Lease | undefined;
-}
-
-/** What a render answers with. A status of 500 or more is a failed render. */
-export interface RenderedPage {
-  readonly html: string | Uint8Array;
-  /** The hydration sidecar that belongs to it. */
-  readonly sidecar?: string | Uint8Array | undefined;
-  /** Default: 200. */
-  readonly status?: number | undefined;
-  /** Default: `text/html; charset=utf-8`. */
-  readonly contentType?: string | undefined;
-  /** Further response headers. A page with `set-cookie` is not kept. */
-  readonly headers?: readonly (readonly [name: string, value: string])[] | undefined;
-  /** Labels to invalidate it by. At most 64, of 1 to 256 bytes. */
-  readonly tags?: readonly string[] | undefined;
-}
-
-/** Renders a page. */
-export type Render = (context: RenderContext) => Promise<RenderedPage> | RenderedPage;
-
-/** A page as it is served. */
-interface Copy {
-  readonly bytes: Uint8Array;
-  readonly status: number;
-  readonly contentType: string;
-  readonly headers: readonly (readonly [name: string, value: string])[];
-  readonly etag: string;
-  readonly generation?: bigint | undefined;
-  readonly bornAt: number;
 }
 
 /** One request, and what holds for it. */
@@ -159,25 +112,6 @@ class Paused extends Error {
 /** Whose commit comes late looks at what came before it; after so many rounds its own page has to do. */
 const ROUNDS = 3;
 const LARGEST_PAGE_BYTES = 64 << 20;
-const DEFAULT_CONTENT_TYPE = 'text/html; charset=utf-8';
-/** What tells visitors apart, beside cookies. */
-const CREDENTIALS = ['authorization', 'proxy-authorization', 'x-api-key', 'x-amz-security-token'];
-/** Of the connection or of this very response, not of the page. */
-const NOT_OF_THE_PAGE = new Set([
-  'cache-control',
-  'connection',
-  'content-length',
-  'content-type',
-  'etag',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
-
 /**
  * Serves pages by incremental static regeneration, over the `Request` and `Response` of the web platform, whatever the
  * framework. Of one page, one render runs at a time in the whole fleet. An outage of the coordinator never makes an error of a
@@ -325,7 +259,7 @@ export class PageServer implements AsyncDisposable {
 
   /** `undefined`: its bytes are not to be had. */
   async #read(visit: Visit, page: Page, known?: Copy): Promise<Copy | undefined> {
-    const bytes = await this.#bytesOf(visit, page, known);
+    const bytes = await this.#reach.bytesOf(visit.entry, page, known, LARGEST_PAGE_BYTES);
     if (!bytes) {
       return undefined;
     }
@@ -340,29 +274,6 @@ export class PageServer implements AsyncDisposable {
   #remember(visit: Visit, copy: Copy): void {
     if (visit.epoch === this.#epoch) {
       this.#lastKnown.set(visit.name, copy, copy.bytes.length);
-    }
-  }
-
-  async #bytesOf(visit: Visit, page: Page, known?: Copy): Promise<Uint8Array | undefined> {
-    switch (page.body.delivery) {
-      case 'inline':
-        return page.body.bytes;
-      case 'unchanged':
-        return known?.generation === page.generation ? known.bytes : undefined;
-      case 'tooLarge': {
-        const served = await this.#reach.ask(async (options) => {
-          const { current, body } = await this.#reach.coordinator.servePage(visit.entry, {
-            ...options,
-            consistencyToken: this.#reach.token,
-          });
-          return { generation: current.page.generation, bytes: await body.collect(LARGEST_PAGE_BYTES) };
-        });
-        // Another generation's bytes would go out under this one's entity tag.
-        return served?.generation === page.generation ? served.bytes : undefined;
-      }
-      case 'omitted':
-      case 'url':
-        return undefined;
     }
   }
 
@@ -599,92 +510,6 @@ async function bypass(visit: Visit, detail: string): Promise<Answer> {
 
 function stale(visit: Visit, copy: Copy): Answer {
   return { copy, served: { state: 'stale', ttlMs: Math.min(ttlOf(visit.policy, copy) ?? -1, -1) } };
-}
-
-function cacheControl(policy: PagePolicy, state: PageState): string {
-  if (state === 'bypass') {
-    return 'no-store';
-  }
-  const { mode, revalidateSeconds } = policy;
-  if (mode === 'blocking') {
-    const ifError =
-      revalidateSeconds === undefined ? '' : ` stale-if-error=${Math.floor(revalidateSeconds)},`;
-    return `public, max-age=0, s-maxage=0,${ifError} must-revalidate`;
-  }
-  // Until invalidated is no time that a cache on the way could keep to.
-  return `s-maxage=${Math.floor(revalidateSeconds ?? 0)}, stale-while-revalidate=${Math.floor(staleWindowSeconds(policy))}`;
-}
-
-function staleWindowSeconds(policy: PagePolicy): number {
-  return policy.mode === 'blocking' ? -1 : (policy.staleWhileRevalidateSeconds ?? 60);
-}
-
-function staleIfErrorSeconds(policy: PagePolicy): number | undefined {
-  return policy.staleIfErrorSeconds ?? policy.revalidateSeconds;
-}
-
-/** Whether a page is stale for no longer than so many seconds. */
-function isWithin(policy: PagePolicy, copy: Copy, seconds: number): boolean {
-  if (seconds < 0) {
-    return false;
-  }
-  return now() - copy.bornAt <= ((policy.revalidateSeconds ?? Infinity) + seconds) * 1000;
-}
-
-function ttlOf(policy: PagePolicy, copy: Copy): number | undefined {
-  return policy.revalidateSeconds === undefined
-    ? undefined
-    : copy.bornAt + policy.revalidateSeconds * 1000 - now();
-}
-
-function copyOf(page: RenderedPage): Copy {
-  const bytes = typeof page.html === 'string' ? Buffer.from(page.html) : page.html;
-  return {
-    bytes,
-    status: page.status ?? 200,
-    contentType: page.contentType ?? DEFAULT_CONTENT_TYPE,
-    headers: (page.headers ?? []).filter(([name]) => !NOT_OF_THE_PAGE.has(name.toLowerCase())),
-    etag: etagOf(bytes),
-    bornAt: now(),
-  };
-}
-
-function headersOf(page: RenderedPage): readonly (readonly [name: string, value: string])[] {
-  return (page.headers ?? []).filter(([name]) => !NOT_OF_THE_PAGE.has(name.toLowerCase()));
-}
-
-function hasCookie(page: RenderedPage): boolean {
-  return (page.headers ?? []).some(([name]) => name.toLowerCase() === 'set-cookie');
-}
-
-/** As the coordinator makes it, so that a page which could not be kept has the entity tag that it would have had. */
-function etagOf(bytes: Uint8Array): string {
-  return `"${createHash('sha256').update(bytes).digest('hex').slice(0, 32)}"`;
-}
-
-/**
- * What a page is remembered by in this process. Whatever may make it another visitor's page is in it: too much costs a copy,
- * too little shows somebody another's page.
- */
-function nameOf(
-  page: PageRequest & { headers: readonly (readonly [string, readonly string[]])[] },
-  tenant?: string,
-): string {
-  const { route, params, query, headers, cookies, ignoreCredentials, cookieVariance = 'all' } = page;
-  const isCredential = (name: string) => !ignoreCredentials && CREDENTIALS.includes(name);
-  // Without a declared tenant, any of these may be a tenant boundary, which only the coordinator knows.
-  const isBoundary = (name: string) => tenant === undefined && name.startsWith('x-');
-  const counted = Array.from(cookies ?? []).filter(
-    ([name]) => cookieVariance === 'all' || (cookieVariance !== 'none' && cookieVariance.includes(name)),
-  );
-  const parts = [
-    route,
-    Object.entries(params ?? {}),
-    Array.from(query ?? []),
-    headers.filter(([name]) => isCredential(name) || isBoundary(name)),
-    counted,
-  ];
-  return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }
 
 function warn({ type, error }: PageReport): void {

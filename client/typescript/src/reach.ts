@@ -8,7 +8,9 @@ import { Breaker } from './breaker.js';
 import type { CallOptions } from './calls.js';
 import { now } from './clock.js';
 import type { Coordinator } from './coordinator.js';
+import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
+import type { Page } from './page.js';
 
 /** How long a trial may take while the coordinator is taken to be down. */
 const TRIAL_TIMEOUT_MS = 300;
@@ -75,6 +77,38 @@ export class Reach {
       }
       this.#onUnreachable(error);
       return undefined;
+    }
+  }
+
+  /**
+   * The bytes of a page that was asked for inline: those it came with, those that the caller knows already, or, where they fit
+   * no message, those that are streamed. `undefined`: they are not to be had.
+   */
+  async bytesOf(
+    entry: EntryRef,
+    page: Page,
+    known: { readonly generation?: bigint | undefined; readonly bytes: Uint8Array } | undefined,
+    limitBytes: number,
+  ): Promise<Uint8Array | undefined> {
+    switch (page.body.delivery) {
+      case 'inline':
+        return page.body.bytes;
+      case 'unchanged':
+        return known?.generation === page.generation ? known.bytes : undefined;
+      case 'tooLarge': {
+        const served = await this.ask(async (options) => {
+          const { current, body } = await this.coordinator.servePage(entry, {
+            ...options,
+            consistencyToken: this.token,
+          });
+          return { generation: current.page.generation, bytes: await body.collect(limitBytes) };
+        });
+        // Another generation's bytes would be taken for this one's.
+        return served?.generation === page.generation ? served.bytes : undefined;
+      }
+      case 'omitted':
+      case 'url':
+        return undefined;
     }
   }
 

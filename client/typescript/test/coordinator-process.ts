@@ -4,31 +4,21 @@
  * @module
  */
 
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { Coordinator, type CoordinatorOptions } from '../src/index.js';
 
-const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
-
-/** The binary that `LEASEHOLD_BIN` names, else the release's, which is built where it is missing. */
+/** `scripts/test.mjs` sees to it that there is one. */
 function binary(): string {
   const named = process.env.LEASEHOLD_BIN;
-  if (named) {
-    return named;
+  if (!named) {
+    throw new Error('LEASEHOLD_BIN does not name a coordinator');
   }
-  const built = join(ROOT, 'target/release/leasehold');
-  if (!existsSync(built)) {
-    execFileSync('cargo', ['build', '--release', '--locked', '--bin', 'leasehold'], {
-      cwd: ROOT,
-      stdio: 'inherit',
-    });
-  }
-  return built;
+  return named;
 }
 
 const running = new Set<ChildProcess>();

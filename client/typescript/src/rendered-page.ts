@@ -1,0 +1,116 @@
+/**
+ * What a render answers with, as it is served and remembered.
+ *
+ * @module
+ */
+
+import { createHash } from 'node:crypto';
+import { now } from './clock.js';
+import type { PageRequest } from './entry.js';
+import type { Lease } from './lease.js';
+
+/** What a render is given. */
+export interface RenderContext {
+  /** The request that is answered; of a render in the background, the one that found the page stale. */
+  readonly request: Request;
+  /** The right to render, with the token for the sidecar's URL. Absent: the page will not be kept. */
+  readonly lease?: Lease | undefined;
+}
+
+/** What a render answers with. A status of 500 or more is a failed render. */
+export interface RenderedPage {
+  readonly html: string | Uint8Array;
+  /** The hydration sidecar that belongs to it. */
+  readonly sidecar?: string | Uint8Array | undefined;
+  /** Default: 200. */
+  readonly status?: number | undefined;
+  /** Default: `text/html; charset=utf-8`. */
+  readonly contentType?: string | undefined;
+  /** Further response headers. A page with `set-cookie` is not kept. */
+  readonly headers?: readonly (readonly [name: string, value: string])[] | undefined;
+  /** Labels to invalidate it by. At most 64, of 1 to 256 bytes. */
+  readonly tags?: readonly string[] | undefined;
+}
+
+/** Renders a page. */
+export type Render = (context: RenderContext) => Promise<RenderedPage> | RenderedPage;
+
+/** A page as it is served. */
+export interface Copy {
+  readonly bytes: Uint8Array;
+  readonly status: number;
+  readonly contentType: string;
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly etag: string;
+  readonly generation?: bigint | undefined;
+  readonly bornAt: number;
+}
+
+export const DEFAULT_CONTENT_TYPE = 'text/html; charset=utf-8';
+/** What tells visitors apart, beside cookies. */
+const CREDENTIALS = ['authorization', 'proxy-authorization', 'x-api-key', 'x-amz-security-token'];
+/** Of the connection or of this very response, not of the page. */
+const NOT_OF_THE_PAGE = new Set([
+  'cache-control',
+  'connection',
+  'content-length',
+  'content-type',
+  'etag',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+export function copyOf(page: RenderedPage): Copy {
+  const bytes = typeof page.html === 'string' ? Buffer.from(page.html) : page.html;
+  return {
+    bytes,
+    status: page.status ?? 200,
+    contentType: page.contentType ?? DEFAULT_CONTENT_TYPE,
+    headers: (page.headers ?? []).filter(([name]) => !NOT_OF_THE_PAGE.has(name.toLowerCase())),
+    etag: etagOf(bytes),
+    bornAt: now(),
+  };
+}
+
+export function headersOf(page: RenderedPage): readonly (readonly [name: string, value: string])[] {
+  return (page.headers ?? []).filter(([name]) => !NOT_OF_THE_PAGE.has(name.toLowerCase()));
+}
+
+export function hasCookie(page: RenderedPage): boolean {
+  return (page.headers ?? []).some(([name]) => name.toLowerCase() === 'set-cookie');
+}
+
+/** As the coordinator makes it, so that a page which could not be kept has the entity tag that it would have had. */
+export function etagOf(bytes: Uint8Array): string {
+  return `"${createHash('sha256').update(bytes).digest('hex').slice(0, 32)}"`;
+}
+
+/**
+ * What a page is remembered by in this process. Whatever may make it another visitor's page is in it: too much costs a copy,
+ * too little shows somebody another's page.
+ */
+export function nameOf(
+  page: PageRequest & { headers: readonly (readonly [string, readonly string[]])[] },
+  tenant?: string,
+): string {
+  const { route, params, query, headers, cookies, ignoreCredentials, cookieVariance = 'all' } = page;
+  const isCredential = (name: string) => !ignoreCredentials && CREDENTIALS.includes(name);
+  // Without a declared tenant, any of these may be a tenant boundary, which only the coordinator knows.
+  const isBoundary = (name: string) => tenant === undefined && name.startsWith('x-');
+  const counted = Array.from(cookies ?? []).filter(
+    ([name]) => cookieVariance === 'all' || (cookieVariance !== 'none' && cookieVariance.includes(name)),
+  );
+  const parts = [
+    route,
+    Object.entries(params ?? {}),
+    Array.from(query ?? []),
+    headers.filter(([name]) => isCredential(name) || isBoundary(name)),
+    counted,
+  ];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
+}
