@@ -11,8 +11,16 @@ import { DataCache } from './data.js';
 import type { DataCacheOptions } from './data-options.js';
 import { LeaseholdError } from './error.js';
 
-let options: DataCacheOptions | undefined;
-let shared: DataCache | undefined;
+interface State {
+  options?: DataCacheOptions | undefined;
+  shared?: DataCache | undefined;
+}
+
+// Of the process, not of one of the package's two builds: what one of them invalidated, the other would still return.
+const KEY = Symbol.for('leasehold-client.isr');
+const holder = globalThis as { [KEY]?: State };
+holder[KEY] ??= {};
+const state: State = holder[KEY];
 
 /**
  * Says how the shared cache is to be made. Call it before anything else.
@@ -20,10 +28,10 @@ let shared: DataCache | undefined;
  * @throws LeaseholdError of the kind `configuration` when the cache is in use already.
  */
 export function configure(given: DataCacheOptions): void {
-  if (shared) {
+  if (state.shared) {
     throw LeaseholdError.configuration('the cache is in use already');
   }
-  options = given;
+  state.options = given;
 }
 
 /** As {@link DataCache.withRevalidate}. */
@@ -47,19 +55,19 @@ export function invalidateAll(): Promise<void> {
 
 /** As {@link DataCache.idle}. */
 export async function idle(): Promise<void> {
-  await shared?.idle();
+  await state.shared?.idle();
 }
 
 /** Closes the shared cache. Whoever uses it again gets a new one. */
 export async function close(): Promise<void> {
-  const closed = shared;
-  shared = undefined;
+  const closed = state.shared;
+  state.shared = undefined;
   await closed?.close();
 }
 
 function cache(): DataCache {
-  shared ??= new DataCache(options ?? fromEnvironment());
-  return shared;
+  state.shared ??= new DataCache(state.options ?? fromEnvironment());
+  return state.shared;
 }
 
 function fromEnvironment(): DataCacheOptions {
