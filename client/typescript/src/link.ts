@@ -5,6 +5,7 @@
  */
 
 import { Client, connectivityState, credentials } from '@grpc/grpc-js';
+import { now } from './clock.js';
 import { LeaseholdError } from './error.js';
 
 /** How connections are made and watched over. */
@@ -94,7 +95,7 @@ export class Link {
     if (state === connectivityState.READY) {
       return;
     }
-    const deadline = Date.now() + Math.min(timeoutMs, this.#settings.connectTimeoutMs);
+    const until = now() + Math.min(timeoutMs, this.#settings.connectTimeoutMs);
     for (;;) {
       switch (state) {
         case connectivityState.READY:
@@ -104,14 +105,7 @@ export class Link {
         case connectivityState.SHUTDOWN:
           throw LeaseholdError.notSent(new Error('the connection was replaced'));
         default: {
-          const isChanged = await new Promise<boolean>((resolve) => {
-            const abort = () => resolve(false);
-            signal?.addEventListener('abort', abort, { once: true });
-            channel.watchConnectivityState(state, deadline, (error) => {
-              signal?.removeEventListener('abort', abort);
-              resolve(!error);
-            });
-          });
+          const isChanged = await changed(channel, state, until - now(), signal);
           signal?.throwIfAborted();
           if (!isChanged) {
             this.replace(generation);
@@ -122,6 +116,26 @@ export class Link {
       }
     }
   }
+}
+
+/** Whether the state is another one within the time; the wall clock that the channel itself would go by may be set back. */
+function changed(
+  channel: ReturnType<Client['getChannel']>,
+  state: connectivityState,
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    const settle = (isChanged: boolean) => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+      resolve(isChanged);
+    };
+    const abort = () => settle(false);
+    const timer = setTimeout(abort, timeoutMs);
+    signal?.addEventListener('abort', abort, { once: true });
+    channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, (error) => settle(!error));
+  });
 }
 
 function connect(settings: ConnectionSettings): Client {
