@@ -4,7 +4,13 @@
  * @module
  */
 
-import { type Client, type ClientReadableStream, Metadata, type ServiceError } from '@grpc/grpc-js';
+import {
+  type Client,
+  type ClientReadableStream,
+  connectivityState,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import { now, sleep } from './clock.js';
 import { LeaseholdError } from './error.js';
 import type { RandomSource } from './id.js';
@@ -149,6 +155,10 @@ export async function repeated<T>(
     const { generation, client } = link.client();
     try {
       await link.ready(client, generation, attempt.until - attempt.startedAt, limits.signal);
+      // Another call may have replaced it since; a closed channel throws what is no error of a call.
+      if (client.getChannel().getConnectivityState(false) === connectivityState.SHUTDOWN) {
+        throw LeaseholdError.notSent(new Error('the connection was replaced'));
+      }
       return { answer: await once(client, attempt), startedAt: attempt.startedAt };
     } catch (error) {
       if (!(error instanceof LeaseholdError)) {

@@ -250,3 +250,20 @@ test('a channel of gRPC itself takes the service config', async (t) => {
   });
   assert.equal(code, 3);
 });
+
+test('a connection that is replaced while calls are being made fails none of them', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  for (let round = 0; round < 50; round += 1) {
+    await handle.health();
+    // Between the wish to make a call and the call, and later and later.
+    const calls = [handle.lookup({ key: 'k' }), handle.lookup({ key: 'k' })];
+    for (let step = 0; step < round % 5; step += 1) {
+      await undefined;
+    }
+    handle.close();
+    calls.push(handle.lookup({ key: 'k' }));
+    const outcomes = await Promise.all(calls);
+    assert.deepEqual(new Set(outcomes.map(({ outcome }) => outcome)), new Set(['missing']));
+  }
+});
