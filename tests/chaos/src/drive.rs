@@ -10,7 +10,11 @@ use crate::{
 };
 use anyhow::{Context as _, ensure};
 use leasehold_fleet::{Node, Program};
-use leasehold_sim::{audit, checker::history::{Audit, Time}, machine::derived};
+use leasehold_sim::{
+    audit,
+    checker::history::{Audit, Time},
+    machine::derived,
+};
 use std::{
     fs,
     net::SocketAddr,

@@ -137,7 +137,11 @@ pub(crate) fn merged(run: Run, journals: BTreeMap<String, Vec<Line>>) -> anyhow:
                 knows.iter_mut().try_for_each(place)?
             }
             Call::Sidecar { of, .. } => place(of)?,
-            Call::Commit { .. } | Call::Release { .. } | Call::Invalidate { .. } | Call::Watch | Call::Sweep { .. } => {}
+            Call::Commit { .. }
+            | Call::Release { .. }
+            | Call::Invalidate { .. }
+            | Call::Watch
+            | Call::Sweep { .. } => {}
         }
     }
     let history = History {

@@ -362,7 +362,8 @@ impl<'a> World<'a> {
         let Keep { max_hold, grace } = sweeper::options().keep;
         self.pass_until(at_rest + millis(max_hold + grace) + PRECISION);
         let objects = audit::objects(self.services.doubles(), &sweeper::options().prefix);
-        let last = self.machines.add("last sweeper", sweeper::once(self.whereabouts, self.seats.recorder.clone()));
+        let last =
+            self.machines.add("last sweeper", sweeper::once(self.whereabouts, self.seats.recorder.clone()));
         self.machines.network.trace(last, Detail::Existence);
         self.machines.start(last);
         self.end_of(last);

@@ -1,0 +1,182 @@
+"""The world by asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Generic
+
+import grpc
+
+from leasehold._io import Method, Request, Response, T
+from leasehold._status import from_rpc_error
+from leasehold.errors import NotSent, TimedOut
+
+_log = logging.getLogger("leasehold")
+
+
+class AsyncIo:
+    """See `leasehold._io.Io`."""
+
+    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], background_workers: int) -> None:
+        self._open_channel = open_channel
+        self._limit = background_workers
+        self._background: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def open(self) -> grpc.aio.Channel:
+        return self._open_channel()
+
+    def drop(self, channel: grpc.aio.Channel) -> None:
+        self.close(channel, is_ready=False)
+
+    def close(self, channel: grpc.aio.Channel, *, is_ready: bool) -> None:
+        # Without a loop there is nothing left to close it in.
+        with suppress(RuntimeError):
+            self._keep(asyncio.get_running_loop().create_task(_close(channel)))
+
+    async def connect(self, channel: grpc.aio.Channel, timeout_seconds: float) -> None:
+        async def settle() -> grpc.ChannelConnectivity:
+            while True:
+                state = channel.get_state(try_to_connect=True)
+                if state not in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+                    return state
+                await channel.wait_for_state_change(state)
+
+        try:
+            state = await asyncio.wait_for(settle(), timeout_seconds)
+        except asyncio.TimeoutError as error:
+            raise NotSent(f"no coordinator was reached within {timeout_seconds:.3f} s") from error
+        except grpc.aio.UsageError as error:
+            raise NotSent("the channel was closed") from error
+        if state is not grpc.ChannelConnectivity.READY:
+            raise NotSent("no coordinator was reached")
+
+    async def unary(
+        self,
+        channel: grpc.aio.Channel,
+        method: Method[Request, Response],
+        request: Request,
+        timeout_seconds: float,
+    ) -> Response:
+        call = channel.unary_unary(method.path, method.encode, method.decode)
+        try:
+            return await call(request, timeout=timeout_seconds)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, timeout_seconds) from error
+        except grpc.aio.UsageError as error:
+            raise NotSent("the channel was closed") from error
+
+    async def upload(
+        self,
+        channel: grpc.aio.Channel,
+        method: Method[Request, Response],
+        parts: Iterable[Request],
+        timeout_seconds: float,
+    ) -> Response:
+        call = channel.stream_unary(method.path, method.encode, method.decode)
+        try:
+            return await call(iter(parts), timeout=timeout_seconds)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, timeout_seconds) from error
+        except grpc.aio.UsageError as error:
+            raise NotSent("the channel was closed") from error
+
+    def stream(
+        self, channel: grpc.aio.Channel, method: Method[Request, Response], request: Request
+    ) -> AsyncStream[Response]:
+        try:
+            return AsyncStream(channel.unary_stream(method.path, method.encode, method.decode)(request))
+        except grpc.aio.UsageError as error:
+            raise NotSent("the channel was closed") from error
+
+    def lock(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        if len(self._background) >= self._limit:
+            return False
+        task = asyncio.get_running_loop().create_task(work())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        self._keep(task)
+        return True
+
+    async def detached(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        task = asyncio.get_running_loop().create_task(work())
+        self._keep(task)
+        return await asyncio.shield(task)
+
+    def meanwhile(
+        self, step: Callable[[], Awaitable[float | None]], first_seconds: float
+    ) -> AbstractAsyncContextManager[None]:
+        return self._meanwhile(step, first_seconds)
+
+    @asynccontextmanager
+    async def _meanwhile(
+        self, step: Callable[[], Awaitable[float | None]], first_seconds: float
+    ) -> AsyncIterator[None]:
+        async def steps() -> None:
+            pause: float | None = first_seconds
+            while pause is not None:
+                await asyncio.sleep(pause)
+                pause = await step()
+
+        task = asyncio.get_running_loop().create_task(steps())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def shut_down(self) -> None:
+        """Waits for what runs, for it has leases to commit."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        """The loop itself holds tasks weakly. What fails although nobody waits for it any more is told here."""
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.debug("a task ended with an error", exc_info=error)
+
+        task.add_done_callback(done)
+
+
+async def _close(channel: grpc.aio.Channel) -> None:
+    await channel.close()
+
+
+class AsyncStream(Generic[Response]):
+    """See `leasehold._io.Stream`."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def read(self, silence_seconds: float) -> Response | None:
+        try:
+            message = await asyncio.wait_for(self._call.read(), silence_seconds)
+        except asyncio.TimeoutError as error:
+            self._call.cancel()
+            raise TimedOut(silence_seconds) from error
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, silence_seconds) from error
+        if message is grpc.aio.EOF:
+            return None
+        response: Response = message
+        return response
+
+    def close(self) -> None:
+        self._call.cancel()

@@ -1,0 +1,219 @@
+"""The world by threads that block."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Generic
+
+import grpc
+
+from leasehold._io import Method, Request, Response, T, run_blocking
+from leasehold._status import from_rpc_error
+from leasehold.errors import LeaseholdError, NotSent, TimedOut
+
+_log = logging.getLogger("leasehold")
+
+
+class BlockingIo:
+    """See `leasehold._io.Io`."""
+
+    def __init__(self, open_channel: Callable[[], grpc.Channel], background_workers: int) -> None:
+        self._open_channel = open_channel
+        self._workers = threading.Semaphore(background_workers)
+        self._running: set[threading.Thread] = set()
+        self._running_lock = threading.Lock()
+        self._is_shut_down = False
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def open(self) -> grpc.Channel:
+        return self._open_channel()
+
+    def drop(self, channel: grpc.Channel) -> None:
+        """gRPC closes a channel that nobody refers to. Were it closed here, its thread that watches the connection, which
+        lasts a moment longer, would end with an error on the console."""
+
+    def close(self, channel: grpc.Channel, *, is_ready: bool) -> None:
+        if is_ready:
+            channel.close()
+
+    async def connect(self, channel: grpc.Channel, timeout_seconds: float) -> None:
+        settled = threading.Event()
+        verdicts: list[grpc.ChannelConnectivity] = []
+
+        def heard(state: grpc.ChannelConnectivity) -> None:
+            if state not in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+                verdicts.append(state)
+                settled.set()
+
+        try:
+            channel.subscribe(heard, try_to_connect=True)
+            settled.wait(timeout_seconds)
+            channel.unsubscribe(heard)
+        except ValueError as error:
+            raise NotSent("the channel was closed") from error
+        if not verdicts:
+            raise NotSent(f"no coordinator was reached within {timeout_seconds:.3f} s")
+        if verdicts[0] is not grpc.ChannelConnectivity.READY:
+            raise NotSent("no coordinator was reached")
+
+    async def unary(
+        self,
+        channel: grpc.Channel,
+        method: Method[Request, Response],
+        request: Request,
+        timeout_seconds: float,
+    ) -> Response:
+        call = channel.unary_unary(method.path, method.encode, method.decode)
+        try:
+            return call(request, timeout=timeout_seconds)
+        except (grpc.RpcError, ValueError) as error:
+            raise _translated(error, timeout_seconds) from error
+
+    async def upload(
+        self,
+        channel: grpc.Channel,
+        method: Method[Request, Response],
+        parts: Iterable[Request],
+        timeout_seconds: float,
+    ) -> Response:
+        call = channel.stream_unary(method.path, method.encode, method.decode)
+        try:
+            return call(iter(parts), timeout=timeout_seconds)
+        except (grpc.RpcError, ValueError) as error:
+            raise _translated(error, timeout_seconds) from error
+
+    def stream(
+        self, channel: grpc.Channel, method: Method[Request, Response], request: Request
+    ) -> BlockingStream[Response]:
+        try:
+            return BlockingStream(channel.unary_stream(method.path, method.encode, method.decode)(request))
+        except ValueError as error:
+            raise NotSent("the channel was closed") from error
+
+    def lock(self) -> BlockingLock:
+        return BlockingLock()
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        if self._is_shut_down or not self._workers.acquire(blocking=False):
+            return False
+
+        def run() -> None:
+            try:
+                run_blocking(work())
+            except Exception:
+                _log.exception("background work failed")
+            finally:
+                with self._running_lock:
+                    self._running.discard(threading.current_thread())
+                self._workers.release()
+
+        # A daemon: a regeneration that hangs does not keep the process from ending.
+        thread = threading.Thread(target=run, name="leasehold-background", daemon=True)
+        with self._running_lock:
+            self._running.add(thread)
+        thread.start()
+        return True
+
+    async def detached(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await work()
+
+    def meanwhile(
+        self, step: Callable[[], Awaitable[float | None]], first_seconds: float
+    ) -> AbstractAsyncContextManager[None]:
+        return _Meanwhile(step, first_seconds)
+
+    async def shut_down(self) -> None:
+        """Waits for what runs, for it has leases to commit."""
+        self._is_shut_down = True
+        with self._running_lock:
+            running = list(self._running)
+        for thread in running:
+            if thread is not threading.current_thread():
+                thread.join()
+
+
+def _translated(error: grpc.RpcError | ValueError, timeout_seconds: float) -> LeaseholdError:
+    """gRPC refuses calls on a closed channel by a ``ValueError``."""
+    if isinstance(error, grpc.RpcError):
+        return from_rpc_error(error, timeout_seconds)
+    return NotSent(str(error))
+
+
+class BlockingStream(Generic[Response]):
+    """See `leasehold._io.Stream`."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def read(self, silence_seconds: float) -> Response | None:
+        given_up = threading.Event()
+
+        def give_up() -> None:
+            given_up.set()
+            self._call.cancel()
+
+        # gRPC's own deadline would be that of the whole stream.
+        watchdog = threading.Timer(silence_seconds, give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            message: Response = next(self._call)
+            return message
+        except StopIteration:
+            return None
+        except grpc.RpcError as error:
+            if given_up.is_set():
+                raise TimedOut(silence_seconds) from error
+            raise from_rpc_error(error, silence_seconds) from error
+        finally:
+            watchdog.cancel()
+
+    def close(self) -> None:
+        self._call.cancel()
+
+
+class BlockingLock:
+    """A lock of threads, in the dress of one of asyncio's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    async def __aenter__(self) -> None:
+        self._lock.acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+class _Meanwhile:
+    def __init__(self, step: Callable[[], Awaitable[float | None]], first_seconds: float) -> None:
+        self._step = step
+        self._pause: float | None = first_seconds
+        self._over = threading.Event()
+
+    async def __aenter__(self) -> None:
+        threading.Thread(target=self._run, name="leasehold-renewal", daemon=True).start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+
+    def _run(self) -> None:
+        async def once() -> float | None:
+            return await self._step()
+
+        while self._pause is not None and not self._over.wait(self._pause):
+            self._pause = run_blocking(once())

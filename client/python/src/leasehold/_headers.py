@@ -1,0 +1,123 @@
+"""What is said to caches beside a page."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from leasehold.policy import Policy
+from leasehold.response import Rendered, Response, State
+
+NO_STORE = "no-store"
+
+# Said anew for each response, by whoever sends it.
+_NOT_KEPT_HEADERS = frozenset(
+    {
+        "age", "cache-control", "cache-status", "connection", "content-length", "content-type", "date", "etag", "expires",
+        "keep-alive", "proxy-authenticate", "proxy-connection", "server", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+
+# What a 304 repeats of the response that it stands for.
+_NOT_MODIFIED_HEADERS = frozenset({"cache-control", "cache-status", "content-location", "etag", "vary"})
+
+_ETAG = re.compile(r'\s*(?:(\*)|((?:W/)?"[^"]*"))\s*(?:,|$)')
+
+
+@dataclass(frozen=True)
+class Served:
+    """A page, and how it came about."""
+
+    state: State
+    status: int
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    etag: str | None = None
+    ttl_seconds: float | None = None
+    """How long it is fresh still; negative: since when it is not. ``None``: until invalidated."""
+    forwarded_for: str = "miss"
+    """Why it was rendered: there was none, or a stale one."""
+    detail: str | None = None
+    """Why it is not kept, or is stale without having expired."""
+
+
+def kept_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Those that belong to a page whoever it is sent to."""
+    lowered = ((name.lower(), value) for name, value in headers)
+    return tuple((name, value) for name, value in lowered if name not in _NOT_KEPT_HEADERS)
+
+
+def may_be_kept(rendered: Rendered) -> bool:
+    """Whether it says of itself that it is for one visitor."""
+    if not rendered.is_kept:
+        return False
+    for name, value in rendered.headers:
+        if name.lower() == "set-cookie":
+            return False
+        directives = {directive.split("=")[0].strip().lower() for directive in value.split(",")}
+        if name.lower() == "cache-control" and directives & {"no-store", "private"}:
+            return False
+    return True
+
+
+def response(served: Served, policy: Policy, state_header: str, if_none_match: str | None) -> Response:
+    """As it is to be sent."""
+    headers = [
+        *served.headers,
+        ("content-type", served.content_type),
+        ("cache-control", cache_control(served, policy)),
+        ("cache-status", cache_status(served)),
+        (state_header, served.state.value),
+    ]
+    if served.etag is not None:
+        headers.append(("etag", served.etag))
+    if served.status == 200 and served.etag is not None and is_match(if_none_match, served.etag):
+        sent = {*_NOT_MODIFIED_HEADERS, state_header}
+        return Response(304, tuple(header for header in headers if header[0] in sent), b"", served.state)
+    return Response(served.status, tuple(headers), served.body, served.state)
+
+
+def cache_control(served: Served, policy: Policy) -> str:
+    if served.state is State.BYPASS:
+        return NO_STORE
+    revalidate = int(policy.revalidate_seconds)
+    if policy.window_seconds is not None:
+        return f"s-maxage={revalidate}, stale-while-revalidate={int(policy.window_seconds)}"
+    error_window = int(policy.error_window_seconds)
+    return f"public, max-age=0, s-maxage=0, stale-if-error={error_window}, must-revalidate"
+
+
+def cache_status(served: Served) -> str:
+    """By RFC 9211."""
+    detail = "" if served.detail is None else f"; detail={served.detail}"
+    match served.state:
+        case State.HIT:
+            ttl = "" if served.ttl_seconds is None else f"; ttl={max(int(served.ttl_seconds), 0)}"
+            return f"leasehold; hit{ttl}{detail}"
+        case State.STALE | State.STALE_METADATA_ERROR:
+            # What was invalidated is stale however young it is.
+            ttl_seconds = -1 if served.ttl_seconds is None else min(math.floor(served.ttl_seconds), -1)
+            return f"leasehold; hit; ttl={ttl_seconds}{detail}"
+        case State.MISS:
+            return f"leasehold; fwd={served.forwarded_for}; stored{detail}"
+        case State.WAIT_HIT:
+            return f"leasehold; fwd={served.forwarded_for}; collapsed{detail}"
+        case State.BYPASS:
+            return f"leasehold; fwd=bypass{detail}"
+
+
+def is_match(if_none_match: str | None, etag: str) -> bool:
+    """By RFC 9110: a list, or ``*``, compared weakly."""
+    if if_none_match is None:
+        return False
+    wanted = etag.removeprefix("W/")
+    position = 0
+    while (found := _ETAG.match(if_none_match, position)) is not None and found.end() > position:
+        star, candidate = found.groups()
+        if star or candidate.removeprefix("W/") == wanted:
+            return True
+        position = found.end()
+    return False

@@ -1,0 +1,148 @@
+"""What the client needs of the world, so that its rules are written once for threads and for asyncio.
+
+Everything that may take time is a coroutine. Under asyncio these suspend; under threads they block, and never suspend,
+so that `run_blocking` runs a coroutine to its end on the calling thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+from leasehold.v1 import coordinator_pb2 as pb
+
+T = TypeVar("T")
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Received = TypeVar("Received", covariant=True)
+
+
+@dataclass(frozen=True)
+class Method(Generic[Request, Response]):
+    """One of the contract's methods."""
+
+    path: str
+    encode: Callable[[Request], bytes]
+    decode: Callable[[bytes], Response]
+
+
+def _method(name: str, request: type[Request], response: type[Response]) -> Method[Request, Response]:
+    encode: Callable[[Request], bytes] = request.SerializeToString
+    decode: Callable[[bytes], Response] = response.FromString
+    return Method(f"/leasehold.v1.CoordinatorService/{name}", encode, decode)
+
+
+LOOKUP = _method("Lookup", pb.LookupRequest, pb.LookupResponse)
+ACQUIRE = _method("AcquireLease", pb.AcquireLeaseRequest, pb.AcquireLeaseResponse)
+RENEW = _method("RenewLease", pb.RenewLeaseRequest, pb.RenewLeaseResponse)
+RELEASE = _method("ReleaseLease", pb.ReleaseLeaseRequest, pb.ReleaseLeaseResponse)
+COMMIT = _method("CommitPointer", pb.CommitPointerRequest, pb.CommitPointerResponse)
+UPLOAD = _method("UploadBody", pb.UploadBodyRequest, pb.UploadBodyResponse)
+SERVE_SIDECAR = _method("ServeSidecar", pb.ServeSidecarRequest, pb.ServeSidecarResponse)
+SERVE_PAGE = _method("ServePage", pb.ServePageRequest, pb.ServePageResponse)
+INVALIDATE = _method("Invalidate", pb.InvalidateRequest, pb.InvalidateResponse)
+WATCH = _method("Watch", pb.WatchRequest, pb.WatchResponse)
+
+
+class Stream(Protocol[Received]):
+    """An answer in many messages."""
+
+    async def read(self, silence_seconds: float) -> Received | None:
+        """The next one; ``None`` at the end. Ends with ``TimedOut`` after so long without any."""
+        ...
+
+    def close(self) -> None:
+        """Nobody reads on."""
+        ...
+
+
+class Io(Protocol):
+    """The world. Channels are opaque to whoever holds them."""
+
+    def now(self) -> float:
+        """Seconds of a clock that only goes forward."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def open(self) -> Any:
+        """A channel that connects when it is first used."""
+        ...
+
+    def drop(self, channel: Any) -> None:
+        """Nobody uses it any more."""
+        ...
+
+    def close(self, channel: Any, *, is_ready: bool) -> None:
+        """Closes it, and ends calls in flight, some time soon. Whether it ever was connected matters to some."""
+        ...
+
+    async def connect(self, channel: Any, timeout_seconds: float) -> None:
+        """Waits until something may be sent. ``NotSent`` where that fails."""
+        ...
+
+    async def unary(
+        self, channel: Any, method: Method[Request, Response], request: Request, timeout_seconds: float
+    ) -> Response: ...
+
+    async def upload(
+        self,
+        channel: Any,
+        method: Method[Request, Response],
+        parts: Iterable[Request],
+        timeout_seconds: float,
+    ) -> Response: ...
+
+    def stream(
+        self, channel: Any, method: Method[Request, Response], request: Request
+    ) -> Stream[Response]: ...
+
+    def lock(self) -> AbstractAsyncContextManager[Any]:
+        """One at a time."""
+        ...
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Runs it in the background. ``False``: there is too much of that already."""
+        ...
+
+    async def detached(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs it to its end, also when whoever waits for it goes away, and answers what it did."""
+        ...
+
+    def meanwhile(
+        self, step: Callable[[], Awaitable[float | None]], first_seconds: float
+    ) -> AbstractAsyncContextManager[None]:
+        """While the block runs: first after so long, and then after as long as each step says, until one says ``None``."""
+        ...
+
+    async def shut_down(self) -> None:
+        """Ends what runs in the background."""
+        ...
+
+
+def run_blocking(work: Awaitable[T]) -> T:
+    """Runs a coroutine that never suspends."""
+    steps = work.__await__()
+    try:
+        next(steps)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise RuntimeError("suspended where nothing may suspend")
+
+
+def blocking_iterator(items: AsyncIterator[T]) -> Iterator[T]:
+    """The items of an async generator that never suspends."""
+    try:
+        while True:
+            try:
+                yield run_blocking(items.__anext__())
+            except StopAsyncIteration:
+                return
+    finally:
+        if isinstance(items, AsyncGenerator):
+            run_blocking(items.aclose())

@@ -1,0 +1,348 @@
+"""Pages, once for threads and for asyncio."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from leasehold import _headers, _wire
+from leasehold._core import Core
+from leasehold._entries import ROUNDS, Entries
+from leasehold._guard import Rejected, Unreachable
+from leasehold._headers import Served
+from leasehold._kept import Copy
+from leasehold._lease import CoreLease, failure_of
+from leasehold.entry import AllCookies, EntryRef, NoCookies, OnlyCookies, PageRequest
+from leasehold.errors import ConfigurationError, Reason, RegenerationPaused
+from leasehold.ids import ConsistencyToken
+from leasehold.invalidation import Depth, Scope
+from leasehold.outcomes import (
+    BackingOff,
+    Committed,
+    CommittedStale,
+    Ended,
+    Fenced,
+    Granted,
+    Held,
+    NewPage,
+    Ready,
+    Superseded,
+)
+from leasehold.page import BodyDelivery, Consistency, FreshPage, PageMetadata, StalePage
+from leasehold.policy import OnContention, OnFailure, Policy
+from leasehold.response import Rendered, Rendering, Response, State
+
+_log = logging.getLogger("leasehold")
+
+Render = Callable[[Rendering], Awaitable[Rendered]]
+OnRefreshError = Callable[[EntryRef, Exception], None]
+
+# Of a request, what tells nothing of whom it is from. All the rest may keep last known copies apart.
+_OF_NO_CONCERN = frozenset(
+    {"accept", "accept-encoding", "cache-control", "cookie", "if-none-match", "pragma", "user-agent"}
+)
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "x-api-key", "x-amz-security-token"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a visitor asks for."""
+
+    key: str
+    entry: EntryRef
+    policy: Policy
+    render: Render
+
+
+@dataclass(frozen=True)
+class Overtaken:
+    """The page of this generation was rendered for nothing: another's counts."""
+
+    generation: int
+    mine: Served | None
+
+
+class CorePages:
+    """See ``Pages``."""
+
+    def __init__(
+        self,
+        core: Core,
+        state_header: str,
+        kept_bytes: int,
+        on_refresh_error: OnRefreshError | None,
+    ) -> None:
+        if not state_header or not all(c.isascii() and (c.isalnum() or c in "-_") for c in state_header):
+            raise ConfigurationError(f"not the name of a header: {state_header!r}")
+        self._core = core
+        self._entries = Entries(core, kept_bytes)
+        self._state_header = state_header.lower()
+        self._on_refresh_error = on_refresh_error
+
+    @property
+    def state_header(self) -> str:
+        return self._state_header
+
+    async def serve(
+        self, entry: EntryRef, policy: Policy, render: Render, if_none_match: str | None
+    ) -> Response:
+        job = Job(_key(entry), entry, policy, render)
+        try:
+            served = await self._through_coordinator(job)
+        except Unreachable as error:
+            _log.info("page without the coordinator: %s", error)
+            served = await self._without_coordinator(job)
+        except Rejected as error:
+            # Whose page it is, is not known: nothing may be served.
+            if error.cause.reason is Reason.TENANT_BOUNDARY:
+                raise error.cause from None
+            _log.warning("page not kept: %s", error)
+            served = await self._bypass(job, "refused")
+        return _headers.response(served, policy, self._state_header, if_none_match)
+
+    async def _through_coordinator(self, job: Job) -> Served:
+        outcome, copy = await self._entries.lookup(job.key, job.entry, Consistency.BOUNDED)
+        forwarded_for = "miss"
+        if copy is not None and isinstance(outcome, FreshPage):
+            return self._of_copy(State.HIT, copy)
+        if copy is not None and isinstance(outcome, StalePage):
+            forwarded_for = "stale"
+            if self._is_within_window(outcome, copy, job.policy):
+                self._entries.refresh(job.key, lambda: self._refresh(job))
+                return self._of_copy(State.STALE, copy)
+        mine: Served | None = None
+        for _ in range(ROUNDS):
+            turn = await self._turn(job, forwarded_for)
+            if isinstance(turn, Served):
+                return turn
+            mine = turn.mine or mine
+            # This worker slept, and another took over: its page counts. Where it is not there yet, it is waited for.
+            outcome, copy = await self._entries.lookup(job.key, job.entry, Consistency.STRICT)
+            if copy is not None and isinstance(outcome, FreshPage):
+                return self._of_copy(State.WAIT_HIT, copy, forwarded_for)
+            if copy is not None and copy.generation > turn.generation:
+                return self._of_copy(State.STALE, copy)
+        return mine or await self._bypass(job, "overtaken")
+
+    async def _turn(self, job: Job, forwarded_for: str) -> Served | Overtaken:
+        """Waits for one's turn, or for the page of whoever has it."""
+        epoch, policy = self._entries.kept.epoch, job.policy
+        waits = policy.on_contention is OnContention.WAIT and policy.wait_seconds > 0
+        wait_seconds = policy.wait_seconds if waits else 0.0
+        match await self._entries.acquire(
+            job.entry, policy.lease_ttl_seconds, wait_seconds, BodyDelivery.INLINE
+        ):
+            case Granted(lease=lease):
+                return await self._core.io.detached(lambda: self._in_turn(job, lease, forwarded_for))
+            case Ready(current=current):
+                copy = await self._entries.copy(job.key, job.entry, current.page, epoch)
+                state = State.WAIT_HIT if waits else State.HIT
+                return Overtaken(0, None) if copy is None else self._of_copy(state, copy, forwarded_for)
+            case Held(previous=previous):
+                if previous is not None:
+                    copy = await self._entries.copy(job.key, job.entry, previous.page, epoch)
+                    if copy is not None:
+                        return self._of_copy(State.STALE, copy, detail="held")
+                return await self._bypass(job, "held")
+            case BackingOff(remaining_seconds=seconds, failures=failures, reason=reason, previous=previous):
+                served = await self._instead(job, previous, "backing-off", epoch)
+                if served is None:
+                    raise RegenerationPaused(reason, failures, seconds)
+                return served
+            case Ended():
+                # The answer to the first attempt was lost, and the lease ended meanwhile.
+                return Overtaken(0, None)
+
+    async def _in_turn(self, job: Job, lease: CoreLease, forwarded_for: str) -> Served | Overtaken:
+        epoch = self._entries.kept.epoch
+        try:
+            return await self._regenerate(job, lease, forwarded_for)
+        except _RenderedFailure as failure:
+            served = await self._instead(job, lease.previous, "render-failed", epoch)
+            return served or self._of_rendered(State.BYPASS, failure.rendered, detail="render-failed")
+        except Exception as error:
+            served = await self._instead(job, lease.previous, "render-failed", epoch)
+            if served is None:
+                raise
+            _log.warning("page not rendered: error=%s: %s", type(error).__name__, error)
+            return served
+
+    async def _instead(self, job: Job, previous: StalePage | None, detail: str, epoch: int) -> Served | None:
+        """The previous page, where the policy allows that after a failure."""
+        if previous is None or job.policy.on_failure is not OnFailure.SERVE_STALE:
+            return None
+        copy = await self._entries.copy(job.key, job.entry, previous.page, epoch)
+        if copy is None or not self._is_within_error_window(previous, copy, job.policy):
+            return None
+        return self._of_copy(State.STALE, copy, detail=detail)
+
+    async def _regenerate(self, job: Job, lease: CoreLease, forwarded_for: str) -> Served | Overtaken:
+        """Renders under a lease, and commits. Raises what the render raises, and ``_RenderedFailure``."""
+        epoch, began, policy = self._entries.kept.epoch, self._core.io.now(), job.policy
+        try:
+            async with lease.renewing(policy.lease_ttl_seconds):
+                rendered = await job.render(Rendering(lease.generation, lease.sidecar_token))
+        except BaseException as error:
+            await self._entries.give_back(lease, failure_of(error))
+            raise
+        if rendered.status >= 500:
+            await self._entries.give_back(lease, f"status {rendered.status}")
+            raise _RenderedFailure(rendered)
+        if not _headers.may_be_kept(rendered):
+            await self._entries.give_back(lease, None)
+            return self._of_rendered(State.BYPASS, rendered, detail="not-kept")
+        metadata = PageMetadata(
+            status=rendered.status,
+            content_type=rendered.content_type,
+            headers=_headers.kept_headers(rendered.headers),
+            etag=rendered.etag,
+            revalidate_seconds=policy.revalidate_seconds,
+            stale_while_revalidate_seconds=policy.window_seconds,
+            stale_if_error_seconds=policy.error_window_seconds,
+            tags=rendered.tags,
+            render_seconds=self._core.io.now() - began,
+        )
+        body = rendered.body_bytes
+        match await self._entries.commit(lease, NewPage(body, rendered.sidecar, metadata)):
+            case Committed(etag=etag) | CommittedStale(etag=etag) as outcome:
+                committed = replace(metadata, etag=etag)
+                # What was purged is not kept here either.
+                if not (isinstance(outcome, CommittedStale) and outcome.purged):
+                    self._entries.kept.put(job.key, Copy(lease.generation, committed, body, began), epoch)
+                return self._of_rendered(State.MISS, rendered, committed, forwarded_for)
+            case Superseded(current_generation=newer) | Fenced(latest_generation=newer):
+                _log.info("committed too late: generation=%d latest=%d", lease.generation, newer)
+                mine = self._of_rendered(State.BYPASS, rendered, detail="overtaken")
+                return Overtaken(lease.generation, mine)
+            case Unreachable() as problem:
+                _log.warning("page rendered and not kept: %s", problem)
+                return self._of_rendered(State.BYPASS, rendered, detail="unreachable")
+            case Rejected() as problem:
+                _log.warning("page rendered and not kept: %s", problem)
+                return self._of_rendered(State.BYPASS, rendered, detail="refused")
+
+    async def _refresh(self, job: Job) -> None:
+        """In the background, where nobody sees what goes wrong: it is reported."""
+        match await self._entries.acquire(job.entry, job.policy.lease_ttl_seconds, 0.0, BodyDelivery.NONE):
+            case Granted(lease=lease):
+                try:
+                    await self._regenerate(job, lease, "stale")
+                except Exception as error:
+                    self._report(job.entry, error)
+            case _:
+                pass
+
+    async def _without_coordinator(self, job: Job) -> Served:
+        copy = self._entries.kept.get(job.key)
+        if copy is not None:
+            return self._of_copy(State.STALE_METADATA_ERROR, copy, detail="unreachable")
+        return await self._bypass(job, "unreachable")
+
+    async def _bypass(self, job: Job, detail: str) -> Served:
+        return self._of_rendered(State.BYPASS, await job.render(Rendering()), detail=detail)
+
+    def _of_copy(
+        self, state: State, copy: Copy, forwarded_for: str = "stale", detail: str | None = None
+    ) -> Served:
+        return Served(
+            state,
+            copy.metadata.status,
+            copy.metadata.content_type or "text/html; charset=utf-8",
+            copy.metadata.headers,
+            copy.body,
+            copy.metadata.etag,
+            self._ttl_seconds(copy),
+            forwarded_for,
+            detail,
+        )
+
+    def _of_rendered(
+        self,
+        state: State,
+        rendered: Rendered,
+        committed: PageMetadata | None = None,
+        forwarded_for: str = "miss",
+        detail: str | None = None,
+    ) -> Served:
+        headers = _headers.kept_headers(rendered.headers)
+        etag = None if committed is None else committed.etag
+        status, content_type, body = rendered.status, rendered.content_type, rendered.body_bytes
+        return Served(state, status, content_type, headers, body, etag, None, forwarded_for, detail)
+
+    def _ttl_seconds(self, copy: Copy) -> float | None:
+        fresh = copy.metadata.revalidate_seconds
+        return None if fresh is None else fresh - (self._core.io.now() - copy.born)
+
+    def _is_within_window(self, stale: StalePage, copy: Copy, policy: Policy) -> bool:
+        if policy.window_seconds is None:
+            return False
+        left = stale.stale_while_revalidate_for_seconds
+        return left > 0 if left is not None else self._is_within(copy, policy, policy.window_seconds)
+
+    def _is_within_error_window(self, stale: StalePage, copy: Copy, policy: Policy) -> bool:
+        left = stale.stale_if_error_for_seconds
+        return left > 0 if left is not None else self._is_within(copy, policy, policy.error_window_seconds)
+
+    def _is_within(self, copy: Copy, policy: Policy, window_seconds: float) -> bool:
+        return self._core.io.now() - copy.born <= policy.revalidate_seconds + window_seconds
+
+    def _report(self, entry: EntryRef, error: Exception) -> None:
+        _log.warning("page not refreshed: error=%s: %s", type(error).__name__, error)
+        if self._on_refresh_error is not None:
+            try:
+                self._on_refresh_error(entry, error)
+            except Exception:
+                _log.exception("on_refresh_error failed")
+
+    async def invalidate(self, scopes: tuple[Scope, ...], depth: Depth) -> ConsistencyToken:
+        if depth is Depth.HARD:
+            self._entries.kept.forget_all()
+        return await self._entries.invalidate(scopes, depth)
+
+
+class _RenderedFailure(Exception):
+    """A page of status 500 or more."""
+
+    def __init__(self, rendered: Rendered) -> None:
+        super().__init__(f"status {rendered.status}")
+        self.rendered = rendered
+
+
+def _key(entry: EntryRef) -> str:
+    """Names its copy in this process. Too many names lose a copy, too few would mix visitors up: what is not known to
+    be of no concern counts."""
+    name = entry.name
+    if isinstance(name, PageRequest):
+        name = replace(
+            name,
+            params=dict(sorted(name.params.items())),
+            query=dict(sorted(name.query.items())),
+            headers=_headers_of_concern(name, is_declared=bool(entry.tenant)),
+            cookies=_cookies_of_concern(name),
+        )
+    material = _wire.to_entry(replace(entry, name=name, path="")).SerializeToString(deterministic=True)
+    return hashlib.sha256(material).hexdigest()
+
+
+def _headers_of_concern(request: PageRequest, *, is_declared: bool) -> dict[str, list[str]]:
+    concern: dict[str, list[str]] = {}
+    for name, values in sorted((name.lower(), values) for name, values in request.headers.items()):
+        if name in _CREDENTIALS:
+            is_of_concern = not request.ignore_credentials
+        else:
+            is_of_concern = not is_declared and name not in _OF_NO_CONCERN
+        if is_of_concern:
+            concern[name] = [*concern.get(name, []), *values]
+    return concern
+
+
+def _cookies_of_concern(request: PageRequest) -> list[tuple[str, str]]:
+    match request.cookie_variance:
+        case AllCookies():
+            return sorted(request.cookies)
+        case NoCookies():
+            return []
+        case OnlyCookies(names=names):
+            return sorted(cookie for cookie in request.cookies if cookie[0] in names)

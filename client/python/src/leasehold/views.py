@@ -1,0 +1,251 @@
+"""Decorators that serve a view's pages through the coordinator, for any framework.
+
+``leasehold.starlette`` and ``leasehold.flask`` have them ready for these two. For another one, say by a ``Framework`` how
+its requests and responses are read and made.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from leasehold.entry import AllCookies, CookieVariance, EntryRef, NamedValues, PageRequest
+from leasehold.errors import LeaseholdError, Reason, RegenerationPaused
+from leasehold.pages import AsyncPages, Pages
+from leasehold.policy import Policy
+from leasehold.response import Rendered, Rendering, Response, State
+
+P = ParamSpec("P")
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """A request, as far as its page may depend on it."""
+
+    method: str
+    """In upper case. Only GET is served from what is kept; all else goes to the view as it is."""
+    path: str
+    """The decoded path, absolute."""
+    query: NamedValues
+    """The decoded query."""
+    headers: NamedValues
+    """All headers, names in lower case."""
+    cookies: Sequence[tuple[str, str]]
+    """All cookies, as names and values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What makes a page another one. By default everything that may: its path, its whole query, the credentials and all
+    cookies of the visitor. Narrow it down for pages that are the same for everybody."""
+
+    tenant: str = ""
+    """Whose pages these are. Empty: the tenant ``default``, and requests with a tenant boundary header are refused."""
+    deployment: str = ""
+    """The release whose pages are kept apart. Empty: none."""
+    query: tuple[str, ...] | None = None
+    """The names of the query that count. ``None``: all."""
+    ignore_credentials: bool = False
+    """Whether the page is the same for everybody, whatever credentials a request carries."""
+    cookies: CookieVariance = AllCookies()
+    """Which cookies count."""
+
+    def entry(self, visit: Visit) -> EntryRef:
+        """The entry of the page that is visited."""
+        query = {
+            name: values for name, values in visit.query.items() if self.query is None or name in self.query
+        }
+        request = PageRequest(
+            route=visit.path,
+            query=query,
+            headers=visit.headers,
+            cookies=visit.cookies,
+            ignore_credentials=self.ignore_credentials,
+            cookie_variance=self.cookies,
+        )
+        return EntryRef(request, tenant=self.tenant, deployment=self.deployment, path=visit.path)
+
+
+class Framework(Protocol[RequestT_contra, ResponseT]):
+    """How a framework's requests and responses are read and made, for views that block."""
+
+    def visit(self, request: RequestT_contra) -> Visit:
+        """What the request asks for."""
+        ...
+
+    def rendered(self, response: ResponseT) -> Rendered:
+        """What a view answered."""
+        ...
+
+    def response(self, response: Response) -> ResponseT:
+        """What is sent."""
+        ...
+
+    def is_answer(self, error: Exception) -> bool:
+        """Whether a view that raises this means to answer by it, such as with a 404: it reaches the framework, and is not
+        a failed render."""
+        ...
+
+
+class AsyncFramework(Protocol[RequestT_contra, ResponseT]):
+    """How a framework's requests and responses are read and made, for views of asyncio. As ``Framework``."""
+
+    def visit(self, request: RequestT_contra) -> Visit:
+        """What the request asks for."""
+        ...
+
+    async def rendered(self, response: ResponseT) -> Rendered:
+        """What a view answered."""
+        ...
+
+    def response(self, response: Response) -> ResponseT:
+        """What is sent."""
+        ...
+
+    def is_answer(self, error: Exception) -> bool:
+        """As ``Framework.is_answer``."""
+        ...
+
+
+Tags = Sequence[str] | Callable[[RequestT], Sequence[str]]
+"""Labels to invalidate pages by, or what tells those of a request's page."""
+
+
+def page(
+    pages: Pages,
+    policy: Policy,
+    framework: Framework[RequestT, ResponseT],
+    *,
+    identity: Identity = Identity(),
+    tags: Tags[RequestT] = (),
+) -> Callable[[Callable[Concatenate[RequestT, P], ResponseT]], Callable[Concatenate[RequestT, P], ResponseT]]:
+    """Decorates a view, whose first argument is its request, so that its pages are rendered once for the whole fleet.
+
+    In the background a view is called again with the request that found its page stale, after that was answered.
+    """
+
+    def decorate(
+        view: Callable[Concatenate[RequestT, P], ResponseT],
+    ) -> Callable[Concatenate[RequestT, P], ResponseT]:
+        @functools.wraps(view)
+        def served(request: RequestT, /, *args: P.args, **kwargs: P.kwargs) -> ResponseT:
+            visit = framework.visit(request)
+            if visit.method != "GET":
+                return view(request, *args, **kwargs)
+            answers: list[Exception] = []
+
+            def render(_: Rendering) -> Rendered:
+                try:
+                    response = view(request, *args, **kwargs)
+                except Exception as error:
+                    if framework.is_answer(error):
+                        answers.append(error)
+                        return _UNKEPT
+                    raise
+                return _tagged(framework.rendered(response), tags, request)
+
+            try:
+                response = pages.serve(identity.entry(visit), policy, render, if_none_match=_condition(visit))
+            except LeaseholdError as error:
+                response = _refusal(error, pages.state_header)
+            if answers and response.state is State.BYPASS:
+                raise answers[0]
+            return framework.response(response)
+
+        return served
+
+    return decorate
+
+
+def async_page(
+    pages: AsyncPages,
+    policy: Policy,
+    framework: AsyncFramework[RequestT, ResponseT],
+    *,
+    identity: Identity = Identity(),
+    tags: Tags[RequestT] = (),
+) -> Callable[
+    [Callable[Concatenate[RequestT, P], Awaitable[ResponseT]]],
+    Callable[Concatenate[RequestT, P], Awaitable[ResponseT]],
+]:
+    """As ``page``, for views of asyncio."""
+
+    def decorate(
+        view: Callable[Concatenate[RequestT, P], Awaitable[ResponseT]],
+    ) -> Callable[Concatenate[RequestT, P], Awaitable[ResponseT]]:
+        @functools.wraps(view)
+        async def served(request: RequestT, /, *args: P.args, **kwargs: P.kwargs) -> ResponseT:
+            visit = framework.visit(request)
+            if visit.method != "GET":
+                return await view(request, *args, **kwargs)
+            answers: list[Exception] = []
+
+            async def render(_: Rendering) -> Rendered:
+                try:
+                    response = await view(request, *args, **kwargs)
+                except Exception as error:
+                    if framework.is_answer(error):
+                        answers.append(error)
+                        return _UNKEPT
+                    raise
+                return _tagged(await framework.rendered(response), tags, request)
+
+            try:
+                response = await pages.serve(
+                    identity.entry(visit), policy, render, if_none_match=_condition(visit)
+                )
+            except LeaseholdError as error:
+                response = _refusal(error, pages.state_header)
+            if answers and response.state is State.BYPASS:
+                raise answers[0]
+            return framework.response(response)
+
+        return served
+
+    return decorate
+
+
+_UNKEPT = Rendered(body=b"", is_kept=False)
+
+
+def _condition(visit: Visit) -> str | None:
+    values = visit.headers.get("if-none-match")
+    return ", ".join(values) if values else None
+
+
+def _tagged(rendered: Rendered, tags: Tags[RequestT], request: RequestT) -> Rendered:
+    labels = tags(request) if callable(tags) else tags
+    return Rendered(
+        body=rendered.body,
+        status=rendered.status,
+        content_type=rendered.content_type,
+        headers=rendered.headers,
+        etag=rendered.etag,
+        tags=(*rendered.tags, *labels),
+        sidecar=rendered.sidecar,
+        is_kept=rendered.is_kept,
+    )
+
+
+def _refusal(error: LeaseholdError, state_header: str) -> Response:
+    """What is left to say where there is no page. Other errors, such as a view's own, are the framework's to answer."""
+    plain = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("cache-control", "no-store"),
+        (state_header, "bypass"),
+    ]
+    if isinstance(error, RegenerationPaused):
+        retry_after = ("retry-after", str(max(math.ceil(error.retry_after_seconds), 1)))
+        status = ("cache-status", "leasehold; fwd=bypass; detail=backing-off")
+        headers = (*plain, status, retry_after)
+        return Response(503, headers, b"This page cannot be rendered at the moment.\n", State.BYPASS)
+    if error.reason is Reason.TENANT_BOUNDARY:
+        status = ("cache-status", "leasehold; fwd=bypass; detail=tenant-boundary")
+        return Response(400, (*plain, status), b"This site serves no tenants.\n", State.BYPASS)
+    raise error

@@ -1,0 +1,550 @@
+"""Pages: each policy in each state, with the headers that this gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from support.api import Api
+from support.proxy import Proxy
+from support.server import Server
+
+from leasehold import (
+    BodyDelivery,
+    Coordinator,
+    Depth,
+    EntryRef,
+    FreshPage,
+    Granted,
+    Inline,
+    Key,
+    LeaseholdError,
+    MissingPage,
+    NewPage,
+    OnContention,
+    OnFailure,
+    PageMetadata,
+    PageRequest,
+    Pages,
+    Policy,
+    Reason,
+    RegenerationPaused,
+    Rendered,
+    Rendering,
+    Response,
+    State,
+    Tag,
+)
+
+WAIT_SECONDS = 30.0
+
+BLOCKING = Policy.blocking(60, wait_seconds=0.2)
+BLOCKING_SERVES_STALE = Policy.blocking(60, on_contention=OnContention.SERVE_STALE)
+BLOCKING_ERRS = Policy.blocking(60, wait_seconds=0.2, on_failure=OnFailure.ERROR)
+BLOCKING_BOUNDED = Policy.blocking(0, wait_seconds=0.2, stale_if_error_seconds=0)
+SWR = Policy.stale_while_revalidate(60, 300, wait_seconds=0.2)
+SWR_OVER = Policy.stale_while_revalidate(0, 0, wait_seconds=0.2, stale_if_error_seconds=600)
+
+BLOCKING_CONTROL = "public, max-age=0, s-maxage=0, stale-if-error=60, must-revalidate"
+SWR_CONTROL = "s-maxage=60, stale-while-revalidate=300"
+
+
+class RenderFailed(Exception):
+    """What the table's renders raise."""
+
+
+class View:
+    """What is rendered, and how often."""
+
+    def __init__(self) -> None:
+        self.renders = 0
+        self.failure: Exception | None = None
+        self.answer: Rendered | None = None
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.seen: list[Rendering] = []
+        self._lock = threading.Lock()
+
+    def render(self, rendering: Rendering) -> Rendered:
+        with self._lock:
+            self.renders += 1
+            number = self.renders
+            self.seen.append(rendering)
+        self.entered.release()
+        assert self.gate.wait(WAIT_SECONDS)
+        if self.failure is not None:
+            raise self.failure
+        return self.answer or Rendered(body=f"render {number}", tags=("pages",))
+
+
+@pytest.fixture
+def view() -> View:
+    return View()
+
+
+@dataclass
+class Stage:
+    """What a row of the table plays on."""
+
+    pages: Pages
+    other: Coordinator
+    """Another worker's handle, whose way is never cut."""
+    wire: Proxy
+    entry: EntryRef
+    policy: Policy
+    view: View
+
+    def serve(self) -> Response:
+        return self.pages.serve(self.entry, self.policy, self.view.render)
+
+    def make_current(self) -> None:
+        assert self.serve().state in (State.MISS, State.HIT)
+
+    def make_stale(self) -> None:
+        self.make_current()
+        assert isinstance(self.entry.name, str)
+        self.pages.invalidate(Key(self.entry.name))
+
+    def hold(self) -> None:
+        assert isinstance(self.other.acquire(self.entry, ttl_seconds=60), Granted)
+
+    def fail(self) -> None:
+        granted = self.other.acquire(self.entry)
+        assert isinstance(granted, Granted)
+        granted.lease.fail("the database is down")
+
+
+def fresh(stage: Stage) -> None:
+    stage.make_current()
+
+
+def stale(stage: Stage) -> None:
+    stage.make_stale()
+
+
+def missing(_stage: Stage) -> None:
+    pass
+
+
+def held(stage: Stage) -> None:
+    stage.hold()
+
+
+def held_with_previous(stage: Stage) -> None:
+    stage.make_stale()
+    stage.hold()
+
+
+def backing_off(stage: Stage) -> None:
+    stage.fail()
+
+
+def backing_off_with_previous(stage: Stage) -> None:
+    stage.make_stale()
+    stage.fail()
+
+
+def render_fails(stage: Stage) -> None:
+    stage.view.failure = RenderFailed("no")
+
+
+def render_fails_with_previous(stage: Stage) -> None:
+    stage.make_stale()
+    stage.view.failure = RenderFailed("no")
+
+
+def coordinator_down(stage: Stage) -> None:
+    stage.wire.cut()
+
+
+def coordinator_down_with_copy(stage: Stage) -> None:
+    stage.make_current()
+    stage.wire.cut()
+
+
+def commit_lost(stage: Stage) -> None:
+    render = stage.view.render
+
+    def render_and_cut(rendering: Rendering) -> Rendered:
+        rendered = render(rendering)
+        stage.wire.cut()
+        return rendered
+
+    stage.view.render = render_and_cut  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is expected of a policy in a state."""
+
+    policy: Policy
+    state: Callable[[Stage], None]
+    expected: State | type[Exception]
+    cache_control: str = ""
+    cache_status: str = ""
+
+    def __str__(self) -> str:
+        name = next(name for name, value in globals().items() if value is self.policy)
+        return f"{name}-{self.state.__name__}"
+
+
+def row(
+    policy: Policy, state: Callable[[Stage], None], expected: State | type[Exception], status: str = ""
+) -> Row:
+    if policy.window_seconds is None:
+        control = BLOCKING_CONTROL.replace("error=60", f"error={int(policy.error_window_seconds)}")
+    else:
+        control = SWR_CONTROL if policy is SWR else "s-maxage=0, stale-while-revalidate=0"
+    return Row(policy, state, expected, "no-store" if expected is State.BYPASS else control, status)
+
+
+TABLE = [
+    row(BLOCKING, fresh, State.HIT, "leasehold; hit; ttl=59"),
+    row(BLOCKING, stale, State.MISS, "leasehold; fwd=stale; stored"),
+    row(BLOCKING, missing, State.MISS, "leasehold; fwd=miss; stored"),
+    row(BLOCKING, held, State.BYPASS, "leasehold; fwd=bypass; detail=held"),
+    row(BLOCKING, held_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=held"),
+    row(BLOCKING, backing_off, RegenerationPaused),
+    row(BLOCKING, backing_off_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=backing-off"),
+    row(BLOCKING, render_fails, RenderFailed),
+    row(BLOCKING, render_fails_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=render-failed"),
+    row(BLOCKING, coordinator_down, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
+    row(
+        BLOCKING,
+        coordinator_down_with_copy,
+        State.STALE_METADATA_ERROR,
+        "leasehold; hit; ttl=-1; detail=unreachable",
+    ),
+    row(BLOCKING, commit_lost, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
+    row(BLOCKING_SERVES_STALE, held, State.BYPASS, "leasehold; fwd=bypass; detail=held"),
+    row(BLOCKING_SERVES_STALE, held_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=held"),
+    row(BLOCKING_SERVES_STALE, stale, State.MISS, "leasehold; fwd=stale; stored"),
+    row(BLOCKING_ERRS, backing_off_with_previous, RegenerationPaused),
+    row(BLOCKING_ERRS, render_fails_with_previous, RenderFailed),
+    row(BLOCKING_ERRS, held_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=held"),
+    row(BLOCKING_BOUNDED, backing_off_with_previous, RegenerationPaused),
+    row(BLOCKING_BOUNDED, render_fails_with_previous, RenderFailed),
+    row(SWR, fresh, State.HIT, "leasehold; hit; ttl=59"),
+    row(SWR, stale, State.STALE, "leasehold; hit; ttl=-1"),
+    row(SWR, missing, State.MISS, "leasehold; fwd=miss; stored"),
+    row(SWR, held, State.BYPASS, "leasehold; fwd=bypass; detail=held"),
+    row(SWR, held_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
+    row(SWR, backing_off, RegenerationPaused),
+    row(SWR, backing_off_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
+    row(SWR, render_fails, RenderFailed),
+    row(SWR, render_fails_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
+    row(SWR, coordinator_down, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
+    row(
+        SWR,
+        coordinator_down_with_copy,
+        State.STALE_METADATA_ERROR,
+        "leasehold; hit; ttl=-1; detail=unreachable",
+    ),
+    row(SWR, commit_lost, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
+    row(SWR_OVER, stale, State.MISS, "leasehold; fwd=stale; stored"),
+    row(SWR_OVER, held_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=held"),
+    row(SWR_OVER, backing_off_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=backing-off"),
+    row(SWR_OVER, render_fails_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=render-failed"),
+]
+
+
+@pytest.fixture
+def pages(api: Api, coordinator: Coordinator) -> Pages:
+    return api.pages(coordinator)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def it_serves_by_policy_and_state(
+    api: Api,
+    connect: Callable[..., Coordinator],
+    coordinator: Coordinator,
+    wire: Proxy,
+    name: str,
+    view: View,
+    row: Row,
+) -> None:
+    stage = Stage(api.pages(connect(wire.address)), coordinator, wire, EntryRef(name), row.policy, view)
+    row.state(stage)
+    if isinstance(row.expected, type):
+        with pytest.raises(row.expected):
+            stage.serve()
+        return
+    response = stage.serve()
+    assert (response.status, response.state) == (200, row.expected)
+    assert response.header("x-isr-state") == row.expected.value
+    assert response.header("cache-control") == row.cache_control
+    assert response.header("content-type") == "text/html; charset=utf-8"
+    # A page that is fresh ages by what the machine takes for the test.
+    status = response.header("cache-status") or ""
+    if row.expected is State.HIT:
+        assert 30 <= int(status.rpartition("=")[2]) <= 60
+        status = row.cache_status
+    assert status == row.cache_status
+    assert (response.header("etag") is None) == (row.expected is State.BYPASS)
+    assert response.body.startswith(b"render ")
+
+
+def it_answers_wait_hit_to_whoever_waited(
+    api: Api, coordinator: Coordinator, pages: Pages, name: str, view: View
+) -> None:
+    policy = Policy.blocking(60)
+    view.gate.clear()
+    with ThreadPoolExecutor(5) as pool:
+        calls = [pool.submit(pages.serve, EntryRef(name), policy, view.render) for _ in range(5)]
+        assert view.entered.acquire(timeout=WAIT_SECONDS)
+        view.gate.set()
+        responses = [call.result(WAIT_SECONDS) for call in calls]
+    states = sorted(response.state.value for response in responses)
+    assert states.count("miss") == 1
+    assert set(states) <= {"miss", "wait-hit", "hit"}
+    assert {response.body for response in responses} == {b"render 1"}
+    assert {
+        response.header("cache-status") for response in responses if response.state is State.WAIT_HIT
+    } <= {"leasehold; fwd=miss; collapsed"}
+
+
+def it_waits_for_the_page_of_another_worker(
+    coordinator: Coordinator, pages: Pages, name: str, view: View
+) -> None:
+    granted = coordinator.acquire(EntryRef(name), ttl_seconds=60)
+    assert isinstance(granted, Granted)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(pages.serve, EntryRef(name), Policy.blocking(60), view.render)
+        granted.lease.commit(NewPage("of another", metadata=PageMetadata(revalidate_seconds=60)))
+        response = call.result(WAIT_SECONDS)
+    assert response.body == b"of another"
+    assert response.state in (State.WAIT_HIT, State.HIT)
+    assert view.renders == 0
+
+
+def it_serves_the_page_of_whoever_overtook_it(
+    coordinator: Coordinator, pages: Pages, name: str, view: View
+) -> None:
+    """A worker that slept past its lease."""
+    view.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(pages.serve, EntryRef(name), Policy.blocking(60), view.render)
+        assert view.entered.acquire(timeout=WAIT_SECONDS)
+        # A lease that an invalidation overtook is anybody's.
+        token = coordinator.invalidate(Key(name))
+        granted = coordinator.acquire(EntryRef(name), ttl_seconds=60, consistency_token=token)
+        assert isinstance(granted, Granted)
+        granted.lease.commit(NewPage("of the successor", metadata=PageMetadata(revalidate_seconds=60)))
+        view.gate.set()
+        response = call.result(WAIT_SECONDS)
+    assert (response.state, response.body) == (State.WAIT_HIT, b"of the successor")
+
+
+def it_regenerates_a_stale_page_in_the_background(
+    server: Server,
+    connect: Callable[..., Coordinator],
+    coordinator: Coordinator,
+    pages: Pages,
+    name: str,
+    view: View,
+) -> None:
+    entry = EntryRef(name)
+    pages.serve(entry, SWR, view.render)
+    token = pages.invalidate(Key(name))
+    assert pages.serve(entry, SWR, view.render).body == b"render 1"
+    # It waits for what goes on in the background.
+    coordinator.close()
+    outcome = connect(server.address).lookup(entry, consistency_token=token, body=BodyDelivery.INLINE)
+    assert view.renders == 2
+    assert isinstance(outcome.outcome, FreshPage)
+    assert outcome.outcome.page.body == Inline(b"render 2")
+
+
+def it_reports_a_failed_render_in_the_background(
+    api: Api, coordinator: Coordinator, name: str, view: View
+) -> None:
+    reported: list[tuple[EntryRef, Exception]] = []
+    told = threading.Event()
+
+    def report(entry: EntryRef, error: Exception) -> None:
+        reported.append((entry, error))
+        told.set()
+
+    pages = api.pages(coordinator, on_refresh_error=report)
+    pages.serve(EntryRef(name), SWR, view.render)
+    pages.invalidate(Key(name))
+    view.failure = RenderFailed("no")
+    assert pages.serve(EntryRef(name), SWR, view.render).state is State.STALE
+    assert told.wait(WAIT_SECONDS)
+    assert reported == [(EntryRef(name), view.failure)]
+
+
+def it_takes_a_status_of_500_for_a_failed_render(pages: Pages, name: str, view: View) -> None:
+    view.answer = Rendered(body="broken", status=503)
+    response = pages.serve(EntryRef(name), BLOCKING, view.render)
+    assert (response.status, response.state, response.body) == (503, State.BYPASS, b"broken")
+    assert response.header("cache-control") == "no-store"
+    with pytest.raises(RegenerationPaused):
+        pages.serve(EntryRef(name), BLOCKING, view.render)
+
+
+@pytest.mark.parametrize(
+    "rendered",
+    [
+        Rendered(body="mine", headers=(("Set-Cookie", "session=1"),)),
+        Rendered(body="mine", headers=(("Cache-Control", "max-age=5, private"),)),
+        Rendered(body="mine", headers=(("cache-control", "no-store"),)),
+        Rendered(body="mine", is_kept=False),
+    ],
+    ids=["set-cookie", "private", "no-store", "unkept"],
+)
+def it_keeps_no_page_that_is_for_one_visitor(
+    coordinator: Coordinator, pages: Pages, name: str, view: View, rendered: Rendered
+) -> None:
+    view.answer = rendered
+    for _ in range(2):
+        response = pages.serve(EntryRef(name), BLOCKING, view.render)
+        assert (response.state, response.body) == (State.BYPASS, b"mine")
+        assert response.header("cache-control") == "no-store"
+        assert response.header("cache-status") == "leasehold; fwd=bypass; detail=not-kept"
+    assert isinstance(coordinator.lookup(EntryRef(name)).outcome, MissingPage)
+    if rendered.headers and rendered.headers[0][0] == "Set-Cookie":
+        assert response.header("set-cookie") == "session=1"
+
+
+def it_keeps_status_headers_tags_and_sidecar(
+    coordinator: Coordinator, pages: Pages, name: str, view: View
+) -> None:
+    view.answer = Rendered(
+        body="gone",
+        status=404,
+        content_type="text/plain",
+        headers=(("X-Mine", "1"), ("Content-Length", "4"), ("Age", "7")),
+        etag='"mine"',
+        tags=(name,),
+        sidecar='{"a": 1}',
+    )
+    for state in (State.MISS, State.HIT):
+        response = pages.serve(EntryRef(name), BLOCKING, view.render)
+        assert (response.status, response.state) == (404, state)
+        assert response.header("x-mine") == "1"
+        assert response.header("content-type") == "text/plain"
+        assert response.header("etag") == '"mine"'
+        assert response.header("age") is None
+    token = view.seen[0].sidecar_token
+    assert token is not None
+    assert coordinator.serve_sidecar(EntryRef(name), token).body.collect(1000) == b'{"a": 1}'
+    pages.invalidate(Tag(name))
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.MISS
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        (None, 200),
+        ('"{etag}"', 304),
+        ('W/"{etag}"', 304),
+        ('"other", W/"{etag}"', 304),
+        ('"other" ,"{etag}" , "third"', 304),
+        ("*", 304),
+        ('"other"', 200),
+        ("{etag}", 200),
+        ("", 200),
+        ('"{etag}', 200),
+    ],
+)
+def it_answers_304_to_who_has_the_page(
+    pages: Pages, name: str, view: View, condition: str | None, status: int
+) -> None:
+    view.answer = Rendered(body="body", headers=(("Vary", "accept"), ("X-Mine", "1")))
+    etag = (pages.serve(EntryRef(name), BLOCKING, view.render).header("etag") or "").strip('"')
+    wanted = None if condition is None else condition.replace("{etag}", etag)
+    response = pages.serve(EntryRef(name), BLOCKING, view.render, if_none_match=wanted)
+    assert response.status == status
+    assert response.header("vary") == "accept"
+    assert response.header("x-isr-state") == "hit"
+    assert response.header("etag") == f'"{etag}"'
+    if status == 304:
+        assert response.body == b""
+        assert response.header("x-mine") is None
+        assert response.header("content-type") is None
+
+
+def it_names_the_state_header_as_told(api: Api, coordinator: Coordinator, name: str, view: View) -> None:
+    pages = api.pages(coordinator, state_header="X-Cache")
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).header("x-cache") == "miss"
+
+
+def it_refuses_a_tenant_boundary_header_without_a_tenant(pages: Pages, name: str, view: View) -> None:
+    request = PageRequest(f"/{name}", headers={"x-tenant-id": ["acme"]})
+    with pytest.raises(LeaseholdError) as refused:
+        pages.serve(EntryRef(request), BLOCKING, view.render)
+    assert refused.value.reason is Reason.TENANT_BOUNDARY
+    assert view.renders == 0
+    assert pages.serve(EntryRef(request, tenant="acme"), BLOCKING, view.render).state is State.MISS
+
+
+def it_renders_what_the_coordinator_has_no_name_for(pages: Pages, view: View) -> None:
+    response = pages.serve(EntryRef("k" * 5000), BLOCKING, view.render)
+    assert (response.state, response.header("cache-status")) == (
+        State.BYPASS,
+        "leasehold; fwd=bypass; detail=refused",
+    )
+
+
+def it_serves_no_copy_to_another_visitor_while_the_coordinator_is_down(
+    api: Api, wire: Proxy, connect: Callable[..., Coordinator], name: str, view: View
+) -> None:
+    pages = api.pages(connect(wire.address))
+
+    def entry(**request: Any) -> EntryRef:
+        return EntryRef(PageRequest(f"/{name}", **request))
+
+    pages.serve(entry(headers={"authorization": ["Bearer a"], "user-agent": ["x"]}), BLOCKING, view.render)
+    wire.cut()
+    again = pages.serve(
+        entry(headers={"Authorization": ["Bearer a"], "user-agent": ["y"]}), BLOCKING, view.render
+    )
+    assert again.state is State.STALE_METADATA_ERROR
+    for other in (
+        entry(headers={"authorization": ["Bearer b"]}),
+        entry(),
+        entry(headers={"authorization": ["Bearer a"]}, cookies=[("session", "1")]),
+        entry(headers={"authorization": ["Bearer a"], "x-tenant-id": ["acme"]}),
+    ):
+        assert pages.serve(other, BLOCKING, view.render).state is State.BYPASS
+
+
+def it_serves_no_purged_copy_while_the_coordinator_is_down(
+    api: Api, wire: Proxy, connect: Callable[..., Coordinator], name: str, view: View
+) -> None:
+    pages = api.pages(connect(wire.address))
+    pages.serve(EntryRef(name), BLOCKING, view.render)
+    pages.invalidate(Key(name), depth=Depth.HARD)
+    wire.cut()
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.BYPASS
+
+
+def it_keeps_a_lease_for_as_long_as_a_render_takes(
+    coordinator: Coordinator, pages: Pages, name: str, view: View
+) -> None:
+    """Four times the lease's ttl: it is another's by then, unless it was renewed."""
+    policy = Policy.blocking(60, lease_ttl_seconds=0.5)
+    view.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        call = pool.submit(pages.serve, EntryRef(name), policy, view.render)
+        assert view.entered.acquire(timeout=WAIT_SECONDS)
+        waiting = pool.submit(coordinator.acquire, EntryRef(name), wait_seconds=2.0)
+        outcome = waiting.result(WAIT_SECONDS)
+        assert not isinstance(outcome, Granted), outcome
+        view.gate.set()
+        assert call.result(WAIT_SECONDS).state is State.MISS
+
+
+def it_serves_pages_of_more_than_a_message(
+    api: Api, coordinator: Coordinator, pages: Pages, name: str, view: View
+) -> None:
+    view.answer = Rendered(body="x" * (5 << 20))
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.MISS
+    response = api.pages(coordinator).serve(EntryRef(name), BLOCKING, view.render)
+    assert (response.state, len(response.body)) == (State.HIT, 5 << 20)
