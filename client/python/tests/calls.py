@@ -321,6 +321,18 @@ def it_watches_on_when_the_coordinator_comes_back(
     assert isinstance(next(events).event, PagesInvalidated)
 
 
+def it_makes_no_call_after_it_was_closed(coordinator: Coordinator, name: str) -> None:
+    coordinator.lookup(EntryRef(name))
+    events = coordinator.watch(Tag(name))
+    assert isinstance(next(events).event, WatchStarted)
+    coordinator.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        coordinator.lookup(EntryRef(name))
+    with pytest.raises(ConfigurationError, match="closed"):
+        next(events)
+    coordinator.close()
+
+
 def it_repeats_an_acquire_with_its_request_id_and_says_so(
     script: Callable[..., Scripted], connect: Callable[..., Coordinator]
 ) -> None:

@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Generic
+from weakref import WeakSet
 
 import grpc
 
 from leasehold._io import Method, Request, Response, T
 from leasehold._status import from_rpc_error
-from leasehold.errors import NotSent, TimedOut
+from leasehold.errors import Broken, NotSent, TimedOut
 
 _log = logging.getLogger("leasehold")
 
@@ -26,6 +27,7 @@ class AsyncIo:
         self._limit = background_workers
         self._background: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed: WeakSet[grpc.aio.Channel] = WeakSet()
 
     def now(self) -> float:
         return time.monotonic()
@@ -40,6 +42,7 @@ class AsyncIo:
         self.close(channel, is_ready=False)
 
     def close(self, channel: grpc.aio.Channel, *, is_ready: bool) -> None:
+        self._closed.add(channel)
         # Without a loop there is nothing left to close it in.
         with suppress(RuntimeError):
             self._keep(asyncio.get_running_loop().create_task(_close(channel)))
@@ -71,6 +74,9 @@ class AsyncIo:
         call = channel.unary_unary(method.path, method.encode, method.decode)
         try:
             return await call(request, timeout=timeout_seconds)
+        except asyncio.CancelledError:
+            self._unless_closed(channel)
+            raise
         except grpc.RpcError as error:
             raise from_rpc_error(error, timeout_seconds) from error
         except grpc.aio.UsageError as error:
@@ -86,6 +92,9 @@ class AsyncIo:
         call = channel.stream_unary(method.path, method.encode, method.decode)
         try:
             return await call(iter(parts), timeout=timeout_seconds)
+        except asyncio.CancelledError:
+            self._unless_closed(channel)
+            raise
         except grpc.RpcError as error:
             raise from_rpc_error(error, timeout_seconds) from error
         except grpc.aio.UsageError as error:
@@ -95,9 +104,15 @@ class AsyncIo:
         self, channel: grpc.aio.Channel, method: Method[Request, Response], request: Request
     ) -> AsyncStream[Response]:
         try:
-            return AsyncStream(channel.unary_stream(method.path, method.encode, method.decode)(request))
+            call = channel.unary_stream(method.path, method.encode, method.decode)(request)
+            return AsyncStream(call, lambda: self._unless_closed(channel))
         except grpc.aio.UsageError as error:
             raise NotSent("the channel was closed") from error
+
+    def _unless_closed(self, channel: grpc.aio.Channel) -> None:
+        """gRPC tells the calls of a channel that is closed as it tells a caller who was cancelled."""
+        if channel in self._closed:
+            raise Broken("the channel was closed during the call") from None
 
     def lock(self) -> asyncio.Lock:
         return asyncio.Lock()
@@ -162,8 +177,9 @@ async def _close(channel: grpc.aio.Channel) -> None:
 class AsyncStream(Generic[Response]):
     """See `leasehold._io.Stream`."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, unless_closed: Callable[[], None]) -> None:
         self._call = call
+        self._unless_closed = unless_closed
 
     async def read(self, silence_seconds: float) -> Response | None:
         try:
@@ -171,6 +187,9 @@ class AsyncStream(Generic[Response]):
         except asyncio.TimeoutError as error:
             self._call.cancel()
             raise TimedOut(silence_seconds) from error
+        except asyncio.CancelledError:
+            self._unless_closed()
+            raise
         except grpc.RpcError as error:
             raise from_rpc_error(error, silence_seconds) from error
         if message is grpc.aio.EOF:

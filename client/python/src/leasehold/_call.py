@@ -10,7 +10,14 @@ from typing import Generic, TypeVar
 
 from leasehold._io import Io, Method, Request, Response
 from leasehold._link import Connection, Lanes, Link
-from leasehold.errors import DeadlineExceeded, LeaseholdError, TimedOut, after_attempts
+from leasehold.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    InDoubt,
+    LeaseholdError,
+    TimedOut,
+    after_attempts,
+)
 from leasehold.ids import RequestId
 from leasehold.retry import Bucket, RetryPolicy
 
@@ -149,6 +156,9 @@ class Calls:
         last, now = progress.last, self.io.now()
         try:
             assert last is not None
+            if isinstance(last, ConfigurationError) and progress.in_doubt:
+                # Of what was closed meanwhile, in contrast to what a coordinator refused.
+                raise InDoubt(last) from last
             if not last.is_retryable:
                 raise last
             if now >= progress.deadline:

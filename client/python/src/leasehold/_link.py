@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from leasehold._io import Io
-from leasehold.errors import NotSent
+from leasehold.errors import ConfigurationError, NotSent
 
 _log = logging.getLogger("leasehold")
 
@@ -93,13 +93,16 @@ class Link:
         self._io = io
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._is_closed = False
         self.load = 0
         """Calls that occupy it for long."""
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """The one in use, for one call."""
+        """The one in use, for one call. ``ConfigurationError`` once it is closed: else a watch would go on for good."""
         with self._lock:
+            if self._is_closed:
+                raise ConfigurationError("the handle was closed")
             if self._connection is None:
                 self._connection = Connection(self._io)
             connection = self._connection
@@ -122,6 +125,7 @@ class Link:
         """Also ends calls in flight."""
         with self._lock:
             connection, self._connection = self._connection, None
+            self._is_closed = True
         if connection is not None:
             connection.close()
 
@@ -137,6 +141,7 @@ class Lanes:
         self._io = io
         self.prompt = Link(io)
         self._waiting: list[Link] = []
+        self._is_closed = False
         self._lock = threading.Lock()
 
     @contextmanager
@@ -152,6 +157,8 @@ class Lanes:
                 link.load -= 1
 
     def _place(self) -> Link:
+        if self._is_closed:
+            return self.prompt
         for link in self._waiting:
             if link.load < WAITERS_PER_LINK:
                 return link
@@ -162,5 +169,7 @@ class Lanes:
 
     def close(self) -> None:
         """Ends everything."""
+        with self._lock:
+            self._is_closed = True
         for link in [self.prompt, *self._waiting]:
             link.close()

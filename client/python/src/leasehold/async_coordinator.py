@@ -68,7 +68,7 @@ class AsyncCoordinator:
         await self.close()
 
     async def close(self) -> None:
-        """Waits for regenerations in the background, and closes the connections."""
+        """As ``Coordinator.close``."""
         await self._core.close()
 
     def __repr__(self) -> str:

@@ -74,7 +74,7 @@ class Coordinator:
         self.close()
 
     def close(self) -> None:
-        """Waits for regenerations in the background, and closes the connections."""
+        """Waits for regenerations in the background, and closes the connections. Calls then raise ``ConfigurationError``."""
         run_blocking(self._core.close())
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ class Proxy:
         self._changed = threading.Condition()
         self._left = 0
         self._open: list[socket.socket] = []
+        self._blocked: set[socket.socket] = set()
         self.connections = 0
         """How many were made."""
         self._listener = self._listen(0)
@@ -43,7 +44,7 @@ class Proxy:
 
     def mend(self) -> None:
         """Passes new connections on again."""
-        self._blocked: set[socket.socket] = set()
+        self._blocked = set()
         self._listener = self._listen(self._port)
 
     def block(self) -> None:
