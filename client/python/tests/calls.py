@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 from support.proxy import Proxy
-from support.scripted import Answer, Scripted, ended, missing, refused
+from support.scripted import Scripted, ended, missing, refused
 from support.server import Server, dead_address
 
 from leasehold import (
@@ -96,20 +96,6 @@ REASONS = [
     ("INTERNAL", Code.INTERNAL, False, True),
 ]
 ONCE = Settings(retry=RetryPolicy(max_attempts=1))
-
-
-@pytest.fixture
-def script() -> Iterator[Callable[..., Scripted]]:
-    """Makes coordinators that answer as they are told."""
-    made: list[Scripted] = []
-
-    def make(*answers: Answer) -> Scripted:
-        made.append(Scripted(*answers))
-        return made[-1]
-
-    yield make
-    for scripted in made:
-        scripted.stop()
 
 
 def acquired(coordinator: Coordinator, entry: EntryRef) -> Any:

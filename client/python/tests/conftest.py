@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.api import Api, AsyncioApi
 from support.proxy import Proxy
+from support.scripted import Answer, Scripted
 from support.server import Server
 from support.worker import Worker
 
@@ -95,3 +96,17 @@ def new_worker(api: Api) -> Iterator[Callable[[str, str], Worker]]:
     yield make
     for worker in workers:
         worker.end()
+
+
+@pytest.fixture
+def script() -> Iterator[Callable[..., Scripted]]:
+    """Makes coordinators that answer as they are told."""
+    made: list[Scripted] = []
+
+    def make(*answers: Answer) -> Scripted:
+        made.append(Scripted(*answers))
+        return made[-1]
+
+    yield make
+    for scripted in made:
+        scripted.stop()

@@ -34,6 +34,8 @@ class Scripted(grpc.GenericRpcHandler):
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
         self._lock = threading.Lock()
+        self.by_method: dict[str, Answer] = {}
+        """Answers for methods by their names, whatever the others are."""
         self.requests: list[Any] = []
         self.timeouts: list[float | None] = []
         self._server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
@@ -55,19 +57,29 @@ class Scripted(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        request = _REQUESTS.get(handler_call_details.method.rpartition("/")[2])
+        name = handler_call_details.method.rpartition("/")[2]
+        request = _REQUESTS.get(name)
         if request is None:
             return None
+
+        def answered(request: Any, context: grpc.ServicerContext) -> Message:
+            return self._answer(name, request, context)
+
         return grpc.unary_unary_rpc_method_handler(
-            self._answer, request.FromString, lambda message: message.SerializeToString()
+            answered, request.FromString, lambda message: message.SerializeToString()
         )
 
-    def _answer(self, request: Any, context: grpc.ServicerContext) -> Message:
+    def _answer(self, name: str, request: Any, context: grpc.ServicerContext) -> Message:
         with self._lock:
             self.requests.append(request)
             self.timeouts.append(context.time_remaining())
-            answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+            answer = self.by_method.get(name)
+            if answer is None:
+                answer = self._next()
         return answer(request, context)
+
+    def _next(self) -> Answer:
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
 def missing(_request: Any, _context: grpc.ServicerContext) -> Message:
