@@ -18,6 +18,8 @@ pub(super) struct Index {
     pub(super) refused: BTreeSet<Edition>,
     /// Acknowledged invalidations.
     pub(super) invalidations: Vec<usize>,
+    /// Hard ones, acknowledged or not.
+    purges: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,9 @@ impl Index {
         let answered = operation.answered();
         if let Call::Commit { entry, generation, .. } = call {
             self.commits.entry((*entry, *generation)).or_default().push(number);
+        }
+        if let Call::Invalidate { hard: true, .. } = call {
+            self.purges.push(number);
         }
         let Some(outcome) = operation.outcome() else { return };
         if let (Some(entry), Some(seen)) = (operation.entry(), outcome.seen()) {
@@ -120,8 +125,8 @@ pub(super) fn served(history: &History) -> impl Iterator<Item = (usize, &Operati
 pub(super) fn may_be_purged(history: &History, index: &Index, edition: Edition, by: Time) -> bool {
     let Some(rendered) = index.rendered(history, edition) else { return false };
     let identity = &history.entries[edition.0];
-    history.operations.iter().any(|operation| match &operation.call {
-        Call::Invalidate { scopes, hard: true } => {
+    index.purges.iter().map(|number| &history.operations[*number]).any(|operation| match &operation.call {
+        Call::Invalidate { scopes, .. } => {
             operation.began <= by && scopes.iter().any(|scope| scope.covers(identity, &rendered.tags))
         }
         _ => false,
