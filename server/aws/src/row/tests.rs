@@ -152,6 +152,7 @@ fn a_row_that_table_theory_changed_after_us_is_its_page_in_our_entry() {
     assert_ne!(changed.entry.version, entry.version);
     assert_eq!(changed.entry.generation, Generation(1_800_000_500), "above the page and every lease");
     assert_eq!(changed.entry.lease, entry.lease);
+    assert_eq!(changed.entry.backoff, None, "a render has succeeded");
     assert_eq!(changed.entry.pointer.unwrap().html.object.as_str(), "theirs.html");
 }
 
@@ -222,6 +223,12 @@ fn a_foreign_version_is_the_same_as_long_as_the_row_is() {
         row.insert(name.into(), value);
         assert_ne!(first, version(&row), "{name}");
     }
+    let over_ours = |ours: u128| {
+        let mut row = write(&Layout::table_theory(), &id("t::/a?"), &full_entry(ours, 7), LATER).unwrap();
+        row.insert("s3_key".into(), text_value("theirs.html"));
+        version(&row)
+    };
+    assert_ne!(over_ours(1 << 100), over_ours(2 << 100), "what we swapped in beneath their page is told too");
 }
 
 #[test]

@@ -239,11 +239,9 @@ fn attempt(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<Attempt
         let error = error.to_string();
         job.fail(if job.wrote() { WriteError::Unknown(error) } else { WriteError::NotApplied(error) });
     }
-    if !connection.is_autocommit() && execute(connection, "ROLLBACK").is_err() && !connection.is_autocommit()
-    {
-        return Err(Stuck);
-    }
-    Ok(Attempt::Failed)
+    // Whatever it answers: where the failure has ended the transaction already, there is none to roll back.
+    let _ = execute(connection, "ROLLBACK");
+    if connection.is_autocommit() { Ok(Attempt::Failed) } else { Err(Stuck) }
 }
 
 /// Runs `operation` so that it is done whole or, when it fails, not at all, within the open transaction.

@@ -69,6 +69,20 @@ async fn entries_past_their_time_are_forgotten_with_the_objects_of_their_pointer
 }
 
 #[tokio::test]
+async fn events_are_forgotten_after_their_time_and_not_at_it() {
+    let dir = tempdir().unwrap();
+    let store = open(&dir);
+    for (seq, forget_after) in [(1, 1_000), (2, 2_000)] {
+        let event = LogEvent { forget_after: at(forget_after), ..event(seq, 1) };
+        store.append(Seq(seq - 1), &event).await.unwrap();
+    }
+    for (now, forgotten) in [(1_000, 0), (2_000, 1), (2_001, 1)] {
+        assert_eq!(store.housekeep(at(now), KEEP).await.unwrap().events, forgotten, "{now}");
+    }
+    assert_eq!(store.head().await.unwrap().seq, Seq(2));
+}
+
+#[tokio::test]
 async fn an_entry_whose_lease_may_live_is_kept_whatever_its_forget_after() {
     let dir = tempdir().unwrap();
     let store = open(&dir);
