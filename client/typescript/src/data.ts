@@ -20,6 +20,8 @@ interface Copy {
   readonly bytes: Uint8Array;
   readonly generation: bigint;
   readonly bornAt: number;
+  /** How long it was to be fresh. */
+  readonly ttlMs: number;
 }
 
 /** One caller's wish. */
@@ -71,9 +73,9 @@ export class DataCache implements AsyncDisposable {
   /** @throws LeaseholdError of the kind `configuration` for a malformed namespace or endpoint. */
   constructor(options: DataCacheOptions = {}) {
     const { coordinator, namespace = 'default' } = options;
-    if (!/^[\w.-]{1,128}$/.test(namespace)) {
+    if (!/^[\w.-]{1,64}$/.test(namespace)) {
       throw LeaseholdError.configuration(
-        `namespace ${JSON.stringify(namespace)}: 1 to 128 letters, digits, dots, dashes and underscores`,
+        `namespace ${JSON.stringify(namespace)}: 1 to 64 letters, digits, dots, dashes and underscores`,
       );
     }
     this.#options = options;
@@ -93,10 +95,10 @@ export class DataCache implements AsyncDisposable {
    * The value of `key`: fresh, it is returned; stale, it is returned and refreshed in the background; missing, or stale
    * beyond the bound, it is fetched, or waited for where another fetches it.
    *
-   * @param key - 1 to some 3900 bytes.
+   * @param key - any text of at most some 4000 bytes, percent-encoded as by `encodeURIComponent`.
    * @param ttlSeconds - how long a fetched value is fresh, counted from before the fetch; 0: never.
    * @throws what `fetcher` throws, where there is no copy within the bound; {@link BackingOffError} where it threw a moment
-   *   ago; RangeError for a ttl that is none; LeaseholdError `INVALID_FIELD` for a key that is none.
+   *   ago; RangeError for a ttl or key that is none; LeaseholdError `INVALID_FIELD` for a key that is too long.
    */
   async withRevalidate<T>(key: string, ttlSeconds: number, fetcher: () => Promise<T> | T): Promise<T> {
     const wish = this.#wish(key, ttlSeconds, fetcher);
@@ -187,16 +189,17 @@ export class DataCache implements AsyncDisposable {
     return { key, entry, ttlMs: ttlSeconds * 1000, boundMs: boundSeconds * 1000, fetch };
   }
 
-  /** No page has such a key: those begin with a tenant and two colons. */
+  /**
+   * The same in every language, so that workers in any of them share their data. Begins as derived keys do, and has no question
+   * mark, which each of those has: no page's key is ever the same.
+   */
   #storedKey(key: string): string {
-    if (key === '') {
-      throw new RangeError('key: must not be empty');
-    }
-    return `data:${this.#namespace}:${key}`;
+    const { tenant } = this.#options;
+    return `${tenant || 'default'}::/${this.#tag()}/${encoded(key)}`;
   }
 
   #tag(): string {
-    return `data:${this.#namespace}`;
+    return `~data/${this.#namespace}`;
   }
 
   async #invalidated(
@@ -256,7 +259,8 @@ export class DataCache implements AsyncDisposable {
     if (!bytes || !isJson(bytes)) {
       return undefined;
     }
-    return { bytes, generation: page.generation, bornAt: now() - page.ageMs };
+    const ttlMs = page.metadata.revalidateMs ?? wish.ttlMs;
+    return { bytes, generation: page.generation, bornAt: now() - page.ageMs, ttlMs };
   }
 
   #remember(key: string, copy: Copy, epoch: number): void {
@@ -369,7 +373,7 @@ export class DataCache implements AsyncDisposable {
     switch (committed?.outcome) {
       case undefined:
       case 'committed':
-        this.#remember(wish.key, { bytes, generation: lease.generation, bornAt }, epoch);
+        this.#remember(wish.key, { bytes, generation: lease.generation, bornAt, ttlMs: wish.ttlMs }, epoch);
         return { bytes, overtaken: false };
       case 'committedStale':
         return { bytes, overtaken: true };
@@ -454,8 +458,17 @@ export class DataCache implements AsyncDisposable {
   }
 }
 
-function isWithinBound({ ttlMs, boundMs }: Wish, { bornAt }: Copy): boolean {
+function isWithinBound({ boundMs }: Wish, { bornAt, ttlMs }: Copy): boolean {
   return now() - bornAt <= ttlMs + boundMs;
+}
+
+/** Half of a surrogate pair is no text: it has no bytes that a key could be made of. */
+function encoded(key: string): string {
+  try {
+    return encodeURIComponent(key);
+  } catch {
+    throw new RangeError(`key: ${JSON.stringify(key)} is no well-formed text`);
+  }
 }
 
 /** `undefined` for what JSON has no text for: `undefined` and functions. */

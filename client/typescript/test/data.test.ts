@@ -76,8 +76,8 @@ test('a value comes back as JSON keeps it, to the caller that fetched it too', a
     expected,
   );
   for (const value of [null, 0, '', false]) {
-    assert.equal(await cache.withRevalidate(`falsy:${value}:`, 60, () => value), value);
-    assert.equal(await cache.withRevalidate(`falsy:${value}:`, 60, () => assert.fail('fetched')), value);
+    assert.equal(await cache.withRevalidate(`falsy ${value}`, 60, () => value), value);
+    assert.equal(await cache.withRevalidate(`falsy ${value}`, 60, () => assert.fail('fetched')), value);
   }
 });
 
@@ -289,6 +289,28 @@ test('data of tenants, namespaces and releases never meet', async (t) => {
   }
 });
 
+test('keys are any text, and the same for every language', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const cache = new DataCache({ coordinator: handle, tenant: 'acme', namespace: 'shop' });
+  const keys = ['', ' ', 'a/b', 'a%2Fb', 'ü\n', "!'()*-._~"];
+  for (const key of keys) {
+    assert.equal(await cache.withRevalidate(key, 60, () => `of ${key}`), `of ${key}`);
+  }
+  for (const key of keys) {
+    assert.equal(await cache.withRevalidate(key, 60, () => assert.fail('fetched')), `of ${key}`);
+  }
+  const stored = ['', '%20', 'a%2Fb', 'a%252Fb', '%C3%BC%0A', "!'()*-._~"];
+  for (const key of stored) {
+    const found = await handle.lookup({ tenant: 'acme', key: `acme::/~data/shop/${key}` });
+    assert.ok(found.outcome === 'fresh', key);
+    assert.deepEqual(
+      [found.page.metadata.contentType, found.page.metadata.tags],
+      ['application/json', ['~data/shop']],
+    );
+  }
+});
+
 test('a key that no coordinator takes is refused to its caller', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const cache = new DataCache({ coordinator: coordinator.connect() });
@@ -317,7 +339,7 @@ test('a fetch that takes longer than its lease keeps it', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const handle = coordinator.connect();
   const cache = new DataCache({ coordinator: handle, leaseTtlMs: 300 });
-  const entry = { key: 'data:default:slow' };
+  const entry = { key: 'default::/~data/default/slow' };
   const value = await cache.withRevalidate('slow', 60, async () => {
     // As long as two leases without renewal, by what the coordinator says of them.
     const generation = await leaseOf(handle, entry);

@@ -58,7 +58,7 @@ test('a coordinator that is killed in mid-traffic fails no caller, and is in use
   for (let probe = 0; ; probe += 1) {
     const key = `probe-${probe}`;
     assert.equal(await cache.withRevalidate(key, 60, async () => key), key);
-    const found = await witness.lookup({ key: `data:default:${key}` });
+    const found = await witness.lookup({ key: `default::/~data/default/${key}` });
     if (found.outcome === 'fresh') {
       break;
     }
@@ -119,7 +119,10 @@ test('an invalidation that cannot be made is an error, and its process forgets t
 test('who waits for a fetch when the coordinator dies fetches by itself', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const holder = coordinator.connect();
-  assert.equal((await holder.acquire({ key: 'data:default:k' }, { ttlMs: 60_000 })).outcome, 'granted');
+  assert.equal(
+    (await holder.acquire({ key: 'default::/~data/default/k' }, { ttlMs: 60_000 })).outcome,
+    'granted',
+  );
   const watch = coordinator.connect();
   const reports: DataReport[] = [];
   const cache = new DataCache({
@@ -130,7 +133,10 @@ test('who waits for a fetch when the coordinator dies fetches by itself', async 
   const begun = now();
   const waiting = cache.withRevalidate('k', 60, () => 'fetched');
   // By the time that others were answered, it waits.
-  assert.equal((await watch.lookup({ key: 'data:default:k' })).regeneration?.owner, 'leasehold-client');
+  assert.equal(
+    (await watch.lookup({ key: 'default::/~data/default/k' })).regeneration?.owner,
+    'leasehold-client',
+  );
   await coordinator.kill();
   assert.equal(await waiting, 'fetched');
   assert.ok(now() - begun < 10_000);

@@ -33,7 +33,7 @@ interface Cell {
   fetches: () => number;
 }
 
-const entryOf = (key: string) => ({ key: `data:default:${key}` });
+const entryOf = (key: string) => ({ key: `default::/~data/default/${key}` });
 
 async function nothing(): Promise<void> {}
 

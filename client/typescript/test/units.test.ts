@@ -291,7 +291,7 @@ test('last known values are bounded by bytes, and the least used go first', () =
 });
 
 test('a namespace in which keys could meet is refused', () => {
-  for (const namespace of ['', 'a:b', 'a b', 'x'.repeat(129)]) {
+  for (const namespace of ['', 'a:b', 'a b', 'x'.repeat(65)]) {
     assert.throws(() => new DataCache({ namespace }), { kind: 'configuration' });
   }
 });
@@ -311,7 +311,7 @@ test('ttls, bounds and keys that are none are refused', async () => {
     RangeError,
   );
   await assert.rejects(
-    new DataCache().withRevalidate('', 1, () => 1),
+    new DataCache().withRevalidate('\ud800', 1, () => 1),
     RangeError,
   );
 });
