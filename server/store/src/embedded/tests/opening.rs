@@ -30,6 +30,16 @@ fn a_directory_is_created_with_those_above_it() {
     assert!(nested.join("leasehold.db").exists());
 }
 
+/// As `data`, where the program puts it by itself: such a path does not name the directory above it.
+#[test]
+fn a_directory_is_created_in_the_working_directory() {
+    let reserved = tempfile::tempdir_in(".").unwrap();
+    let name = reserved.path().file_name().unwrap();
+    fs::remove_dir(reserved.path()).unwrap();
+    EmbeddedStore::open(name.as_ref()).unwrap();
+    assert!(reserved.path().join("leasehold.db").exists());
+}
+
 #[test]
 fn a_file_in_place_of_the_directory_is_refused() {
     let dir = tempdir().unwrap();
