@@ -43,6 +43,19 @@ impl EntryRef {
         Self(Arc::new(pb::EntryRef { name: Some(name), ..Default::default() }))
     }
 
+    /// The request that it is named by.
+    pub(crate) fn page_request(&self) -> Option<&pb::PageRequest> {
+        match &self.0.name {
+            Some(pb::entry_ref::Name::Request(request)) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Whether it is said whose it is.
+    pub(crate) fn has_tenant(&self) -> bool {
+        !self.0.tenant.trim().is_empty()
+    }
+
     pub(crate) fn to_wire(&self) -> Option<pb::EntryRef> {
         Some(pb::EntryRef::clone(&self.0))
     }

@@ -78,6 +78,7 @@ pub struct Served {
     mode: Mode,
     detail: Option<&'static str>,
     was_there_before: bool,
+    is_personal: bool,
 }
 
 /// Why there is no page. None of these is an outage of the coordinator.
@@ -100,6 +101,9 @@ pub enum ServeError {
     /// The coordinator refuses to serve such an entry: it is malformed, or crosses a tenant's boundary.
     #[error(transparent)]
     Refused(Error),
+    /// The request has a header that marks a tenant, and the entry has none.
+    #[error("the request is meant for a tenant, and none is declared")]
+    TenantBoundary,
 }
 
 impl ServeError {
@@ -108,6 +112,7 @@ impl ServeError {
         match self {
             Self::Render(RenderError::Stopped) | Self::BackingOff { .. } => 503,
             Self::Render(_) => 500,
+            Self::TenantBoundary => 400,
             Self::Refused(error) => match error.reason() {
                 Some(Reason::TenantBoundary | Reason::InvalidField) => 400,
                 _ => 500,
@@ -120,7 +125,7 @@ impl ServeError {
         match self {
             Self::BackingOff { remaining, .. } => Some(*remaining),
             Self::Render(RenderError::Stopped) => Some(Duration::from_secs(1)),
-            Self::Render(_) | Self::Refused(_) => None,
+            Self::Render(_) | Self::Refused(_) | Self::TenantBoundary => None,
         }
     }
 
@@ -190,6 +195,7 @@ impl Served {
             mode: policy.mode,
             detail: how.detail,
             was_there_before: how.was_there_before,
+            is_personal: false,
         }
     }
 
@@ -217,15 +223,23 @@ impl Served {
             mode: policy.mode,
             detail: how.detail,
             was_there_before: how.was_there_before,
+            is_personal: false,
         }
     }
 
-    /// `Cache-Control`, as FaceTheory has it. What nobody keeps is not to be kept by others either; and what is served for
-    /// want of something better is asked for again.
+    /// As one visitor's.
+    pub(super) fn personal(self, is_personal: bool) -> Self {
+        Self { is_personal, ..self }
+    }
+
+    /// `Cache-Control`, as FaceTheory has it. What nobody keeps is not to be kept by others either; what is served for
+    /// want of something better is asked for again; and what is one visitor's, by cookies or credentials, is no shared cache's,
+    /// which knows its URL only.
     pub fn cache_control(&self) -> String {
         let revalidate = self.revalidate.as_secs();
         match (self.state, self.mode) {
             (State::Bypass, _) => "no-store".to_owned(),
+            _ if self.is_personal => "private, no-store".to_owned(),
             (_, Mode::Blocking) => {
                 format!("public, max-age=0, s-maxage=0, stale-if-error={revalidate}, must-revalidate")
             }
@@ -296,6 +310,8 @@ impl Served {
             });
         let (status, body) = if is_known {
             headers.remove(header::CONTENT_TYPE);
+            // Of the page, not of this response (RFC 9110, section 8.6).
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.html.len()));
             (StatusCode::NOT_MODIFIED, Bytes::new())
         } else {
             (StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK), self.html)

@@ -15,8 +15,8 @@ pub enum Background {
     HandOver,
 }
 
-/// A regeneration that was handed over: nothing happens unless it is awaited, or spawned. Dropped, it is as if the request
-/// had not come.
+/// A regeneration that was handed over: nothing happens unless it is awaited, or spawned. Dropped before, it is as if the
+/// request had not come; dropped while the page is rendered, that goes on in a task of the runtime's.
 #[must_use = "a regeneration that nobody awaits does not happen"]
 pub struct Handed(pub(super) BoxFuture<'static, ()>);
 
@@ -52,8 +52,34 @@ impl Tasks {
 
     /// Until none is left, those that begin meanwhile included.
     pub(super) async fn finish(&self) {
+        // Closed, it takes tasks all the same, and tells those that wait.
         self.all.close();
         self.all.wait().await;
-        self.all.reopen();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tasks;
+    use tokio::sync::oneshot;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_the_end_hears_of_it() {
+        let tasks = Tasks::default();
+        let (end_first, ended_first) = oneshot::channel::<()>();
+        let (end_second, ended_second) = oneshot::channel::<()>();
+        let first = tasks.spawn(ended_first);
+        let mut early = std::pin::pin!(tasks.finish());
+        assert!(futures::poll!(&mut early).is_pending());
+        drop(end_first);
+        assert!(first.await.unwrap().is_err());
+        let second = tasks.spawn(ended_second);
+        let mut late = std::pin::pin!(tasks.finish());
+        assert!(futures::poll!(&mut late).is_pending());
+        early.await;
+        drop(end_second);
+        assert!(second.await.unwrap().is_err());
+        let within = std::time::Duration::from_secs(1);
+        assert!(tokio::time::timeout(within, late).await.is_ok());
     }
 }

@@ -1,13 +1,16 @@
 //! The last known pages of this process, for when the coordinator cannot be reached.
 
-use super::request::CREDENTIALS;
+use super::request::{CREDENTIALS, TENANT_HEADERS};
 use crate::{EntryRef, Page, clock};
 use bytes::Bytes;
 use leasehold_proto::v1 as pb;
 use prost::Message as _;
 use quick_cache::{Weighter, sync::Cache};
 use sha2::{Digest as _, Sha256};
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// What an entry is known by in this process. Entries that the coordinator tells apart have different ones.
@@ -20,9 +23,12 @@ impl LocalKey {
         let mut wire = entry.to_wire().unwrap_or_default();
         if let Some(pb::entry_ref::Name::Request(request)) = &mut wire.name {
             // What the page does not depend on.
-            if request.ignore_credentials {
-                request.headers.retain(|header| !CREDENTIALS.contains(&&*header.name.to_ascii_lowercase()));
-            }
+            let ignores_credentials = request.ignore_credentials;
+            request.headers.retain(|header| {
+                let name = header.name.trim().to_ascii_lowercase();
+                let is_credential = CREDENTIALS.contains(&&*name);
+                TENANT_HEADERS.contains(&&*name) || (is_credential && !ignores_credentials)
+            });
             match request.cookie_variance() {
                 pb::CookieVariance::None => request.cookies.clear(),
                 pb::CookieVariance::Allowlist => {
@@ -59,7 +65,13 @@ pub(super) struct Copy {
 pub(super) struct Copies {
     kept: Cache<LocalKey, Copy, ByBytes>,
     max_age: Duration,
+    /// Raised by every invalidation of one's own: what was asked for before it may be what it is about.
+    epoch: AtomicU64,
 }
+
+/// When something was asked for, as far as invalidations of one's own are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epoch(u64);
 
 /// What a copy takes besides its text, about.
 const OVERHEAD: u64 = 512;
@@ -79,13 +91,21 @@ impl Weighter<LocalKey, Copy> for ByBytes {
 impl Copies {
     pub(super) fn new(capacity_bytes: u64, max_age: Duration) -> Self {
         let estimate = usize::try_from(capacity_bytes / (16 << 10)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
-        Self { kept: Cache::with_weighter(estimate, capacity_bytes, ByBytes), max_age }
+        Self {
+            kept: Cache::with_weighter(estimate, capacity_bytes, ByBytes),
+            max_age,
+            epoch: AtomicU64::new(0),
+        }
     }
 
-    /// Keeps a page, unless a newer one is kept.
-    pub(super) fn keep(&self, key: LocalKey, page: &Page, html: &Bytes) {
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Keeps a page that was asked for at `since`, unless a newer one is kept.
+    pub(super) fn keep(&self, key: LocalKey, page: &Page, html: &Bytes, since: Epoch) {
         let is_older = |kept: Copy| kept.page.generation > page.generation;
-        if self.kept.get(&key).is_some_and(is_older) {
+        if self.epoch() != since || self.kept.get(&key).is_some_and(is_older) {
             return;
         }
         let page = Page { body: crate::PageBody::Omitted, ..page.clone() };
@@ -111,9 +131,13 @@ impl Copies {
         self.kept.remove(&key);
     }
 
-    /// Everything, as an invalidation of one's own may be about any of them.
-    pub(super) fn forget_all(&self) {
-        self.kept.clear();
+    /// What an invalidation of one's own is about: this one, or any of them; and what is on its way.
+    pub(super) fn invalidate(&self, key: Option<LocalKey>) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        match key {
+            Some(key) => self.forget(key),
+            None => self.kept.clear(),
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 use super::{
     Policy, Runtime, State,
     answer::ServeError,
+    copies::LocalKey,
     policy::{Mode, OnContention, OnFailure, WAIT},
     render::{BoxError, Rendered},
 };
 use crate::{Depth, EntryRef, Error, PageMetadata, Scope};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
 
@@ -38,10 +40,38 @@ pub enum DataError {
     },
 }
 
+/// What JavaScript's `encodeURIComponent` leaves as it is.
+const UNESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// The longest name of a namespace.
+const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// A text that names no namespace. It holds the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("namespace {0:?}: must be 1 to 128 letters, digits, underscores, dots and dashes")]
+pub struct InvalidNamespace(pub String);
+
 impl Runtime {
-    /// The data of a namespace, 1 to 64 bytes of a tag, of the tenant `default` until told otherwise.
-    pub fn data(&self, namespace: impl Into<Arc<str>>) -> Data {
-        Data { runtime: self.clone(), namespace: namespace.into(), tenant: None, stale_for: None }
+    /// The data of a namespace, of the tenant `default` until told otherwise.
+    ///
+    /// # Errors
+    /// [`InvalidNamespace`] unless it is 1 to 128 of the characters `A-Z a-z 0-9 _ . -`.
+    pub fn data(&self, namespace: impl Into<Arc<str>>) -> Result<Data, InvalidNamespace> {
+        let namespace = namespace.into();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if !(1..=MAX_NAMESPACE_BYTES).contains(&namespace.len()) || !namespace.bytes().all(is_plain) {
+            return Err(InvalidNamespace(namespace.to_string()));
+        }
+        Ok(Data { runtime: self.clone(), namespace, tenant: None, stale_for: None })
     }
 }
 
@@ -99,7 +129,8 @@ impl Data {
             Err(error) => {
                 if !matches!(served.state, State::Miss | State::Bypass) {
                     // Of another release of the program: whoever comes next fetches it anew.
-                    drop(self.invalidate(key).await);
+                    let (data, key) = (self.clone(), key.to_owned());
+                    drop(self.runtime.0.tasks.spawn(async move { data.invalidate(&key).await }));
                 }
                 Err(DataError::Format { key: key.to_owned(), error })
             }
@@ -111,7 +142,8 @@ impl Data {
     /// # Errors
     /// As [`Coordinator::invalidate`](crate::Coordinator::invalidate).
     pub async fn invalidate(&self, key: &str) -> Result<(), Error> {
-        self.purge(Scope::key(self.full_key(key))).await
+        let known = LocalKey::of(&self.entry(key));
+        self.purge(Scope::key(self.full_key(key)), Some(known)).await
     }
 
     /// As [`invalidate`](Self::invalidate), of every key of the namespace.
@@ -119,15 +151,15 @@ impl Data {
     /// # Errors
     /// As [`Coordinator::invalidate`](crate::Coordinator::invalidate).
     pub async fn invalidate_all(&self) -> Result<(), Error> {
-        self.purge(Scope::tag(self.tag())).await
+        self.purge(Scope::tag(self.tag()), None).await
     }
 
-    async fn purge(&self, scope: Scope) -> Result<(), Error> {
+    async fn purge(&self, scope: Scope, only: Option<LocalKey>) -> Result<(), Error> {
         let scope = match &self.tenant {
             Some(tenant) => scope.tenant(&**tenant),
             None => scope,
         };
-        self.runtime.invalidate(&[scope], Depth::Hard).await
+        self.runtime.invalidate_known(&[scope], Depth::Hard, only).await
     }
 
     fn entry(&self, key: &str) -> EntryRef {
@@ -139,11 +171,13 @@ impl Data {
     }
 
     fn full_key(&self, key: &str) -> String {
-        format!("data:{}:{key}", self.namespace)
+        // The same in every language. It begins as derived keys do, and has no question mark, which each of these has.
+        let tenant = self.tenant.as_deref().unwrap_or("default");
+        format!("{tenant}::/~data/{}/{}", self.namespace, utf8_percent_encode(key, UNESCAPED))
     }
 
     fn tag(&self) -> String {
-        format!("data:{}", self.namespace)
+        format!("~data/{}", self.namespace)
     }
 
     fn policy(&self, ttl: Duration) -> Policy {

@@ -53,7 +53,7 @@ mod service;
 
 pub use answer::{ServeError, Served, State};
 pub use background::{Background, Handed};
-pub use data::{Data, DataError};
+pub use data::{Data, DataError, InvalidNamespace};
 pub use event::Event;
 pub use policy::{Mode, OnContention, OnFailure, Policy};
 pub use render::{BoxError, RenderContext, RenderError, Rendered};
@@ -197,10 +197,22 @@ impl Runtime {
     /// # Errors
     /// As [`Coordinator::invalidate`].
     pub async fn invalidate(&self, scopes: &[Scope], depth: Depth) -> Result<(), Error> {
+        self.invalidate_known(scopes, depth, None).await
+    }
+
+    /// Of the copies, only this one is concerned; `None`: any may be.
+    async fn invalidate_known(
+        &self,
+        scopes: &[Scope],
+        depth: Depth,
+        only: Option<LocalKey>,
+    ) -> Result<(), Error> {
+        // Before the call, which may have been applied whatever comes of it; and after it, for what was asked meanwhile.
+        self.0.copies.invalidate(only);
         let _one = self.0.invalidating.lock().await;
         let token = self.0.coordinator.invalidate(scopes, depth).await?;
         *self.0.token.lock() = Some(token);
-        self.0.copies.forget_all();
+        self.0.copies.invalidate(only);
         Ok(())
     }
 

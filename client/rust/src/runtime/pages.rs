@@ -4,10 +4,11 @@ use super::{
     Inner, Runtime,
     answer::{Circumstances, ServeError, Served, State},
     background::{Background, Handed},
-    copies::LocalKey,
+    copies::{Epoch, LocalKey},
     event::Event,
     policy::{OnContention, OnFailure, Policy, WAIT},
     render::{BoxError, RenderContext, RenderError, Rendered, Renderer},
+    request,
 };
 use crate::{
     Acquire, AcquireOptions, BackingOff, BodyDelivery, Commit, Consistency, ConsistencyToken, CurrentPage,
@@ -45,6 +46,7 @@ impl Runtime {
             key: LocalKey::of(entry),
             entry: entry.clone(),
             policy: policy.clone(),
+            since: self.0.copies.epoch(),
             was_there_before: false,
         };
         let result = request.serve(Renderer::new(render)).await;
@@ -64,6 +66,8 @@ struct PageCall {
     entry: EntryRef,
     key: LocalKey,
     policy: Policy,
+    /// When it came.
+    since: Epoch,
     was_there_before: bool,
 }
 
@@ -85,20 +89,27 @@ type Turn = Result<Served, Obstacle>;
 
 impl PageCall {
     async fn serve(mut self, render: Renderer) -> Result<Served, ServeError> {
-        let mut render = Some(render);
-        match self.through_coordinator(&mut render).await {
-            Ok(served) => Ok(served),
-            Err(Obstacle::Failure(error)) => Err(error),
-            Err(Obstacle::Outage(why)) => self.without_coordinator(render, why).await,
+        if request::crosses_tenants(&self.entry) {
+            // The coordinator would refuse it too, if it could be asked.
+            return Err(ServeError::TenantBoundary);
         }
+        let mut render = Some(render);
+        let served = match self.through_coordinator(&mut render).await {
+            Ok(served) => served,
+            Err(Obstacle::Failure(error)) => return Err(error),
+            Err(Obstacle::Outage(why)) => self.without_coordinator(render, why).await?,
+        };
+        Ok(served.personal(request::is_personal(&self.entry)))
     }
 
     async fn through_coordinator(&mut self, render: &mut Option<Renderer>) -> Turn {
         let runtime = self.runtime.clone();
-        let Some(_permit) = runtime.circuit.permit() else {
+        let Some(permit) = runtime.circuit.permit() else {
             return Err(Obstacle::Outage("coordinator-lost"));
         };
         let reply = self.lookup(Consistency::Bounded).await?;
+        // What was to be tried has been tried.
+        drop(permit);
         let is_rendered = reply.regeneration.is_some();
         match reply.outcome {
             Lookup::Fresh(fresh) => {
@@ -109,9 +120,11 @@ impl PageCall {
                 if self.may_be_served_while_revalidating(&stale) {
                     let reason = stale.reason;
                     let mut served = self.kept(Circumstances::stale(reason), stale.page).await?;
+                    // Of what cannot be verified, the next one could not be either.
+                    let is_wanted = !is_rendered && reason != StaleReason::Unverified;
                     served.background = render
                         .take()
-                        .filter(|_| !is_rendered)
+                        .filter(|_| is_wanted)
                         .and_then(|render| self.regenerate_in_background(render));
                     return Ok(served);
                 }
@@ -130,12 +143,14 @@ impl PageCall {
     /// Whether nobody has to wait for the next one.
     fn may_be_served_while_revalidating(&self, stale: &StalePage) -> bool {
         let Some(window) = self.policy.window() else { return false };
-        match (stale.reason, stale.stale_while_revalidate_for) {
-            // Nothing can be said against it, and asking for more would not help.
-            (StaleReason::Unverified, _) => true,
-            (_, Some(left)) => !left.is_zero(),
-            (_, None) => !window.is_zero(),
-        }
+        // Nothing can be said against what cannot be verified, and asking for more would not help.
+        let is_open = stale.stale_while_revalidate_for.is_none_or(|left| !left.is_zero());
+        stale.reason == StaleReason::Unverified || (is_open && self.expired_for(&stale.page) < window)
+    }
+
+    /// For how long a page has been older than it is fresh.
+    fn expired_for(&self, page: &Page) -> Duration {
+        page.age.saturating_sub(page.metadata.revalidate.unwrap_or(self.policy.revalidate))
     }
 
     async fn lookup(&self, consistency: Consistency) -> Result<crate::LookupReply, Obstacle> {
@@ -156,19 +171,18 @@ impl PageCall {
             OnContention::ServeStale => WAIT,
         };
         for _ in 0..ROUNDS {
+            if self.runtime.tasks.stop.is_cancelled() {
+                return Err(ServeError::Render(RenderError::Stopped).into());
+            }
             return match self.ask_for_lease(wait).await? {
                 Acquire::Granted(lease) => {
                     let Some(render) = render.take() else { break };
-                    // As a task of its own: a visitor who goes away does not leave the lease behind.
-                    let call = self.clone();
-                    let task = self.runtime.tasks.spawn(async move { call.regenerate(lease, render).await });
-                    task.await.unwrap_or_else(|lost| {
-                        Err(ServeError::Render(RenderError::Panicked(lost.to_string())).into())
-                    })
+                    self.regenerate_for_sure(lease, render).await
                 }
                 Acquire::Ready(CurrentPage::Fresh(fresh)) => self.waited_for(fresh.page).await,
                 Acquire::Ready(CurrentPage::Stale(stale)) => self.waited_for(stale.page).await,
-                Acquire::Held(held) => match held.previous {
+                Acquire::Held(held) => match held.previous.filter(|previous| self.is_within_bounds(previous))
+                {
                     Some(previous) => {
                         let how = Circumstances::stale(previous.reason);
                         self.kept(how, previous.page).await
@@ -210,9 +224,31 @@ impl PageCall {
 
     /// The previous page, where it may be served instead of an error.
     fn previous_on_failure(&self, previous: Option<StalePage>) -> Option<StalePage> {
-        let may_be_served =
-            |stale: &StalePage| stale.stale_if_error_for.is_none_or(|left| left > Duration::ZERO);
-        previous.filter(|stale| self.policy.on_failure == OnFailure::ServeStale && may_be_served(stale))
+        let is_wanted = self.policy.on_failure == OnFailure::ServeStale;
+        previous.filter(|stale| is_wanted && self.may_be_served_on_error(stale))
+    }
+
+    fn may_be_served_on_error(&self, stale: &StalePage) -> bool {
+        match stale.stale_if_error_for {
+            Some(left) => !left.is_zero(),
+            None => self.expired_for(&stale.page) < self.policy.stale_if_error(),
+        }
+    }
+
+    /// Whether a page may be served while another renders the next one. Who waits for that by policy has no bound for what
+    /// comes instead; who is served stale pages has.
+    fn is_within_bounds(&self, previous: &StalePage) -> bool {
+        self.policy.window().is_none()
+            || self.may_be_served_while_revalidating(previous)
+            || self.may_be_served_on_error(previous)
+    }
+
+    /// As a task of its own: a visitor who goes away does not leave the lease behind.
+    async fn regenerate_for_sure(&self, lease: Lease, render: Renderer) -> Turn {
+        let call = self.clone();
+        let task = self.runtime.tasks.spawn(async move { call.regenerate(lease, render).await });
+        task.await
+            .unwrap_or_else(|lost| Err(ServeError::Render(RenderError::Panicked(lost.to_string())).into()))
     }
 
     /// Renders under a lease, and commits.
@@ -227,7 +263,7 @@ impl PageCall {
         let rendering = render.render(context, self.policy.render_timeout, stop);
         let mut rendered = match lease.renew_while(self.policy.lease_ttl, rendering).await {
             Ok(rendered) if rendered.uncached => {
-                self.give_back(&lease, None).await;
+                self.give_back(&lease, None);
                 let how = Circumstances::new(State::Bypass).because("uncached");
                 return Ok(Served::rendered(how, rendered, None, &self.policy));
             }
@@ -236,12 +272,14 @@ impl PageCall {
                 let why = error.to_string();
                 // To stop is no fault of the page's: the next one may render at once.
                 let is_fault = !matches!(error, RenderError::Stopped);
-                self.give_back(&lease, is_fault.then_some(&*why)).await;
+                self.give_back(&lease, is_fault.then(|| why.clone()));
                 self.runtime.tell(Event::RenderFailed { why });
-                return match self.previous_on_failure(lease.previous().cloned()) {
-                    Some(previous) => self.kept(failed(), previous.page).await,
-                    None => Err(ServeError::Render(error).into()),
-                };
+                if let Some(previous) = self.previous_on_failure(lease.previous().cloned())
+                    && let Ok(served) = self.kept(failed(), previous.page).await
+                {
+                    return Ok(served);
+                }
+                return Err(ServeError::Render(error).into());
             }
         };
         self.complete(&mut rendered, clock::now().saturating_duration_since(begun));
@@ -258,54 +296,82 @@ impl PageCall {
     }
 
     async fn commit(&self, lease: &Lease, rendered: Rendered) -> Turn {
-        let page = rendered.to_commit();
         let bypass = |rendered, why: &'static str| {
             let how = Circumstances::new(State::Bypass).because(why);
             Ok(Served::rendered(how, rendered, None, &self.policy))
         };
-        match lease.commit(&page).await {
-            Ok(Commit::Committed { etag, .. } | Commit::CommittedStale { etag, .. }) => {
+        // Goes on by itself, however long it takes: the visitor has the page, and waits no longer than for any answer.
+        let (committing, page) = (lease.clone(), rendered.to_commit());
+        let committing = self.runtime.tasks.spawn(async move { committing.commit(&page).await });
+        let patience = self.runtime.settings.patience;
+        let Ok(Ok(outcome)) = tokio::time::timeout(patience, committing).await else {
+            let error = Error::TimedOut { after: patience };
+            self.runtime.tell(Event::NotCommitted { why: error.to_string() });
+            self.unheard(&error);
+            return bypass(rendered, "not-committed");
+        };
+        match outcome {
+            Ok(Commit::Committed { etag, .. }) => {
                 self.heard();
                 let how = Circumstances {
                     was_there_before: lease.previous().is_some(),
                     ..Circumstances::new(State::Miss)
                 };
-                self.runtime.copies.keep(self.key, &committed_page(lease, &rendered, &etag), &rendered.html);
+                let page = committed_page(lease, &rendered, &etag);
+                self.runtime.copies.keep(self.key, &page, &rendered.html, self.since);
                 let committed = Some((lease.generation(), etag));
                 Ok(Served::rendered(how, rendered, committed, &self.policy))
+            }
+            Ok(Commit::CommittedStale { etag, purged: false, .. }) => {
+                self.heard();
+                let committed = Some((lease.generation(), etag));
+                let how = Circumstances::stale(StaleReason::Invalidated);
+                Ok(Served::rendered(how, rendered, committed, &self.policy))
+            }
+            Ok(Commit::CommittedStale { purged: true, .. }) => {
+                self.heard();
+                self.runtime.copies.forget(self.key);
+                bypass(rendered, "purged")
             }
             Ok(late @ (Commit::Superseded { .. } | Commit::Fenced { .. })) => {
                 self.heard();
                 self.runtime.tell(Event::NotCommitted { why: format!("{late:?}") });
                 // This process slept, and another took over: its page counts, as soon as it is there.
-                match self.lookup(Consistency::Strict).await.map(|reply| reply.outcome) {
-                    Ok(Lookup::Fresh(fresh)) => self.waited_for(fresh.page).await,
+                let newer = match self.lookup(Consistency::Strict).await.map(|reply| reply.outcome) {
+                    Ok(Lookup::Fresh(fresh)) => self.waited_for(fresh.page).await.ok(),
                     Ok(Lookup::Stale(stale)) if stale.page.generation > lease.generation() => {
-                        let how = Circumstances::stale(stale.reason);
-                        self.kept(how, stale.page).await
+                        self.kept(Circumstances::stale(stale.reason), stale.page).await.ok()
                     }
-                    _ => bypass(rendered, "overtaken"),
-                }
+                    _ => None,
+                };
+                newer.map_or_else(|| bypass(rendered, "overtaken"), Ok)
             }
             Err(error) => {
                 self.runtime.tell(Event::NotCommitted { why: error.to_string() });
                 if error.is_outage() {
                     self.unheard(&error);
                 }
+                if !error.may_have_been_applied() {
+                    // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
+                    self.give_back(lease, None);
+                }
                 bypass(rendered, "not-committed")
             }
         }
     }
 
-    /// One that is not given back expires.
-    async fn give_back(&self, lease: &Lease, failure: Option<&str>) {
-        let given_back = match failure {
-            Some(reason) => lease.fail(reason).await,
-            None => lease.release().await,
-        };
-        if let Err(error) = given_back {
-            self.runtime.tell(Event::NoAnswer { why: error.to_string() });
-        }
+    /// In the background, for nobody waits for it. A lease that is not given back expires.
+    fn give_back(&self, lease: &Lease, failure: Option<String>) {
+        let (lease, runtime) = (lease.clone(), self.runtime.clone());
+        drop(self.runtime.tasks.spawn(async move {
+            let given_back = match failure {
+                Some(reason) => lease.fail(&reason).await,
+                None => lease.release().await,
+            };
+            if let Err(error) = given_back {
+                runtime.tell(Event::NoAnswer { why: error.to_string() });
+            }
+        }));
     }
 
     fn regenerate_in_background(&self, render: Renderer) -> Option<Handed> {
@@ -318,7 +384,7 @@ impl PageCall {
             // Otherwise somebody else renders, or has done so, or nobody may; or it will be tried at the next request.
             if let Ok(Acquire::Granted(lease)) = call.ask_for_lease(Duration::ZERO).await {
                 // What comes of it has been told to those who listen.
-                drop(call.regenerate(lease, render).await);
+                drop(call.regenerate_for_sure(lease, render).await);
             }
         };
         match self.runtime.settings.background {
@@ -341,14 +407,14 @@ impl PageCall {
             Some(html) => (page, html),
             None => self.fetch().await?,
         };
-        self.runtime.copies.keep(self.key, &page, &html);
+        self.runtime.copies.keep(self.key, &page, &html, self.since);
         Ok(Served::kept(how, page, html, &self.policy))
     }
 
     /// For when the coordinator is lost before anything newer is there.
     fn remember(&self, page: &Page) {
         if let PageBody::Inline(html) = &page.body {
-            self.runtime.copies.keep(self.key, page, html);
+            self.runtime.copies.keep(self.key, page, html, self.since);
         }
     }
 
@@ -413,16 +479,23 @@ impl PageCall {
             Ok(Err(error)) => error,
             Err(_) => Error::TimedOut { after: limit },
         };
-        if matches!(error.reason(), Some(Reason::TenantBoundary | Reason::InvalidField)) {
-            self.heard();
-            return Err(ServeError::Refused(error).into());
+        if error.is_outage() {
+            self.unheard(&error);
+            return Err(Obstacle::Outage("no-answer"));
         }
-        if error.reason() == Some(&Reason::ConsistencyTokenUnknown) {
+        // An answer, if not one to this request.
+        self.heard();
+        match error.reason() {
+            Some(Reason::TenantBoundary | Reason::InvalidField) => {
+                return Err(ServeError::Refused(error).into());
+            }
             // The log is another one than that of the invalidation: it has lost it.
-            *self.runtime.token.lock() = None;
+            Some(Reason::ConsistencyTokenUnknown) => *self.runtime.token.lock() = None,
+            Some(Reason::PageNotFound) => self.runtime.copies.forget(self.key),
+            _ => {}
         }
-        self.unheard(&error);
-        Err(Obstacle::Outage("no-answer"))
+        self.runtime.tell(Event::NoAnswer { why: error.to_string() });
+        Err(Obstacle::Outage("refused"))
     }
 
     fn heard(&self) {

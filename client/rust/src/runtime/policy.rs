@@ -28,8 +28,8 @@ pub enum Mode {
     /// It waits: nobody is served a stale page while it can be regenerated.
     #[default]
     Blocking,
-    /// It is served the stale page, and the page is regenerated in the background: for so long after a page has expired or
-    /// was invalidated. Beyond that, it waits.
+    /// It is served the stale page, and the page is regenerated in the background: until so long after the end of its
+    /// `revalidate`, also where it was invalidated before that. Beyond that, it waits.
     StaleWhileRevalidate {
         /// So long.
         window: Duration,

@@ -20,7 +20,7 @@ pub struct RenderContext {
     pub previous: Option<StalePage>,
 }
 
-/// A page that was rendered.
+/// A page that was rendered. One of status 500 or more is a render that failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
     /// The HTML, or whatever else it is.
@@ -133,13 +133,17 @@ impl Renderer {
         };
         tokio::select! {
             biased;
+            () = stop.cancelled() => Err(RenderError::Stopped),
             result = rendering => match result {
+                Ok(Ok(rendered)) if rendered.metadata.status >= 500 => {
+                    let status = format!("answered with {}", rendered.metadata.status);
+                    Err(RenderError::Failed(status.into()))
+                }
                 Ok(Ok(rendered)) => Ok(rendered),
                 Ok(Err(error)) => Err(RenderError::Failed(error)),
                 Err(panic) => Err(RenderError::Panicked(message_of(&*panic))),
             },
             limit = limit => Err(RenderError::TimedOut(limit)),
-            () = stop.cancelled() => Err(RenderError::Stopped),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Requests over HTTP, as the coordinator derives keys from them.
 
-use crate::{PageRequest, SidecarToken};
-use http::{HeaderMap, Uri, header};
+use crate::{EntryRef, PageRequest, SidecarToken};
+use http::{HeaderMap, HeaderValue, Uri, header};
+use leasehold_proto::v1 as pb;
 use std::collections::BTreeMap;
 
 /// The headers that mark a tenant's boundary: a request that carries one is refused where no tenant is declared.
@@ -37,20 +38,69 @@ pub fn page_request(uri: &Uri, headers: &HeaderMap) -> PageRequest {
             request = request.header(*name, values);
         }
     }
-    // Each name once: of repeated ones the first counts, as most servers have it.
-    let mut cookies = BTreeMap::new();
+    // Of repeated ones, some servers take the first and some the last: all of them count.
     for line in headers.get_all(header::COOKIE) {
         for pair in text(line).split(';') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if !name.trim().is_empty() {
-                cookies.entry(name.trim().to_owned()).or_insert_with(|| value.trim().to_owned());
+                request = request.cookie(name.trim(), value.trim());
             }
         }
     }
-    for (name, value) in cookies {
-        request = request.cookie(name, value);
-    }
     request
+}
+
+/// A request as what renders a page for everybody is to see it: without what the page does not depend on.
+pub(super) fn hide_what_does_not_matter(entry: &EntryRef, headers: &mut HeaderMap) {
+    let Some(request) = entry.page_request() else { return };
+    if request.ignore_credentials {
+        CREDENTIALS.iter().for_each(|name| drop(headers.remove(*name)));
+    }
+    let counts = |pair: &str| {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name).trim();
+        match request.cookie_variance() {
+            pb::CookieVariance::All | pb::CookieVariance::Unspecified => true,
+            pb::CookieVariance::Allowlist => request.cookie_allowlist.iter().any(|one| one.trim() == name),
+            pb::CookieVariance::None => false,
+        }
+    };
+    let lines: Vec<_> = headers.get_all(header::COOKIE).iter().map(text).collect();
+    headers.remove(header::COOKIE);
+    for line in lines {
+        let left: Vec<_> = line.split(';').filter(|pair| counts(pair)).map(str::trim).collect();
+        if let (false, Ok(value)) = (left.is_empty(), HeaderValue::from_str(&left.join("; "))) {
+            headers.append(header::COOKIE, value);
+        }
+    }
+}
+
+/// Whether a page is one visitor's, by what of a request makes it another one: no shared cache may keep it, for that knows its
+/// URL only.
+pub(super) fn is_personal(entry: &EntryRef) -> bool {
+    let Some(request) = entry.page_request() else { return false };
+    let has_credentials = request.headers.iter().any(|header| {
+        let is_credential = CREDENTIALS.contains(&&*header.name.trim().to_ascii_lowercase());
+        is_credential && header.values.iter().any(|value| !value.trim().is_empty())
+    });
+    let has_cookies = match request.cookie_variance() {
+        pb::CookieVariance::None => false,
+        pb::CookieVariance::All | pb::CookieVariance::Unspecified => !request.cookies.is_empty(),
+        pb::CookieVariance::Allowlist => request
+            .cookies
+            .iter()
+            .any(|cookie| request.cookie_allowlist.iter().any(|one| one.trim() == cookie.name.trim())),
+    };
+    (has_credentials && !request.ignore_credentials) || has_cookies
+}
+
+/// Whether a request was meant for a tenant that nobody has declared.
+pub(super) fn crosses_tenants(entry: &EntryRef) -> bool {
+    let Some(request) = entry.page_request() else { return false };
+    !entry.has_tenant()
+        && request.headers.iter().any(|header| {
+            let marks = TENANT_HEADERS.contains(&&*header.name.trim().to_ascii_lowercase());
+            marks && header.values.iter().any(|value| !value.trim().is_empty())
+        })
 }
 
 /// The sidecar that is asked for.
@@ -59,16 +109,17 @@ pub(super) fn sidecar_token(uri: &Uri) -> Option<SidecarToken> {
     query.find(|(name, _)| name == SIDECAR_PARAM).map(|(_, token)| SidecarToken::new(token))
 }
 
-fn text(value: &http::HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+/// What is no UTF-8 stays different from everything else.
+fn text(value: &HeaderValue) -> String {
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("\u{fffd}{}", value.as_bytes().escape_ascii()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EntryRef;
-    use http::HeaderValue;
-    use leasehold_proto::v1 as pb;
 
     #[test]
     fn what_a_key_may_depend_on_is_passed_on_and_nothing_else() {
@@ -93,6 +144,6 @@ mod tests {
         );
         assert_eq!(named(&request.headers), [of("x-tenant-id", "acme"), of("x-api-key", "xyzzy")]);
         let cookies: Vec<_> = request.cookies.iter().map(|cookie| of(&cookie.name, &cookie.value)).collect();
-        assert_eq!(cookies, [of("a", "1"), of("b", "2=2"), of("c", "")]);
+        assert_eq!(cookies, [of("a", "1"), of("b", "2=2"), of("c", ""), of("a", "3")]);
     }
 }

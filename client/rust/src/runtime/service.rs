@@ -4,9 +4,9 @@ use super::{
     BoxError, Runtime,
     policy::Policy,
     render::{RenderContext, Rendered},
-    request::sidecar_token,
+    request::{hide_what_does_not_matter, is_personal, sidecar_token},
 };
-use crate::{EntryRef, PageMetadata, SidecarToken};
+use crate::{EntryRef, Error, PageMetadata, SidecarToken};
 use bytes::Bytes;
 use futures::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Full, Limited, StreamBody, combinators::Unsyn
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -111,11 +112,18 @@ where
                 return Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()));
             };
             let is_head = parts.method == Method::HEAD;
-            let answer = match sidecar_token(&parts.uri) {
+            let mut answer = match sidecar_token(&parts.uri) {
                 Some(token) => layer.runtime.sidecar(&entry, &token).await,
                 None => layer.page(inner, &entry, &policy, parts).await,
             };
-            Ok(if is_head { answer.map(|_| empty()) } else { answer })
+            if is_head {
+                // Its length is the page's (RFC 9110, section 8.6).
+                if let Some(length) = answer.body().size_hint().exact() {
+                    answer.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+                }
+                answer = answer.map(|_| empty());
+            }
+            Ok(answer)
         }
         .boxed()
     }
@@ -131,13 +139,14 @@ impl IsrLayer {
         Out: Body<Data = Bytes> + Send + 'static,
         Out::Error: Into<BoxError>,
     {
-        let asked = parts.headers.clone();
+        let (asked, path) = (parts.headers.clone(), parts.uri.path().to_owned());
+        let for_render = as_for_everybody(parts, entry);
         let limit = self.runtime.0.settings.max_body_bytes;
         let render = move |context: RenderContext| async move {
-            let mut request = Request::from_parts(as_for_everybody(parts), In::default());
+            let mut request = Request::from_parts(for_render, In::default());
             request.extensions_mut().insert(context);
             let response = inner.oneshot(request).await.map_err(Into::into)?;
-            rendered(response, usize::try_from(limit).unwrap_or(usize::MAX)).await
+            rendered(response, &path, usize::try_from(limit).unwrap_or(usize::MAX)).await
         };
         match self.runtime.serve(entry, policy, render).await {
             Ok(mut served) => {
@@ -154,7 +163,13 @@ impl IsrLayer {
 impl Runtime {
     /// A sidecar's token names one generation, which never changes.
     async fn sidecar(&self, entry: &EntryRef, token: &SidecarToken) -> Answer {
-        match self.coordinator().serve_sidecar(entry, token).await {
+        let patience = self.0.settings.patience;
+        let asking = self.coordinator().serve_sidecar(entry, token);
+        let served = match self.0.circuit.permit() {
+            Some(_permit) => tokio::time::timeout(patience, asking).await,
+            None => Ok(Err(Error::TimedOut { after: Duration::ZERO })),
+        };
+        match served.unwrap_or(Err(Error::TimedOut { after: patience })) {
             Ok(served) => {
                 let chunks = served.body.map_ok(http_body::Frame::data).map_err(BoxError::from);
                 let mut answer = Response::new(StreamBody::new(chunks).boxed_unsync());
@@ -162,7 +177,11 @@ impl Runtime {
                 if let Ok(value) = HeaderValue::from_str(&served.content_type) {
                     headers.insert(header::CONTENT_TYPE, value);
                 }
-                let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
+                let forever = HeaderValue::from_static(if is_personal(entry) {
+                    "private, max-age=31536000, immutable"
+                } else {
+                    "public, max-age=31536000, immutable"
+                });
                 headers.insert(header::CACHE_CONTROL, forever);
                 answer
             }
@@ -178,15 +197,18 @@ impl Runtime {
     }
 }
 
-/// The page must not depend on what this visitor has in the cache, or wants a part of.
-fn as_for_everybody(mut parts: Parts) -> Parts {
+/// The page must not depend on what this visitor has in the cache, wants a part of, or can decode; nor on what the entry says
+/// that it does not depend on.
+fn as_for_everybody(mut parts: Parts, entry: &EntryRef) -> Parts {
     parts.method = Method::GET;
+    hide_what_does_not_matter(entry, &mut parts.headers);
     for name in [
         header::IF_NONE_MATCH,
         header::IF_MODIFIED_SINCE,
         header::IF_MATCH,
         header::IF_UNMODIFIED_SINCE,
         header::IF_RANGE,
+        header::ACCEPT_ENCODING,
         header::RANGE,
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,
@@ -196,7 +218,7 @@ fn as_for_everybody(mut parts: Parts) -> Parts {
     parts
 }
 
-async fn rendered<Out>(response: Response<Out>, limit: usize) -> Result<Rendered, BoxError>
+async fn rendered<Out>(response: Response<Out>, path: &str, limit: usize) -> Result<Rendered, BoxError>
 where
     Out: Body<Data = Bytes> + Send + 'static,
     Out::Error: Into<BoxError>,
@@ -208,7 +230,7 @@ where
         return Err(reason.map_or_else(status, |FailureReason(reason)| reason).into());
     }
     let html = Limited::new(body, limit).collect().await?.to_bytes();
-    let uncached = !is_kept(parts.status, &parts.headers);
+    let uncached = !is_kept(parts.status, &parts.headers) || is_about_spelling(path, &parts.headers);
     let mut metadata = parts.extensions.remove::<PageMetadata>().unwrap_or_default();
     metadata.status = parts.status.as_u16();
     let mut etag = None;
@@ -221,9 +243,14 @@ where
             header::CONTENT_LENGTH
             | header::TRANSFER_ENCODING
             | header::CONNECTION
+            | header::PROXY_AUTHENTICATE
+            | header::TE
+            | header::TRAILER
+            | header::UPGRADE
             | header::DATE
             | header::AGE
             | header::CACHE_CONTROL => {}
+            _ if ["keep-alive", "proxy-connection"].contains(&name.as_str()) => {}
             _ => metadata.headers.push((name.as_str().to_owned(), text)),
         }
     }
@@ -241,7 +268,23 @@ fn is_kept(status: StatusCode, headers: &HeaderMap) -> bool {
     };
     KEPT.contains(&status.as_u16())
         && !headers.contains_key(header::SET_COOKIE)
+        // Not every visitor can decode it.
+        && !headers.contains_key(header::CONTENT_ENCODING)
         && !headers.get_all(header::CACHE_CONTROL).iter().any(forbids)
+}
+
+/// Whether a response sends its visitor to the same page in another spelling: the spellings are one page here, and whoever comes
+/// by the other one would be sent in a circle.
+fn is_about_spelling(path: &str, headers: &HeaderMap) -> bool {
+    let Some(location) = headers.get(header::LOCATION) else { return false };
+    let Ok(location) = location.to_str() else { return true };
+    let bare = |path: &str| {
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        segments.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let to = location.parse::<http::Uri>().ok();
+    let to = to.as_ref().map_or(location, http::Uri::path);
+    location.starts_with("//") || bare(to) == bare(path)
 }
 
 fn whole(body: Bytes) -> UnsyncBoxBody<Bytes, BoxError> {

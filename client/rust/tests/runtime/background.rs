@@ -101,4 +101,31 @@ async fn nothing_more_can_be_known_of_what_the_coordinator_cannot_verify() {
     stage.script_lookup([pb::lookup_response::Outcome::Stale(unverified)]);
     let served = stage.serve(&swr()).await.unwrap();
     assert_eq!(served.cache_status(), "leasehold; hit; ttl=-20; detail=unverified");
+    stage.runtime.finish_background().await;
+    assert_eq!(stage.mock.count("acquire"), 0, "the next one could not be verified either");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_without_a_window_of_its_own_has_that_of_the_policy() {
+    for (age, expected) in [(60 + 599, State::Stale), (60 + 600, State::Miss), (21 * 86_400, State::Miss)] {
+        let stage = Stage::new();
+        let old = pb::StalePage { page: Some(page("old", age)), ..expired("old", None, None) };
+        stage.script_lookup([pb::lookup_response::Outcome::Stale(old)]);
+        assert_eq!(stage.serve(&swr()).await.unwrap().state, expected, "{age}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_is_dropped_in_the_middle_leaves_no_lease_behind() {
+    let stage = Stage::with(|builder| builder.background(Background::HandOver));
+    stage.script_lookup([within_its_window()]);
+    let render = |_| async {
+        tokio::time::sleep(5 * SECOND).await;
+        Ok::<_, std::io::Error>("rendered")
+    };
+    let served = stage.runtime.serve(&entry(), &swr(), render).await.unwrap();
+    let handed = served.background.unwrap();
+    assert!(tokio::time::timeout(SECOND, handed).await.is_err());
+    stage.runtime.finish_background().await;
+    assert_eq!(stage.mock.count("commit"), 1);
 }

@@ -26,16 +26,16 @@ fn json(degrees: i32) -> String {
 async fn missing_data_are_fetched_and_kept() {
     let stage = Stage::new();
     stage.script_lookup([missing()]);
-    let data = stage.runtime.data("weather").tenant("acme");
-    assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(20)).await.unwrap(), weather(20));
+    let data = stage.runtime.data("weather").unwrap().tenant("acme");
+    assert_eq!(data.with_revalidate("munich/1", MINUTE, || fetch(20)).await.unwrap(), weather(20));
     let mock::Message::Commit(commit) = &stage.mock.arrived("commit")[0].message else { unreachable!() };
     let entry = commit.entry.as_ref().unwrap();
     assert_eq!(entry.tenant, "acme");
-    assert_eq!(entry.name, Some(pb::entry_ref::Name::Key("data:weather:munich".into())));
+    assert_eq!(entry.name, Some(pb::entry_ref::Name::Key("acme::/~data/weather/munich%2F1".into())));
     let metadata = commit.metadata.as_ref().unwrap();
     assert_eq!(
         (metadata.content_type.as_str(), metadata.tags.as_slice()),
-        ("application/json", ["data:weather".to_owned()].as_slice())
+        ("application/json", ["~data/weather".to_owned()].as_slice())
     );
     let seconds = |time: &Option<prost_types::Duration>| time.map(|time| time.seconds);
     assert_eq!(
@@ -49,7 +49,8 @@ async fn fresh_data_are_not_fetched() {
     let stage = Stage::new();
     stage.script_lookup([fresh(&json(20))]);
     let unasked = || async { panic!("fetched") as Result<Weather, std::io::Error> };
-    let got = stage.runtime.data("weather").with_revalidate("munich", MINUTE, unasked).await.unwrap();
+    let got =
+        stage.runtime.data("weather").unwrap().with_revalidate("munich", MINUTE, unasked).await.unwrap();
     assert_eq!(got, weather(20));
 }
 
@@ -58,7 +59,7 @@ async fn stale_data_are_used_and_fetched_in_the_background() {
     let stage = Stage::new();
     let old = expired(&json(20), Some(100), None);
     stage.script_lookup([pb::lookup_response::Outcome::Stale(old)]);
-    let data = stage.runtime.data("weather");
+    let data = stage.runtime.data("weather").unwrap();
     assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(20));
     stage.runtime.finish_background().await;
     assert_eq!(stage.mock.count("commit"), 1);
@@ -69,7 +70,7 @@ async fn data_beyond_their_bound_are_fetched_first() {
     let stage = Stage::new();
     let old = expired(&json(20), Some(0), None);
     stage.script_lookup([pb::lookup_response::Outcome::Stale(old)]);
-    let data = stage.runtime.data("weather").stale_for(SECOND);
+    let data = stage.runtime.data("weather").unwrap().stale_for(SECOND);
     assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(30));
 }
 
@@ -78,7 +79,7 @@ async fn a_fetch_that_fails_is_an_error_only_where_there_is_nothing_to_go_on_wit
     let failing = || async { Err::<Weather, _>("no network") };
     let stage = Stage::new();
     stage.script_lookup([missing()]);
-    let data = stage.runtime.data("weather");
+    let data = stage.runtime.data("weather").unwrap();
     let error = data.with_revalidate("munich", MINUTE, failing).await.unwrap_err();
     assert!(matches!(&error, DataError::Serve(_)) && error.to_string().contains("no network"), "{error}");
 
@@ -92,9 +93,15 @@ async fn a_fetch_that_fails_is_an_error_only_where_there_is_nothing_to_go_on_wit
 async fn data_of_another_release_of_the_program_are_fetched_by_who_comes_next() {
     let stage = Stage::new();
     stage.script_lookup([fresh("{\"place\": 3}")]);
-    let error =
-        stage.runtime.data("weather").with_revalidate("munich", MINUTE, || fetch(1)).await.unwrap_err();
+    let error = stage
+        .runtime
+        .data("weather")
+        .unwrap()
+        .with_revalidate("munich", MINUTE, || fetch(1))
+        .await
+        .unwrap_err();
     assert!(matches!(error, DataError::Format { .. }), "{error}");
+    stage.runtime.finish_background().await;
     assert_eq!(stage.mock.count("invalidate"), 1);
 }
 
@@ -102,8 +109,8 @@ async fn data_of_another_release_of_the_program_are_fetched_by_who_comes_next() 
 async fn an_invalidation_is_hard_and_of_the_namespace_only() {
     use pb::invalidation_scope::Scope;
     let stage = Stage::new();
-    let data = stage.runtime.data("weather").tenant("acme");
-    data.invalidate("munich").await.unwrap();
+    let data = stage.runtime.data("weather").unwrap().tenant("acme");
+    data.invalidate("munich/1").await.unwrap();
     data.invalidate_all().await.unwrap();
     let made: Vec<_> = stage
         .mock
@@ -119,6 +126,27 @@ async fn an_invalidation_is_hard_and_of_the_namespace_only() {
     assert!(scopes.iter().all(|scope| scope.tenant == "acme"));
     assert_eq!(
         scopes.into_iter().filter_map(|scope| scope.scope).collect::<Vec<_>>(),
-        [Scope::Key("data:weather:munich".into()), Scope::Tag("data:weather".into())]
+        [Scope::Key("acme::/~data/weather/munich%2F1".into()), Scope::Tag("~data/weather".into())]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_is_a_plain_name() {
+    let stage = Stage::new();
+    for name in ["", "a:b", "a/b", "a b", "\u{e4}", &"x".repeat(129)] {
+        assert!(stage.runtime.data(name).is_err(), "{name}");
+    }
+    for name in ["a", "A_z.0-9", &"x".repeat(128)] {
+        assert!(stage.runtime.data(name).is_ok(), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_beyond_their_bound_are_not_used_while_another_fetches_either() {
+    let stage = Stage::new();
+    let old = || expired(&json(20), Some(0), Some(0));
+    stage.script_lookup([pb::lookup_response::Outcome::Stale(old())]);
+    stage.script_acquire(held(Some(old())));
+    let data = stage.runtime.data("weather").unwrap().stale_for(SECOND);
+    assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(30));
 }

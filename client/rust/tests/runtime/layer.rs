@@ -167,3 +167,77 @@ async fn a_sidecar_is_served_under_the_url_of_its_page() {
         (404, &header::HeaderValue::from_static("no-store"))
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_one_visitor_is_no_shared_caches() {
+    for (name, value) in [("cookie", "session=a"), ("authorization", "Bearer xyzzy"), ("accept", "*/*")] {
+        let stage = Stage::new();
+        stage.script_lookup([missing()]);
+        let request = Request::get("/p").header(name, value).body(Full::default()).unwrap();
+        let (response, _) = ask(&stage, |_, _| {}, request).await;
+        assert_eq!(response.headers()["x-isr-state"], "miss");
+        let is_private = response.headers()["cache-control"] == "private, no-store";
+        assert_eq!(is_private, name != "accept", "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_renders_for_everybody_does_not_see_who_asked() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let route = |parts: &Parts| {
+        let variance = leasehold_client::CookieVariance::Allowlist(vec!["lang".into()]);
+        let request = page_request(&parts.uri, &parts.headers).ignore_credentials().cookie_variance(variance);
+        Some((EntryRef::request(request), Policy::default()))
+    };
+    let change: Change = |request, _| {
+        assert_eq!(request.headers()["cookie"], "lang=de");
+        assert!(!request.headers().contains_key("authorization"));
+        assert!(!request.headers().contains_key("accept-encoding"));
+    };
+    let service = IsrLayer::new(stage.runtime.clone(), route).layer(site(change));
+    let request =
+        Request::get("/p").header("cookie", "session=a; lang=de").header("authorization", "Bearer xyzzy");
+    let request = request.header("accept-encoding", "gzip").body(Full::default()).unwrap();
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["x-isr-state"], "miss");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirection_to_another_spelling_of_the_same_page_is_not_kept() {
+    for (asked, location, commits) in [
+        ("/p/", "/p", 0),
+        ("/p", "/p/", 0),
+        ("/p", "https://example.com/p/", 0),
+        ("/p", "//elsewhere.example/p", 0),
+        ("/p", "/q", 1),
+    ] {
+        let stage = Stage::new();
+        stage.script_lookup([missing()]);
+        let service = tower::service_fn(move |_: Request<Body>| async move {
+            let response = Response::builder().status(308).header("location", location);
+            Ok::<_, Infallible>(response.body(Body::default()).unwrap())
+        });
+        let service = IsrLayer::new(stage.runtime.clone(), pages).layer(service);
+        assert_eq!(service.oneshot(get(asked)).await.unwrap().status(), 308);
+        assert_eq!(stage.mock.count("commit"), commits, "{asked} to {location}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lengths_are_those_of_the_page_where_its_body_is_left_out() {
+    use axum::{Router, routing::get as routed};
+    let stage = Stage::new();
+    stage.script_lookup([fresh("kept"), fresh("kept")]);
+    let router = Router::new()
+        .fallback(routed(async || "rendered"))
+        .layer(IsrLayer::new(stage.runtime.clone(), pages));
+    let head = Request::head("/p").body(axum::body::Body::empty()).unwrap();
+    let known = Request::get("/p").header("if-none-match", "\"v5\"").body(axum::body::Body::empty()).unwrap();
+    for (request, status) in [(head, 200), (known, 304)] {
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["content-length"], "4");
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+}

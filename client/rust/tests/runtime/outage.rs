@@ -167,3 +167,74 @@ async fn last_known_pages_of_different_visitors_are_apart() {
         assert_eq!(served.state, expected, "{shown}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_not_answered_costs_no_more_than_any_answer() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    stage.mock.script("commit", [Step::Hang]);
+    let (state, took) = ask(&stage).await;
+    assert_eq!((state, took.as_secs()), (State::Bypass, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_given_back_costs_nobody_any_time() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    stage.mock.script("release", [Step::Hang]);
+    let begun = mock::now();
+    let failing = |_| async { Err::<&str, _>("no database") };
+    stage.runtime.serve(&entry(), &Policy::default(), failing).await.unwrap_err();
+    assert_eq!((mock::now() - begun).as_secs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_coordinator_cannot_tell_of_one_page_is_no_outage() {
+    let stage = Stage::new();
+    let corrupt = || Step::Fail(mock::refusal(tonic::Code::DataLoss, "STORED_DATA_CORRUPT"));
+    stage.mock.script("lookup", (0..5).map(|_| corrupt()));
+    for _ in 0..5 {
+        assert_eq!(ask(&stage).await.0, State::Bypass);
+    }
+    stage.script_lookup([fresh("kept")]);
+    assert_eq!(ask(&stage).await.0, State::Hit);
+    assert_eq!(stage.told(|event| matches!(event, Event::CoordinatorLost)), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_a_tenant_that_nobody_declared_is_refused_without_the_coordinator_too() {
+    use leasehold_client::PageRequest;
+    let stage = Stage::new();
+    let request = || PageRequest::new("/p").header("X-Tenant-Id", ["acme"]);
+    let render = |_| async { Ok::<_, std::io::Error>("rendered") };
+    let refused = stage.runtime.serve(&EntryRef::request(request()), &Policy::default(), render).await;
+    assert_eq!(refused.unwrap_err().status(), 400);
+    assert_eq!(stage.mock.count("lookup"), 0);
+    stage.mock.script("lookup", [Step::Hang]);
+    let declared = EntryRef::request(request()).tenant("acme");
+    assert_eq!(
+        stage.runtime.serve(&declared, &Policy::default(), render).await.unwrap().state,
+        State::Bypass
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_before_an_invalidation_is_not_known_after_it() {
+    use leasehold_client::{Depth, Scope};
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let (runtime, asked) = (stage.runtime.clone(), entry());
+    let serving = tokio::spawn(async move {
+        let render = |_| async {
+            tokio::time::sleep(5 * SECOND).await;
+            Ok::<_, std::io::Error>("rendered")
+        };
+        runtime.serve(&asked, &Policy::default(), render).await
+    });
+    stage.mock.until("acquire", 1).await;
+    tokio::time::sleep(SECOND).await;
+    stage.runtime.invalidate(&[Scope::key("k")], Depth::Hard).await.unwrap();
+    serving.await.unwrap().unwrap();
+    stage.mock.script("lookup", [Step::Hang]);
+    assert_eq!(ask(&stage).await.0, State::Bypass);
+}

@@ -20,6 +20,7 @@ async fn a_render_that_fails_gives_its_lease_back_with_the_reason() {
     let failing = |_| async { Err::<&str, _>("no database") };
     let error = stage.runtime.serve(&entry(), &Policy::default(), failing).await.unwrap_err();
     assert!(matches!(error, ServeError::Render(RenderError::Failed(_))), "{error}");
+    stage.runtime.finish_background().await;
     assert_eq!(reasons(&stage), [Some("no database".to_owned())]);
 }
 
@@ -36,6 +37,7 @@ async fn a_render_that_panics_gives_its_lease_back_with_the_reason() {
     let early = |_| -> std::future::Ready<Result<&str, std::io::Error>> { panic!("early") };
     let error = stage.runtime.serve(&entry(), &Policy::default(), early).await.unwrap_err();
     assert_eq!(error.status(), 500);
+    stage.runtime.finish_background().await;
     let expected = ["the render panicked: index 3 of 2", "the render panicked: early"];
     assert_eq!(reasons(&stage), expected.map(|reason| Some(reason.to_owned())));
 }
@@ -50,6 +52,7 @@ async fn a_render_that_takes_too_long_is_given_up() {
     let error = stage.runtime.serve(&entry(), &policy, endless).await.unwrap_err();
     assert!(matches!(error, ServeError::Render(RenderError::TimedOut(_))), "{error}");
     assert_eq!((mock::now() - begun).as_secs(), 5);
+    stage.runtime.finish_background().await;
     assert_eq!(reasons(&stage), [Some("the render took longer than 5s".to_owned())]);
 }
 
@@ -111,6 +114,7 @@ async fn what_is_not_for_everybody_is_not_committed() {
     let render = |_| async { Ok::<_, std::io::Error>(Rendered::new("yours").uncached()) };
     let served = stage.runtime.serve(&entry(), &Policy::default(), render).await.unwrap();
     assert_eq!((served.state, served.cache_control().as_str()), (State::Bypass, "no-store"));
+    stage.runtime.finish_background().await;
     assert_eq!((stage.mock.count("commit"), reasons(&stage)), (0, vec![None]));
 }
 
@@ -184,4 +188,67 @@ async fn what_the_coordinator_refuses_for_good_is_an_error_of_the_request() {
         let error = stage.serve(&Policy::default()).await.unwrap_err();
         assert_eq!(error.status(), status, "{reason}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_cannot_be_committed_does_not_keep_its_lease() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let refused = mock::refusal(tonic::Code::InvalidArgument, "INVALID_FIELD");
+    stage.mock.script("commit", [Step::Fail(refused)]);
+    assert_eq!(stage.serve(&Policy::default()).await.unwrap().state, State::Bypass);
+    stage.runtime.finish_background().await;
+    assert_eq!(reasons(&stage), [None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_of_500_is_a_render_that_failed() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let metadata = leasehold_client::PageMetadata { status: 503, ..Default::default() };
+    let render = |_| async { Ok::<_, std::io::Error>(Rendered::new("sorry").metadata(metadata)) };
+    let error = stage.runtime.serve(&entry(), &Policy::default(), render).await.unwrap_err();
+    assert_eq!(error.status(), 500);
+    assert_eq!(stage.mock.count("commit"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_was_invalidated_while_it_was_rendered_is_no_shared_caches() {
+    use pb::commit_pointer_response::Outcome;
+    for (purged, state, known) in [(false, State::Stale, State::Bypass), (true, State::Bypass, State::Bypass)]
+    {
+        let stage = Stage::new();
+        let late = pb::CommitAppliedStale { etag: "\"e\"".into(), purged, ..Default::default() };
+        stage.script_lookup([missing()]);
+        stage.mock.script("commit", [Step::Reply(Reply::Commit(Outcome::CommittedStale(late)))]);
+        let policy = Policy::stale_while_revalidate(MINUTE, MINUTE);
+        let served = stage.serve(&policy).await.unwrap();
+        assert_eq!((served.state, text(&served)), (state, "rendered"));
+        assert!(!served.cache_control().contains("s-maxage=60"), "{}", served.cache_control());
+        stage.mock.script("lookup", [Step::Hang]);
+        assert_eq!(stage.serve(&policy).await.unwrap().state, known);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rendered_page_is_served_where_its_successor_cannot_be_fetched() {
+    use pb::commit_pointer_response::Outcome;
+    let large = pb::Page { body: None, body_too_large: true, generation: 8, ..page("", 1) };
+    let fresh = pb::FreshPage { page: Some(large), fresh_for: None };
+    let stage = Stage::new();
+    stage.script_lookup([missing(), pb::lookup_response::Outcome::Fresh(fresh)]);
+    let superseded = Outcome::Superseded(pb::CommitSuperseded { current_generation: 8 });
+    stage.mock.script("commit", [Step::Reply(Reply::Commit(superseded))]);
+    stage.mock.script("serve_page", [Step::Fail(mock::unavailable("STORE_UNAVAILABLE"))]);
+    let served = stage.serve(&Policy::default()).await.unwrap();
+    assert_eq!((text(&served), served.state), ("rendered", State::Bypass));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_has_stopped_renders_no_more() {
+    let stage = Stage::new();
+    stage.runtime.stop().await;
+    stage.script_lookup([missing()]);
+    assert_eq!(stage.serve(&Policy::default()).await.unwrap_err().status(), 503);
+    assert_eq!((stage.mock.count("acquire"), stage.mock.count("commit")), (0, 0));
 }
