@@ -196,6 +196,10 @@ async fn a_delete_that_left_something_is_an_error() {
     assert_eq!(write_outcome(&outcome), "unknown");
     assert!(objects.info(&object_name(1)).await.unwrap().is_some());
     assert!(objects.info(&object_name(2)).await.unwrap().is_none(), "the others are deleted");
+    doubles.s3.allow_only(object_name(3).as_str());
+    let outcome = objects.delete(&[object_name(3), object_name(4)]).await;
+    assert_eq!(write_outcome(&outcome), "unknown", "one of them may be deleted");
+    assert_eq!(write_outcome(&objects.delete(&[object_name(4)]).await), "not applied", "no right to any");
 }
 
 /// The second of three requests: the first was applied, so that the whole is not without effect.
