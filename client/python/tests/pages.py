@@ -525,6 +525,23 @@ def it_serves_no_purged_copy_while_the_coordinator_is_down(
     assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.BYPASS
 
 
+def it_serves_no_copy_of_what_another_worker_purged(
+    api: Api,
+    wire: Proxy,
+    connect: Callable[..., Coordinator],
+    coordinator: Coordinator,
+    name: str,
+    view: View,
+) -> None:
+    pages = api.pages(connect(wire.address))
+    pages.serve(EntryRef(name), BLOCKING, view.render)
+    token = coordinator.invalidate(Key(name), depth=Depth.HARD)
+    assert isinstance(coordinator.acquire(EntryRef(name), ttl_seconds=60, consistency_token=token), Granted)
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.BYPASS
+    wire.cut()
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.BYPASS
+
+
 def it_keeps_a_lease_for_as_long_as_a_render_takes(
     coordinator: Coordinator, pages: Pages, name: str, view: View
 ) -> None:
