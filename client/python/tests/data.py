@@ -14,8 +14,11 @@ from support.server import Server
 from support.worker import Worker
 
 from leasehold import (
+    BodyDelivery,
     Coordinator,
     EntryRef,
+    FreshPage,
+    Inline,
     LeaseholdError,
     MissingPage,
     PageRequest,
@@ -295,6 +298,19 @@ def it_goes_on_when_the_store_no_longer_knows_its_consistency_token(
     values = {data.with_revalidate(name, 60, source.fetch)["number"] for _ in range(3)}
     way.cut()
     assert len(values) == 1
+
+
+def it_names_what_it_stores_as_every_language_does(
+    api: Api, coordinator: Coordinator, name: str, source: Source
+) -> None:
+    api.data(coordinator, namespace=name).with_revalidate("a b/ü?!'()*~", 60, source.fetch)
+    stored = coordinator.lookup(
+        EntryRef(f"default::/~data/{name}/a%20b%2F%C3%BC%3F!'()*~"), body=BodyDelivery.INLINE
+    ).outcome
+    assert isinstance(stored, FreshPage)
+    assert stored.page.body == Inline(b'{"number":1}')
+    assert stored.page.metadata.content_type == "application/json"
+    assert stored.page.metadata.tags == (f"~data/{name}",)
 
 
 def it_keeps_data_apart_from_pages(api: Api, coordinator: Coordinator, name: str, source: Source) -> None:
