@@ -79,7 +79,9 @@ impl Report {
     /// What must have occurred over a long series and did not: without it, that no promise was broken says little.
     pub fn never_seen(&self) -> Vec<String> {
         let faults = world::fault_names();
-        let seen = |name: &str| self.faults.contains_key(name) || self.outcomes.contains_key(name);
+        let times =
+            |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or_default();
+        let seen = |name: &str| times(&self.faults, name) + times(&self.outcomes, name) > 0;
         OUTCOMES.into_iter().map(str::to_owned).chain(faults).filter(|name| !seen(name)).collect()
     }
 }

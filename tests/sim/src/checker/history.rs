@@ -361,7 +361,25 @@ pub enum Need {
     Nobody,
 }
 
+impl History {
+    /// An invalidation that was acknowledged before this time was known to whoever granted a lease at the time given. A
+    /// coordinator that cannot read the log grants by what it knows, however old that is: of what was granted under faults,
+    /// nothing can be said.
+    pub(super) fn known_at(&self, granted: Option<Time>) -> Time {
+        let lag = self.terms.staleness_bound + self.terms.slack;
+        match (granted, self.quiet_from) {
+            (Some(granted), Some(quiet)) if granted > quiet + lag => granted - lag,
+            _ => 0,
+        }
+    }
+}
+
 impl Operation {
+    /// Whether an invalidation was told to hold before then.
+    pub(super) fn is_acknowledged_before(&self, time: Time) -> bool {
+        matches!(self.outcome(), Some(Outcome::Invalidated)) && self.answered() < time
+    }
+
     /// The answer, if any.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.answer.as_ref().map(|(_, outcome)| outcome)

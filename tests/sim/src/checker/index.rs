@@ -18,8 +18,8 @@ pub(super) struct Index {
     pub(super) refused: BTreeSet<Edition>,
     /// Acknowledged invalidations.
     pub(super) invalidations: Vec<usize>,
-    /// Hard ones, acknowledged or not.
-    purges: Vec<usize>,
+    /// All of them, acknowledged or not.
+    called: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +50,8 @@ impl Index {
         if let Call::Commit { entry, generation, .. } = call {
             self.commits.entry((*entry, *generation)).or_default().push(number);
         }
-        if let Call::Invalidate { hard: true, .. } = call {
-            self.purges.push(number);
+        if let Call::Invalidate { .. } = call {
+            self.called.push(number);
         }
         let Some(outcome) = operation.outcome() else { return };
         if let (Some(entry), Some(seen)) = (operation.entry(), outcome.seen()) {
@@ -123,11 +123,28 @@ pub(super) fn served(history: &History) -> impl Iterator<Item = (usize, &Operati
 
 /// Whether a hard invalidation that was called by then, acknowledged or not, may have purged a page.
 pub(super) fn may_be_purged(history: &History, index: &Index, edition: Edition, by: Time) -> bool {
+    may_be_invalidated(history, index, edition, by, true)
+}
+
+/// Whether an invalidation that was called by then, acknowledged or not, may be about a page: it covers it, and was not
+/// known already when its lease was granted.
+pub(super) fn may_be_invalidated(
+    history: &History,
+    index: &Index,
+    edition: Edition,
+    by: Time,
+    hard_only: bool,
+) -> bool {
     let Some(rendered) = index.rendered(history, edition) else { return false };
     let identity = &history.entries[edition.0];
-    index.purges.iter().map(|number| &history.operations[*number]).any(|operation| match &operation.call {
-        Call::Invalidate { scopes, .. } => {
-            operation.began <= by && scopes.iter().any(|scope| scope.covers(identity, &rendered.tags))
+    let granted = index.grants.get(&edition).into_iter().flatten().map(|grant| grant.began).min();
+    let known = history.known_at(granted);
+    index.called.iter().map(|number| &history.operations[*number]).any(|operation| match &operation.call {
+        Call::Invalidate { scopes, hard } => {
+            (*hard || !hard_only)
+                && operation.began <= by
+                && !operation.is_acknowledged_before(known)
+                && scopes.iter().any(|scope| scope.covers(identity, &rendered.tags))
         }
         _ => false,
     })

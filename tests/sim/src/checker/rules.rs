@@ -2,7 +2,7 @@
 
 use super::{
     history::{Call, History, Operation, Outcome, Reason, Scope, Time, Told},
-    index::{Edition, Index, may_be_purged, of_entry, served, surely_failed},
+    index::{Edition, Index, may_be_invalidated, may_be_purged, of_entry, served, surely_failed},
     register::{
         accepted_in_order, acknowledged_is_there, missing_for_a_reason, strict_never_goes_back,
         superseded_is_not_fenced,
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 29] = [
+pub(super) const ALL: [(&str, Rule); 31] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -35,6 +35,8 @@ pub(super) const ALL: [(&str, Rule); 29] = [
     ("the sidecar of a current page is there", sidecar_is_there),
     ("nothing is fresh after its invalidation", invalidated_is_not_fresh),
     ("what was purged is not served", purged_is_not_served),
+    ("what is called invalidated was invalidated", invalidated_for_a_reason),
+    ("when all is well, everything is verified", verified_when_all_is_well),
     ("nothing is fresh past its time", expired_is_not_fresh),
     ("calls end within their deadlines", answered_in_time),
     ("when all is well, waiters are served in time", waiters_are_served),
@@ -242,8 +244,13 @@ fn invalidated_is_not_fresh(history: &History, index: &Index) -> Vec<String> {
         if !matches!(operation.outcome(), Some(Outcome::Fresh(_))) {
             continue;
         }
-        let too_late = invalidations_of(history, index, (entry, seen.generation), false)
-            .find(|invalidation| must_know(history, operation, *invalidation, Some(bound)));
+        let edition = (entry, seen.generation);
+        // Whoever waited for it was told of it when it was there.
+        let judged = operation.began.max(index.first_commit(history, edition).unwrap_or_default());
+        let too_late = invalidations_of(history, index, edition, false).find(|invalidation| {
+            must_know(history, operation, *invalidation, None)
+                || judged > history.operations[*invalidation].answered() + bound
+        });
         if let Some(invalidation) = too_late {
             found.push(format!(
                 "entry {entry}: operation {number} at {} served {} as fresh, after operation {invalidation} had \
@@ -288,6 +295,38 @@ fn purged_is_not_served(history: &History, index: &Index) -> Vec<String> {
     found
 }
 
+fn invalidated_for_a_reason(history: &History, index: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let (entry, generation, is_purged) = match (&operation.call, operation.outcome()) {
+            (Call::Commit { entry, generation, .. }, Some(Outcome::CommittedStale { purged })) => {
+                (*entry, *generation, *purged)
+            }
+            (_, Some(Outcome::Stale(seen, Reason::Invalidated))) => {
+                let Some(entry) = operation.entry() else { continue };
+                (entry, seen.generation, false)
+            }
+            _ => continue,
+        };
+        if !may_be_invalidated(history, index, (entry, generation), operation.answered(), is_purged) {
+            found.push(format!(
+                "({entry}, {generation}) is called invalidated by operation {number} at {}, and nobody has \
+                 invalidated it since its grant",
+                operation.began
+            ));
+        }
+    }
+    found
+}
+
+fn verified_when_all_is_well(history: &History, _: &Index) -> Vec<String> {
+    let Some(quiet) = history.quiet_from else { return Vec::new() };
+    let unverified = history.operations.iter().enumerate().filter(|(_, operation)| {
+        operation.began > quiet && matches!(operation.outcome(), Some(Outcome::Stale(_, Reason::Unverified)))
+    });
+    unverified.map(|(number, operation)| format!("operation {number}: {operation:?}")).collect()
+}
+
 fn expired_is_not_fresh(history: &History, index: &Index) -> Vec<String> {
     let mut found = Vec::new();
     for (number, operation, entry, seen) in served(history) {
@@ -298,11 +337,9 @@ fn expired_is_not_fresh(history: &History, index: &Index) -> Vec<String> {
             continue;
         };
         let Some(revalidate) = rendered.revalidate else { continue };
-        // Waiters are served what was rendered while they waited.
-        if matches!(operation.call, Call::Acquire { wait, .. } if wait > 0) {
-            continue;
-        }
-        if operation.began > granted + revalidate + history.terms.clocks_apart + history.terms.slack {
+        // Whoever waited for it was told of it when it was there.
+        let judged = operation.began.max(index.first_commit(history, edition).unwrap_or_default());
+        if judged > granted + revalidate + history.terms.clocks_apart + history.terms.slack {
             found.push(format!(
                 "entry {entry}: operation {number} at {} served {} as fresh, which was granted at {granted} and is \
                  good for {revalidate}",

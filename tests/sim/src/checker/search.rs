@@ -1,7 +1,7 @@
 //! A search for the order in which everything happened, written by somebody else (Wing, Gong and Lowe's, in `todc-utils`). The
 //! rules come to the same by looking at two answers at a time (see `register`); here is who would notice if they did not.
 
-use super::history::{Absence, Call, EntryIndex, History, Operation, Outcome, Time, Told};
+use super::history::{Absence, Call, EntryIndex, History, Operation, Outcome, Scope, Time, Told};
 use std::collections::{BTreeMap, BTreeSet};
 use todc_utils::{
     linearizability::{WGLChecker, history::Action},
@@ -138,19 +138,32 @@ fn told(history: &History, entry: EntryIndex, operation: &Operation) -> Vec<Step
 /// What may have been purged by the answer of an operation.
 fn purged(history: &History, entry: EntryIndex, by: &Operation) -> Vec<u64> {
     let purges = history.operations.iter().filter(|purge| purge.began <= by.answered());
-    let scopes: Vec<_> = purges
+    let purges: Vec<_> = purges
         .filter_map(|purge| match &purge.call {
-            Call::Invalidate { scopes, hard: true } => Some(scopes),
+            Call::Invalidate { scopes, hard: true } => Some((purge, scopes)),
             _ => None,
         })
-        .flatten()
         .collect();
+    let granted = |wanted: u64| {
+        let grants = history.operations.iter().filter(|grant| match (&grant.call, grant.outcome()) {
+            (Call::Acquire { entry: of, .. }, Some(Outcome::Granted { generation, .. })) => {
+                (*of, *generation) == (entry, wanted)
+            }
+            _ => false,
+        });
+        grants.map(|grant| grant.began).min()
+    };
     let commits = history.operations.iter().filter_map(|commit| match &commit.call {
         Call::Commit { entry: of, generation, page, .. } if *of == entry => Some((generation, page)),
         _ => None,
     });
     commits
-        .filter(|(_, page)| scopes.iter().any(|scope| scope.covers(&history.entries[entry], &page.tags)))
+        .filter(|(generation, page)| {
+            let known = history.known_at(granted(**generation));
+            let mut since = purges.iter().filter(|(purge, _)| !purge.is_acknowledged_before(known));
+            let covers = |scope: &Scope| scope.covers(&history.entries[entry], &page.tags);
+            since.any(|(_, scopes)| scopes.iter().any(covers))
+        })
         .map(|(generation, _)| *generation)
         .collect()
 }

@@ -681,3 +681,74 @@ fn every_rule_has_a_history_that_breaks_it() {
         assert!(tests.contains(rule), "no test breaks the rule: {rule}");
     }
 }
+
+#[test]
+fn page_that_is_called_invalidated_for_no_reason_is_found() {
+    let rule = "what is called invalidated was invalidated";
+    let mut history = good();
+    looked_up(&mut history, 400, false, Outcome::Stale(seen(7), Reason::Invalidated));
+    breaks(&history, rule);
+
+    // One that was known long before its lease was granted is no reason.
+    let mut history = good();
+    invalidated(&mut history, 4_000, false);
+    granted(&mut history, 6_000, 2, 8);
+    committed(&mut history, 6_100, 2, 8, Outcome::Committed);
+    breaks_nothing(&history);
+    looked_up(&mut history, 6_200, true, Outcome::Stale(seen(8), Reason::Invalidated));
+    breaks(&history, rule);
+
+    // Nor is a soft one for a purge.
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    invalidated(&mut history, 450, false);
+    committed(&mut history, 500, 2, 8, Outcome::CommittedStale { purged: true });
+    breaks(&history, rule);
+}
+
+#[test]
+fn page_that_is_missing_for_a_purge_of_long_before_is_found() {
+    let mut history = good();
+    invalidated(&mut history, 4_000, true);
+    granted(&mut history, 6_000, 2, 8);
+    committed(&mut history, 6_100, 2, 8, Outcome::Committed);
+    looked_up(&mut history, 6_200, true, Outcome::Missing(Absence::Purged));
+    let found: Vec<_> = violations(&history).into_iter().map(|found| found.rule).collect();
+    assert!(found.contains(&"what is missing never was there, or was purged"), "{found:?}");
+}
+
+#[test]
+fn page_that_nobody_verified_when_all_is_well_is_found() {
+    let mut history = good();
+    looked_up(&mut history, 4_900, false, Outcome::Stale(seen(7), Reason::Unverified));
+    breaks_nothing(&history);
+    looked_up(&mut history, 5_100, false, Outcome::Stale(seen(7), Reason::Unverified));
+    breaks(&history, "when all is well, everything is verified");
+}
+
+/// Somebody waits from 410 on, and is told of page 8 as fresh when it is committed, at 1,200.
+fn waited() -> History {
+    let mut history = good();
+    granted(&mut history, 400, 2, 8);
+    let waits = Call::Acquire { entry: 0, attempt: 3, wait: 5_000, knows: None };
+    let waiter = add(&mut history, 410, waits, Outcome::Fresh(seen(8)));
+    history.operations[waiter].answer = Some((1_210, Outcome::Fresh(seen(8))));
+    history.operations[waiter].may_take = 6_000;
+    history
+}
+
+#[test]
+fn waiter_that_is_told_of_an_invalidated_page_as_fresh_is_found() {
+    let mut history = waited();
+    invalidated(&mut history, 500, false);
+    committed(&mut history, 1_200, 2, 8, Outcome::CommittedStale { purged: false });
+    breaks(&history, "nothing is fresh after its invalidation");
+}
+
+#[test]
+fn waiter_that_is_told_of_an_expired_page_as_fresh_is_found() {
+    let mut history = waited();
+    let page = Rendered { revalidate: Some(300), ..rendered(8) };
+    add(&mut history, 1_200, Call::Commit { entry: 0, attempt: 2, generation: 8, page }, Outcome::Committed);
+    breaks(&history, "nothing is fresh past its time");
+}
