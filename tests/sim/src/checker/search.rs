@@ -20,8 +20,6 @@ enum Step {
     BecomeOrNot(u64),
     /// Somebody is told that one of these is current.
     Is(BTreeSet<u64>),
-    /// Somebody is told that this one is current, or was.
-    Was(u64),
     /// Somebody is told that this is not, nor will be.
     IsBelow(u64),
 }
@@ -41,7 +39,6 @@ impl Specification for Entry {
             Step::Become(generation) => (generation > current, *generation),
             Step::BecomeOrNot(generation) => (true, *current.max(generation)),
             Step::Is(generations) => (generations.contains(current), *current),
-            Step::Was(generation) => (generation <= current, *current),
             Step::IsBelow(generation) => (current < generation, *current),
         }
     }
@@ -52,27 +49,38 @@ pub(super) fn unexplained(history: &History) -> impl Iterator<Item = EntryIndex>
     (0..history.entries.len()).filter(|entry| !is_linearizable(history, *entry))
 }
 
+/// What an answer says of an entry.
+#[derive(Default)]
+struct Heard {
+    /// What was the case at some time between call and answer.
+    steps: Vec<Step>,
+    /// What is current by the answer, or was.
+    was: Vec<u64>,
+}
+
 /// Whether an order of steps, each between invocation and answer, explains what was answered of an entry.
 fn is_linearizable(history: &History, entry: EntryIndex) -> bool {
     let mut steps: Vec<(Time, Time, Step)> = Vec::new();
     let mut commits: BTreeMap<u64, Vec<&Operation>> = BTreeMap::new();
-    let mut was = BTreeSet::new();
+    // By when somebody had heard that it is current, or was.
+    let mut was: BTreeMap<u64, Time> = BTreeMap::new();
+    let mut may_have_been: BTreeSet<u64> = BTreeSet::new();
     for operation in &history.operations {
         if let Call::Commit { entry: of, generation, .. } = operation.call
             && of == entry
         {
             commits.entry(generation).or_default().push(operation);
         }
-        for step in told(history, entry, operation) {
-            if let Step::Was(generation) = step {
-                was.insert(generation);
+        let answered = operation.answered();
+        let heard = heard(history, entry, operation);
+        for generation in heard.was {
+            was.entry(generation).and_modify(|by| *by = answered.min(*by)).or_insert(answered);
+        }
+        for step in heard.steps {
+            if let Step::Is(generations) = &step {
+                may_have_been.extend(generations);
             }
-            if let Step::Is(generations) = &step
-                && generations.len() == 1
-            {
-                was.extend(generations);
-            }
-            steps.push((operation.began, operation.answered(), step));
+            steps.push((operation.began, answered, step));
         }
     }
     for (generation, attempts) in commits {
@@ -82,27 +90,39 @@ fn is_linearizable(history: &History, entry: EntryIndex) -> bool {
         let is_fenced =
             attempts.iter().any(|attempt| matches!(attempt.outcome(), Some(Outcome::Fenced { .. })));
         if let Some(began) = may_have_had.map(|attempt| attempt.began).min().filter(|_| !is_fenced) {
-            let step = if was.remove(&generation) { Step::Become } else { Step::BecomeOrNot };
-            // At any time from then on: by when it had, what is told of it says.
-            steps.push((began, Time::MAX, step(generation)));
+            // What somebody had heard of had become current by then: that is all that such an answer says, because what was
+            // current once stays below whatever is. And what nobody can have heard of may as well have become so last of
+            // all. As steps, and without an end, each of them would double the orders to be tried.
+            if let Some(by) = was.remove(&generation) {
+                if by < began {
+                    return false;
+                }
+                steps.push((began, by, Step::Become(generation)));
+            } else if may_have_been.contains(&generation) {
+                steps.push((began, Time::MAX, Step::BecomeOrNot(generation)));
+            }
         }
     }
     // What never became current was told of all the same.
-    if was.iter().any(|generation| *generation > 0) {
+    if was.keys().any(|generation| *generation > 0) {
         return false;
     }
     steps.is_empty() || WGLChecker::<Entry>::is_linearizable(in_order(steps))
 }
 
-/// What an answer says of an entry.
-fn told(history: &History, entry: EntryIndex, operation: &Operation) -> Vec<Step> {
+fn heard(history: &History, entry: EntryIndex, operation: &Operation) -> Heard {
     if operation.entry().is_some_and(|of| of != entry) {
-        return Vec::new();
+        return Heard::default();
     }
-    let is = |generations: &[u64]| vec![Step::Is(generations.iter().copied().collect())];
+    let was = |was: Vec<u64>| Heard { was, ..Heard::default() };
+    let is = |generations: &[u64]| {
+        let generations: BTreeSet<_> = generations.iter().copied().collect();
+        let was = if generations.len() == 1 { generations.iter().copied().collect() } else { Vec::new() };
+        Heard { steps: vec![Step::Is(generations)], was }
+    };
     match (&operation.call, operation.outcome()) {
         (Call::Commit { generation, .. }, Some(Outcome::Committed | Outcome::CommittedStale { .. })) => {
-            vec![Step::Was(*generation)]
+            was(vec![*generation])
         }
         (Call::Commit { generation, .. }, Some(Outcome::Superseded { current })) => {
             if current > generation {
@@ -111,7 +131,9 @@ fn told(history: &History, entry: EntryIndex, operation: &Operation) -> Vec<Step
                 is(&[])
             }
         }
-        (Call::Commit { generation, .. }, Some(Outcome::Fenced { .. })) => vec![Step::IsBelow(*generation)],
+        (Call::Commit { generation, .. }, Some(Outcome::Fenced { .. })) => {
+            Heard { steps: vec![Step::IsBelow(*generation)], ..Heard::default() }
+        }
         (Call::Lookup { strict: true, .. }, Some(Outcome::Fresh(seen) | Outcome::Stale(seen, _))) => {
             is(&[seen.generation])
         }
@@ -121,16 +143,16 @@ fn told(history: &History, entry: EntryIndex, operation: &Operation) -> Vec<Step
             Absence::BodyGone => is(&[]),
             Absence::Untold => is(&[purged(history, entry, operation), vec![0]].concat()),
         },
-        (Call::Watch, Some(Outcome::Watched(all))) => all
+        (Call::Watch, Some(Outcome::Watched(all))) => was(all
             .iter()
             .filter_map(|told| match told {
-                Told::Committed { entry: of, generation } if *of == entry => Some(Step::Was(*generation)),
+                Told::Committed { entry: of, generation } if *of == entry => Some(*generation),
                 _ => None,
             })
-            .collect(),
+            .collect()),
         (_, outcome) => {
             let seen = outcome.and_then(Outcome::seen);
-            seen.map(|seen| Step::Was(seen.generation)).into_iter().collect()
+            was(seen.map(|seen| seen.generation).into_iter().collect())
         }
     }
 }
