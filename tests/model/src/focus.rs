@@ -53,7 +53,7 @@ impl Focus {
 }
 
 /// All of them.
-pub const ALL: [Focus; 16] = [
+pub const ALL: [Focus; 17] = [
     Focus {
         name: "duplicates",
         about: "calls of two workers that are repeated on either coordinator, also after everything else",
@@ -78,6 +78,11 @@ pub const ALL: [Focus; 16] = [
         name: "renewals",
         about: "leases that are renewed, or given back, while invalidations and rivals overtake them",
         explore: |size, threads| regenerate(renewals(size), RENEWALS, threads),
+    },
+    Focus {
+        name: "late_renewals",
+        about: "renewals whose answers are lost, or that land after they were given up, around the end of a lease",
+        explore: |size, threads| regenerate(late_renewals(size), LATE_RENEWALS, threads),
     },
     Focus {
         name: "unheard",
@@ -244,6 +249,14 @@ const RENEWALS: &[Happening] = &[Happening::Renewed, Happening::Lost, Happening:
 fn renewals(size: Size) -> regeneration::Bounds {
     let (acquires, renewals) = by_size(size, (1, 2), (2, 1));
     regeneration::Bounds { acquires, renewals, releases: 1, events: 1, ..two_workers() }
+}
+
+const LATE_RENEWALS: &[Happening] =
+    &[Happening::Renewed, Happening::Lost, Happening::AppliedLate, Happening::FoundApplied];
+
+fn late_renewals(size: Size) -> regeneration::Bounds {
+    let (renewals, events) = by_size(size, (1, 0), (2, 1));
+    regeneration::Bounds { renewals, events, losses: 1, floating: 1, acquires: 1, ..two_workers() }
 }
 
 const UNHEARD: &[Happening] =

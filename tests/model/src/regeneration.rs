@@ -180,11 +180,14 @@ impl Regeneration {
             let mut arrive = |request, moment| {
                 actions.push(Action::Arrive { request, worker, on, moment, heard: true });
             };
-            if at.commits < self.bounds.commits {
-                arrive(Request::Commit, Moment::Early);
-            }
-            if at.releases < self.bounds.releases {
-                arrive(Request::Release, Moment::Early);
+            // In time, and when everything is over that can be: no expiry is asked for.
+            for moment in [Moment::Early, Moment::HoldOver] {
+                if at.commits < self.bounds.commits {
+                    arrive(Request::Commit, moment);
+                }
+                if at.releases < self.bounds.releases {
+                    arrive(Request::Release, moment);
+                }
             }
             if at.renewals < self.bounds.renewals {
                 arrive(Request::Renew, Moment::Early);

@@ -26,6 +26,7 @@ foci! {
     losses,
     releases,
     renewals,
+    late_renewals,
     unheard,
     depths,
     bound,

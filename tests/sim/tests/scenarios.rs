@@ -11,13 +11,14 @@ use leasehold_sim::{
     machine::{Address, BEGIN, Context},
     parts::{
         client,
-        coordinator::{DEFAULT_TTL, EXPIRY_TOLERANCE, STALENESS_BOUND},
+        coordinator::{DEFAULT_TTL, EXPIRY_TOLERANCE, FIRST_BACKOFF, LONGEST_BACKOFF, STALENESS_BOUND},
         services::{self, Kind, Trouble},
         sweeper,
     },
     stage::{Part, Stage},
     trace::Trace,
 };
+use parking_lot::Mutex;
 use std::{
     collections::BTreeSet,
     sync::{
@@ -221,7 +222,9 @@ fn commit_whose_outcome_the_store_kept_to_itself_is_answered_truthfully() {
     let (grant, commit) = worker(&mut stage, "patient", first, ms(20));
     stage.end_of(&grant, 1_000);
     stage.services.seen_from(first).faults.add(Rule::on("PutItem", Fault::HangAfter).times(1));
-    assert!(matches!(stage.end_of(&commit, 4_000).0, Commit::Committed { .. }));
+    let (answer, took) = stage.end_of(&commit, 4_000);
+    assert!(matches!(answer, Commit::Committed { .. }), "{answer:?}");
+    assert!(took > 200, "{took} ms: the store did answer");
 }
 
 #[test]
@@ -410,6 +413,60 @@ fn invalidation_counts_although_whoever_asked_for_it_died_before_the_answer() {
             matches!(&answer, Lookup::Stale(stale) if stale.reason == StaleReason::Invalidated),
             "{answer:?}"
         );
+    }
+}
+
+#[test]
+fn page_whose_render_always_fails_costs_one_attempt_for_each_pause_and_is_served_as_it_was() {
+    const UNTIL: u64 = 6_000;
+    let mut stage = stage(&[0, 0]);
+    let coordinators = stage.coordinators.clone();
+    let (grant, commit) = worker(&mut stage, "rendered once", coordinators[0], ms(10));
+    let (rendered, _) = stage.end_of(&grant, 1_000);
+    stage.end_of(&commit, 1_000);
+    // When each attempt began, and when its failure was on its way.
+    let attempts: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let visitors: Vec<_> = (0..12)
+        .map(|number| {
+            let (at, attempts) = (coordinators[number % 2], attempts.clone());
+            stage.play("visitor", move |context| {
+                let coordinator = client::connect(&context, &[at], 0);
+                let (time, attempts) = (context.time.clone(), attempts.clone());
+                async move {
+                    let mut served = Vec::new();
+                    while time.now() < UNTIL {
+                        let answer = coordinator.acquire(&entry(), &AcquireOptions::default()).await.unwrap();
+                        let previous = match answer {
+                            Acquire::Granted(lease) => {
+                                let begun = time.now();
+                                sleep(ms(20)).await;
+                                attempts.lock().push((begun, time.now()));
+                                lease.fail("it always does").await.unwrap();
+                                lease.previous().cloned()
+                            }
+                            Acquire::Held(held) => held.previous,
+                            Acquire::BackingOff(pause) => pause.previous,
+                            other => panic!("{other:?}"),
+                        };
+                        served.push(previous.map(|stale| stale.page.generation));
+                        sleep(ms(10)).await;
+                    }
+                    served
+                }
+            })
+        })
+        .collect();
+    for visitor in &visitors {
+        let (served, _) = stage.end_of(visitor, UNTIL + 1_000);
+        assert!(served.len() > 100 && served.iter().all(|page| *page == Some(rendered)), "{served:?}");
+    }
+    let attempts = attempts.lock();
+    assert!(attempts.len() > 8, "it is tried again and again: {attempts:?}");
+    let mut pause = FIRST_BACKOFF;
+    for pair in attempts.windows(2) {
+        let [(_, failed), (begun, _)] = pair else { unreachable!() };
+        assert!(*begun >= failed + millis(pause), "{attempts:?}");
+        pause = (2 * pause).min(LONGEST_BACKOFF);
     }
 }
 

@@ -20,8 +20,10 @@ async fn a_commit_that_was_applied_and_answered_with_500_is_committed() {
         let node = world.start().await;
         let (lease, _) = node.coordinator.grant(entry("page")).await;
         node.faults.add(Rule::on("PutItem", fault).nth(1));
+        let reads = node.counters.of("GetItem");
         let outcome = node.commit("page", &lease, "html").await.unwrap();
         assert!(matches!(outcome, Committed::Committed(_)), "{outcome:?}");
+        assert_eq!(node.counters.of("GetItem"), reads + 1, "it had to look what became of its write");
         // Also to another coordinator, when the worker asks again.
         let again = world.start().await.commit("page", &lease, "html").await.unwrap();
         assert!(matches!(again, Committed::Committed(_)), "{again:?}");
@@ -75,9 +77,12 @@ async fn a_put_that_fails_between_sidecar_and_html_changes_nothing() {
     let before = node.render("page", "before").await;
     let (lease, _) = node.coordinator.grant(entry("page")).await;
     node.faults.add(Rule::on("PutObject", Fault::FailBefore).after(1));
+    let known = world.objects();
     let status = node.commit("page", &lease, "after").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(status.message().contains("nothing was applied"), "{status:?}");
+    let stored: Vec<_> = world.objects().into_iter().filter(|name| !known.contains(name)).collect();
+    assert!(matches!(&stored[..], [only] if only.ends_with(".hydration.json")), "{stored:?}");
     assert_eq!(served(&node.lookup("page").await), Some((before, false)));
     node.faults.clear();
     let outcome = node.commit("page", &lease, "after").await.unwrap();

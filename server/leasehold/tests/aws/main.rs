@@ -36,6 +36,11 @@ impl World {
         Self(doubles)
     }
 
+    /// The names of all objects.
+    fn objects(&self) -> Vec<String> {
+        self.0.s3.names(&Doubles::settings().bucket)
+    }
+
     async fn start(&self) -> Node {
         self.start_with(|_| {}).await
     }

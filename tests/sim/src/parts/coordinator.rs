@@ -22,7 +22,9 @@ pub const STALENESS_BOUND: Duration = ms(400);
 pub const DEFAULT_TTL: Duration = ms(600);
 /// How much clocks may differ without costing a second render.
 pub const EXPIRY_TOLERANCE: Duration = ms(50);
-/// A failed render keeps others away for so long at most.
+/// The first failed render keeps others away for so long, and each further one in a row for twice as long,
+pub const FIRST_BACKOFF: Duration = ms(100);
+/// but not longer than this.
 pub const LONGEST_BACKOFF: Duration = ms(500);
 
 /// A hundred times as fast as in production, so that there are as many more races in a second.
@@ -33,7 +35,7 @@ pub fn settings() -> Settings {
             expiry_tolerance: EXPIRY_TOLERANCE,
             max_hold: ms(3_000),
             staleness_bound: STALENESS_BOUND,
-            backoff_base: ms(100),
+            backoff_base: FIRST_BACKOFF,
             backoff_max: LONGEST_BACKOFF,
             ..defaults.rules
         },
