@@ -2,8 +2,9 @@
 //!
 //! It reads the whole table with a Scan and lists the whole prefix, which no coordinator ever does: the service itself knows
 //! what it superseded, and needs no search. What is left to be found are bodies of uploads that were never committed, and
-//! superseded ones whose deletion was lost. It takes a read unit for each 4 KB of the table, the right to `dynamodb:Scan` on
-//! it, and to `s3:ListBucket` and `s3:DeleteObject` on the bucket. In a bucket that keeps versions, a deletion leaves a marker
+//! superseded ones whose deletion was lost. It takes a read unit for each 4 KB of the table, a HEAD for each old object that
+//! its worker named and no row names, the right to `dynamodb:Scan` on the table, and to `s3:ListBucket`, `s3:GetObject` and
+//! `s3:DeleteObject` on the bucket. In a bucket that keeps versions, a deletion leaves a marker
 //! and the version.
 //!
 //! # Why nothing is deleted that is needed
@@ -11,17 +12,17 @@
 //! The table is read first, then the bucket is listed, then orphans are deleted, while coordinators go on. What counts as an
 //! orphan is the core's rule, [`leasehold_core::orphan`], as of the start of the sweep. Take an object that it finds, and its
 //! entry, which the Scan read at some moment after the start, strongly consistent. At that moment the entry's pointer did not
-//! name it, its lease was not the one in the object's name, and its last commit was longer than the grace before the start.
+//! name it, its lease was not the one that the object is of, by its name or by what is written on it, and its last commit was longer than the grace before the start.
 //!
-//! - *A commit cannot bring it back.* That takes the lease in its name, or a pointer that names it. The lease was not there
-//!   when the entry was read, and no later grant has it: its time is that of the grant, and that in the name is longer before
+//! - *A commit cannot bring it back.* That takes the lease it is of, or a pointer that names it. The lease was not there
+//!   when the entry was read, and no later grant has it: its time is that of the grant, and that of the object is longer before
 //!   the start than [`Keep::max_hold`] and [`Keep::grace`]. A lease that was there, expired or not, protects its objects: its
 //!   late commit finds them.
 //! - *An entry that is granted, or created, after it was read*, or that the Scan did not meet because it was not there yet, has
 //!   objects under leases of later than the start: younger than both limits.
 //! - *A pointer that is replaced after it was read* makes orphans that this sweep does not know yet. They stay for the next.
 //! - *An entry that is deleted after it was read* protects its objects once more than it had to.
-//! - *The times in names are those of coordinators' clocks.* S3's own time of the last change has to be over both limits too, so
+//! - *The times in names and on objects are those of coordinators' clocks.* S3's own time of the last change has to be over both limits too, so
 //!   that an upload which came late, or a clock that was wrong, does not count.
 //!
 //! What this rests on: the start is not told ahead of the coordinators' clocks by as much as both limits, and no other table
@@ -32,7 +33,7 @@
 //! even that is unclear, nothing is deleted at all until somebody has looked at the row.
 //!
 //! **Others in the bucket and the table.** Only names that [`names_for`](leasehold_core::object::names_for) gives directly under
-//! the prefix are looked at. A row of FaceTheory's keeps the object it names, whatever its name; and where it took the place of a
+//! the prefix are looked at, and those of [`leasehold_core::named`]; what says nothing of its lease stays. A row of FaceTheory's keeps the object it names, whatever its name; and where it took the place of a
 //! row of ours, what it superseded has its grace.
 
 use crate::{
@@ -45,10 +46,12 @@ use crate::{
 };
 use aws_sdk_s3::types::{Delete, EncodingType, Object, ObjectIdentifier};
 use leasehold_core::{
+    named::{NamedObject, ORIGIN_ATTRIBUTE, Origin},
     object::{ObjectName, ObjectPrefix},
-    orphan::{self, Keep, Verdict},
+    orphan::{self, Keep, Verdict, Written},
     time::Timestamp,
 };
+use percent_encoding::percent_decode_str;
 use protected::Protected;
 use std::time::Duration;
 
@@ -100,7 +103,7 @@ pub struct Swept {
     pub foreign: u64,
     /// The first [`MAX_NAMED`] orphans.
     pub orphans: Vec<ObjectName>,
-    /// Old objects that stay because the row of their entry does not decode.
+    /// Old objects that stay because the row of their entry does not decode, or because what is written on them cannot be read.
     pub undecided: u64,
     /// Rows of ours that do not decode.
     pub illegible: u64,
@@ -270,7 +273,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
                         .list_objects_v2()
                         .bucket(bucket)
                         .set_prefix(directory.clone())
-                        // As they are, others' names may be no XML, and ours are the same either way.
+                        // As they are, some names may be no XML.
                         .encoding_type(EncodingType::Url)
                         .set_continuation_token(token.clone())
                         .send()
@@ -278,7 +281,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
                 .await
                 .map_err(|cause| failed("ListObjectsV2", bucket, cause))?;
             for object in page.contents() {
-                orphans.extend(self.look_at(object, protected));
+                orphans.extend(self.look_at(object, protected).await);
             }
             token = page.next_continuation_token;
             let is_last = token.is_none();
@@ -298,11 +301,12 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
     }
 
     /// The name of an object that is an orphan.
-    fn look_at(&mut self, object: &Object, protected: &Protected) -> Option<ObjectName> {
-        let Self { options: SweepOptions { prefix, keep, .. }, now, swept, .. } = self;
+    async fn look_at(&mut self, object: &Object, protected: &Protected) -> Option<ObjectName> {
+        let Self { aws, options: SweepOptions { prefix, keep, .. }, now, swept, .. } = self;
         swept.total.objects += 1;
-        let name = object.key().and_then(|key| ObjectName::parse(key).ok());
-        let Some(name) = name.filter(|name| prefix.is_of(name)) else {
+        let is_named = |name: &ObjectName| NamedObject::of(name).is_some_and(|named| named.is_under(prefix));
+        let name = object.key().and_then(name_of);
+        let Some(name) = name.filter(|name| prefix.is_of(name) || is_named(name)) else {
             swept.foreign += 1;
             return None;
         };
@@ -312,7 +316,17 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
         if !is_old || protected.names(&name) {
             return None;
         }
-        match orphan::judge(&name, *now, *keep, |digest| protected.claims_of(digest)) {
+        let written = match Written::by_name(&name) {
+            Some(written) => written,
+            None => match written_on(aws, &name).await {
+                Some(written) => written,
+                None => {
+                    swept.undecided += 1;
+                    return None;
+                }
+            },
+        };
+        match orphan::judge(&name, written, *now, *keep, |digest| protected.claims_of(digest)) {
             Ok(Verdict::Kept) => None,
             Err(protected::Undecided) => {
                 swept.undecided += 1;
@@ -360,6 +374,22 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
         let room = MAX_NAMED - self.swept.failures.len();
         self.swept.failures.extend(failures.into_iter().take(room));
     }
+}
+
+/// The name that a listing has, encoded as forms are; `None` for what is none.
+fn name_of(key: &str) -> Option<ObjectName> {
+    let key = key.replace('+', " ");
+    ObjectName::parse(&percent_decode_str(&key).decode_utf8().ok()?).ok()
+}
+
+/// The lease that is written on an object; `None` where that cannot be read.
+async fn written_on(aws: &Aws, name: &ObjectName) -> Option<Written> {
+    let head = Patience::OF_A_SWEEP
+        .repeat(|| aws.s3.head_object().bucket(&aws.settings.bucket).key(name.as_str()).send())
+        .await
+        .ok()?;
+    let origin = Origin::parse(head.metadata()?.get(ORIGIN_ATTRIBUTE)?)?;
+    Some(Written::from(&origin))
 }
 
 fn failure(name: &ObjectName, why: &str) -> Failure {

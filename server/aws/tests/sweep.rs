@@ -8,14 +8,15 @@ use leasehold_aws::{
 use leasehold_core::{
     entry::{Entry, Lease},
     identity::{EntryId, Version},
+    named::{GivenName, ORIGIN_ATTRIBUTE, Origin},
     object::{ObjectName, ObjectPrefix, PageObjects, names_for},
     orphan::Keep,
     page::Pointer,
     time::Timestamp,
 };
 use leasehold_store::{
-    conformance::samples::{LATER, entry, full_entry, id, pointer},
-    port::{Expected, Swap},
+    conformance::samples::{LATER, body, digest, entry, full_entry, id, object_meta, pointer},
+    port::{Expected, ObjectMeta, Put, Swap},
     record,
 };
 use serde_json::{Value, json};
@@ -256,6 +257,80 @@ async fn what_others_named_or_keep_under_another_prefix_is_never_touched() {
     assert_eq!((swept.total.objects, swept.foreign, swept.total.deleted), (12, 10, 2), "the whole bucket");
     assert!(there(&doubles, &foreign) && there(&doubles, &nested) && there(&doubles, &beside));
     assert!(!there(&doubles, &bare));
+}
+
+/// Puts a body of `key` that its worker named, under the lease that was granted at `granted_at`.
+async fn upload_named(
+    aws: &Aws,
+    prefix: &str,
+    key: &str,
+    given: &str,
+    granted_at: u64,
+    says_so: bool,
+) -> ObjectName {
+    let prefix = ObjectPrefix::parse(prefix).unwrap();
+    let name = GivenName::of_any_kind(given).unwrap().stored(&prefix, &id(key).tenant);
+    let body = body(1, 100);
+    let origin = Origin::of(&id(key), &lease(granted_at), digest(&body)).encode();
+    let attributes = if says_so { vec![(ORIGIN_ATTRIBUTE.to_owned(), origin)] } else { Vec::new() };
+    let meta = ObjectMeta { attributes, ..object_meta() };
+    let put = aws.stores().objects.put(&name, body.clone(), digest(&body), &meta).await;
+    assert_eq!(put.unwrap(), Put::Created);
+    name
+}
+
+#[tokio::test]
+async fn bodies_that_their_worker_named_go_by_the_lease_that_is_written_on_them() {
+    let (doubles, aws) = ready().await;
+    let named = |key: &'static str, given: &'static str, at| upload_named(&aws, "isr", key, given, at, true);
+    let current = named("page", "isr/é & +<b>%2B.html", OLD + 1).await;
+    let mut page = committed("page", OLD + 1, OLD + 1);
+    page.pointer.as_mut().unwrap().html.object = current.clone();
+    create(&aws, "page", &page).await;
+    create(&aws, "leased", &Entry { lease: Some(lease(OLD)), ..entry(1 << 100, 1) }).await;
+    create(&aws, "damaged", &committed("damaged", OLD, OLD)).await;
+    set(&doubles, &pk("damaged"), "r", &no_record());
+    let limit = START - (KEEP.max_hold + KEEP.grace).as_secs();
+    let kept = [
+        current,
+        named("leased", "leased.html", OLD).await,
+        named("damaged", "damaged.html", OLD).await,
+        named("page", "young.html", limit).await,
+        upload_named(&aws, "isr", "page", "silent.html", OLD, false).await,
+        upload_named(&aws, "isr/blue", "page", "beside.html", OLD, true).await,
+    ];
+    let [of_another, _] = objects("page", OLD + 1);
+    let mut orphans = [
+        named("page", "isr/é & +<b>%2B/superseded.html", OLD).await,
+        named("page", "superseded.hydration.json", OLD).await,
+        upload_named(&aws, "isr", "never committed", of_another.as_str(), OLD, true).await,
+    ];
+    orphans.sort();
+    // Changed a moment ago: not asked about.
+    doubles.s3.set_time(at(limit));
+    let young = named("page", "young by the bucket.html", OLD).await;
+    doubles.counters.reset();
+    let swept = sweep(&aws, &dry()).await;
+    assert_eq!(doubles.counters.of("HeadObject"), 7, "of old ones that no row names");
+    assert_eq!((swept.total.objects, swept.foreign, swept.undecided), (10, 1, 2));
+    let mut told = swept.orphans;
+    told.sort();
+    assert_eq!(told, orphans);
+    assert_eq!(sweep(&aws, &wet()).await.total.deleted, 3);
+    assert!(there(&doubles, &kept) && there(&doubles, &[young]) && !there(&doubles, &orphans));
+}
+
+/// Neither may a failure take away what cannot be asked about.
+#[tokio::test]
+async fn a_body_that_its_worker_named_stays_where_it_cannot_be_asked_what_is_written_on_it() {
+    let (doubles, aws) = ready().await;
+    let name = upload_named(&aws, "isr", "page", "x.html", OLD, true).await;
+    doubles.faults.add(Rule::on("HeadObject", Fault::Deny));
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.deleted, swept.undecided), (0, 1));
+    assert!(there(&doubles, std::slice::from_ref(&name)));
+    doubles.faults.clear();
+    assert_eq!(sweep(&aws, &wet()).await.orphans, [name]);
 }
 
 /// It stands where a row of ours was, or anywhere else, and names an object of ours.

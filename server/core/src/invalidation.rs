@@ -202,6 +202,8 @@ struct TenantMarks {
     all: Marks,
     /// The newest event about any tag or path.
     by_label: Marks,
+    /// The newest event about any of it.
+    of_any: Marks,
     deployments: HashMap<DeploymentId, Marks>,
     prefixes: HashMap<PagePathKey, Marks>,
     tags: HashMap<Tag, Marks>,
@@ -249,9 +251,11 @@ impl LogView {
             self.requests.insert(invalidation.id, event.seq);
             for scope in &invalidation.scopes {
                 self.marks_mut(scope).raise(invalidation.depth, mark);
-                if let Scope::Tag(tenant, _) | Scope::PathPrefix(tenant, _) = scope
-                    && let Some(tenant) = self.tenants.get_mut(tenant)
-                {
+                let Some(tenant) = scope.tenant().and_then(|tenant| self.tenants.get_mut(tenant)) else {
+                    continue;
+                };
+                tenant.of_any.raise(invalidation.depth, mark);
+                if matches!(scope, Scope::Tag(..) | Scope::PathPrefix(..)) {
                     tenant.by_label.raise(invalidation.depth, mark);
                 }
             }
@@ -319,6 +323,16 @@ impl LogView {
         let mut marks = self.marks_for(id, [], []);
         if let Some(tenant) = self.tenants.get(&id.tenant) {
             marks.raise_both(&tenant.by_label);
+        }
+        marks
+    }
+
+    /// The newest event that may be about a page of this tenant of which nothing else is known: in doubt, it is about that one.
+    pub fn marks_in_doubt_of(&self, tenant: &TenantId) -> Marks {
+        let mut marks = self.everything;
+        marks.raise_both(&self.forgotten);
+        if let Some(tenant) = self.tenants.get(tenant) {
+            marks.raise_both(&tenant.of_any);
         }
         marks
     }
@@ -395,6 +409,7 @@ impl LogView {
         };
         let Some(tenant) = self.tenants.get_mut(tenant_id) else { return };
         clear_upto(&mut tenant.by_label, seq);
+        clear_upto(&mut tenant.of_any, seq);
         match scope {
             Scope::Everything | Scope::Tenant(_) => {
                 clear_upto(&mut tenant.all, seq);
@@ -414,6 +429,7 @@ impl TenantMarks {
     fn is_empty(&self) -> bool {
         self.all == Marks::default()
             && self.by_label == Marks::default()
+            && self.of_any == Marks::default()
             && self.deployments.is_empty()
             && self.prefixes.is_empty()
             && self.tags.is_empty()

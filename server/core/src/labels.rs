@@ -1,4 +1,4 @@
-//! What a page can be invalidated by, written on its sidecar.
+//! What a page can be invalidated by, written on its sidecar, and on bodies that their worker named.
 //!
 //! An entry knows tags and path of its current page only. A page before that may still be in a browser, or a cache, and
 //! ask for its sidecar: whether that was purged can be told only if the sidecar says what it was part of.
@@ -13,7 +13,8 @@ pub const MAX_LABELS_BYTES: usize = 1536;
 const FORM: &str = "v1";
 const TAG: &str = "t:";
 const PATH: &str = "p:";
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b':');
+pub(crate) const ESCAPED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b':');
 
 /// Tags and path of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

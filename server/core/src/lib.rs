@@ -10,6 +10,7 @@ pub mod invalidation;
 pub mod key;
 pub mod labels;
 pub mod mutation;
+pub mod named;
 pub mod object;
 pub mod orphan;
 pub mod page;

@@ -5,7 +5,7 @@
 
 use crate::{
     entry::Lease,
-    identity::{EntryId, Seq},
+    identity::{EntryId, Generation, LeaseToken, Seq},
     time::Timestamp,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -18,6 +18,8 @@ pub const MAX_OBJECT_NAME_BYTES: usize = 1024;
 pub const MAX_PREFIX_BYTES: usize = 200;
 /// How much of an entry's digest is in its objects' names, in bytes: 24 hex digits.
 pub const ENTRY_DIGEST_BYTES: usize = 12;
+/// The segment under which the objects are that workers name: [`named`](crate::named). No prefix has it.
+pub const NAMED_DIRECTORY: &str = "by-name";
 /// The longest sidecar token: the base64url of the longest name.
 const MAX_TOKEN_BYTES: usize = (MAX_OBJECT_NAME_BYTES * 4).div_ceil(3);
 
@@ -41,6 +43,9 @@ pub enum InvalidObjectName {
     /// A segment that is empty, `.` or `..`, also by a slash at either end.
     #[error("has a segment between slashes that is empty, '.' or '..'")]
     Segment,
+    /// A prefix with the segment [`NAMED_DIRECTORY`].
+    #[error("has the segment '{NAMED_DIRECTORY}', under which are the objects that workers name")]
+    Reserved,
 }
 
 /// The name of an immutable object. At most [`MAX_OBJECT_NAME_BYTES`]; segments between single slashes, none
@@ -60,6 +65,11 @@ impl ObjectName {
         }
         check(text, MAX_OBJECT_NAME_BYTES, |c| !c.is_control() && c != '\\')?;
         Ok(Self(text.into()))
+    }
+
+    /// Of text that is put together from valid parts.
+    pub(crate) fn from_parts(text: String) -> Self {
+        Self(text.into())
     }
 
     /// The text.
@@ -105,7 +115,8 @@ impl BodyKind {
 }
 
 /// Under which all objects of a deployment of the coordinator are, so that it can share a bucket. Segments of
-/// `[A-Za-z0-9._-]` joined by slashes, at most [`MAX_PREFIX_BYTES`]; empty for none; `isr` by default.
+/// `[A-Za-z0-9._-]` joined by slashes, none of them [`NAMED_DIRECTORY`], at most [`MAX_PREFIX_BYTES`]; empty for none; `isr`
+/// by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectPrefix(Arc<str>);
 
@@ -117,6 +128,9 @@ impl ObjectPrefix {
     pub fn parse(text: &str) -> Result<Self, InvalidObjectName> {
         if !text.is_empty() {
             check(text, MAX_PREFIX_BYTES, |c| c.is_ascii_alphanumeric() || "._-/".contains(c))?;
+        }
+        if text.split('/').any(|segment| segment == NAMED_DIRECTORY) {
+            return Err(InvalidObjectName::Reserved);
         }
         Ok(Self(text.into()))
     }
@@ -167,12 +181,7 @@ const SEEN_BITS: u32 = 48;
 /// the UUID are the lease's `seen`, so that of an object alone it can be told what it cannot have heard of; the
 /// others are a digest of token and generation: who reads it in a page cannot commit with it.
 pub fn names_for(prefix: &ObjectPrefix, entry: &EntryId, lease: &Lease) -> PageObjects {
-    let mut hash = Sha256::new();
-    hash.update(b"leasehold object name v1\0");
-    hash.update(lease.token.bits().to_be_bytes());
-    hash.update(lease.generation.0.to_be_bytes());
-    let mut bits = [0; 16];
-    bits.copy_from_slice(&hash.finalize()[..16]);
+    let mut bits = attempt_digest(lease.token, lease.generation);
     // Where it does not fit, the object looks older than it is, which is the safe side.
     let seen = lease.seen.0.min((1 << SEEN_BITS) - 1).to_be_bytes();
     bits[..6].copy_from_slice(&seen[2..]);
@@ -180,6 +189,17 @@ pub fn names_for(prefix: &ObjectPrefix, entry: &EntryId, lease: &Lease) -> PageO
     let stem = format!("{}{}-{uuid}", prefix.directory(entry), lease.granted_at.as_millis());
     let name = |kind: BodyKind| ObjectName(format!("{stem}{}", kind.suffix()).into());
     PageObjects { html: name(BodyKind::Html), sidecar: name(BodyKind::Sidecar) }
+}
+
+/// Says of which attempt to render something is, and nothing that one could commit with.
+pub(crate) fn attempt_digest(token: LeaseToken, generation: Generation) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    hash.update(b"leasehold object name v1\0");
+    hash.update(token.bits().to_be_bytes());
+    hash.update(generation.0.to_be_bytes());
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash.finalize()[..16]);
+    digest
 }
 
 /// The name of the sidecar that may be beside an HTML: of a page of another system, whose row names the HTML alone.
@@ -289,7 +309,7 @@ fn check(text: &str, limit: usize, allowed: fn(char) -> bool) -> Result<(), Inva
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{DeploymentId, EntryKey, Generation, LeaseToken, Owner, TenantId};
+    use crate::identity::{DeploymentId, EntryKey, Owner, TenantId};
     use proptest::prelude::*;
 
     fn entry(tenant: &str, deployment: Option<&str>, key: &str) -> EntryId {

@@ -2,19 +2,21 @@
 //!
 //! An object is an orphan when it can neither become current any more nor was current until a moment ago:
 //!
-//! - It has a name that [`names_for`](object::names_for) gives. What another writer named is never judged.
+//! - It has a name that [`names_for`](object::names_for) gives, or was named by its worker and says of which lease it is
+//!   ([`Origin`]). What another writer named is never judged, nor what says nothing.
 //! - The lease that it was written under was granted longer ago than [`Keep::max_hold`] and [`Keep::grace`] together.
 //! - That lease is not in its entry's record. A commit asks for no expiry: as long as it is there, it may be committed.
 //! - Its entry's pointer does not name it.
 //! - Its entry's last commit, which may be what superseded it, is longer ago than [`Keep::grace`]. So a page that is
 //!   committed more often than that loses its orphans only once it has come to rest.
 //!
-//! Once an orphan, always one: leases are granted with the time of their grant, so that the one in its name never comes into
+//! Once an orphan, always one: leases are granted with the time of their grant, so that the one it is of never comes into
 //! the record again, and a commit names only what its own lease wrote or what was current. Hence what was judged on entries
 //! as they once were may be deleted later.
 
 use crate::{
     entry::Entry,
+    named::Origin,
     object::{self, ENTRY_DIGEST_BYTES, ObjectName},
     time::Timestamp,
 };
@@ -46,7 +48,7 @@ pub enum Verdict {
     Orphan,
 }
 
-/// What one entry needs of the objects under its digest. Small, of the same size for every entry: a sweep holds those of a
+/// What one entry needs of its objects. Small, of the same size for every entry: a sweep holds those of a
 /// whole store at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
@@ -86,26 +88,50 @@ impl Claims {
 }
 
 /// A name in 8 bytes. An orphan that shares it with a current object is kept, which is the safe side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NameHash([u8; 8]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NameHash([u8; 8]);
 
 impl NameHash {
-    fn of(name: &ObjectName) -> Self {
+    /// That of a name.
+    pub fn of(name: &ObjectName) -> Self {
         let mut hash = [0; 8];
         hash.copy_from_slice(&Sha256::digest(name.as_str())[..8]);
         Self(hash)
     }
 }
 
-/// Judges an object by the rule above.
+/// The lease that an object was written under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The first bytes of the digest of its entry.
+    pub entry: [u8; ENTRY_DIGEST_BYTES],
+    /// When it was granted.
+    pub granted_at: Timestamp,
+}
+
+impl Written {
+    /// As the object's name tells; `None` for a name that [`names_for`](object::names_for) does not give.
+    pub fn by_name(name: &ObjectName) -> Option<Self> {
+        Some(Self { entry: object::entry_digest_of(name)?, granted_at: object::granted_at_of(name)? })
+    }
+}
+
+impl From<&Origin> for Written {
+    fn from(origin: &Origin) -> Self {
+        Self { entry: origin.short_entry(), granted_at: origin.granted_at }
+    }
+}
+
+/// Judges an object by the rule above, that was written under this lease.
 ///
 /// `claims_of` gives the claims of all entries whose digest begins so: one, or none, unless somebody made two collide, whose
-/// objects nobody may lose. It is asked only where name and age leave it open.
+/// objects nobody may lose. It is asked only where the age leaves it open.
 ///
 /// # Errors
 /// That of `claims_of`. Then the object is to be kept.
 pub fn judge<I, E>(
     name: &ObjectName,
+    written: Written,
     now: Timestamp,
     keep: Keep,
     claims_of: impl FnOnce([u8; ENTRY_DIGEST_BYTES]) -> Result<I, E>,
@@ -113,14 +139,11 @@ pub fn judge<I, E>(
 where
     I: IntoIterator<Item = Claims>,
 {
-    let (Some(digest), Some(granted_at)) = (object::entry_digest_of(name), object::granted_at_of(name))
-    else {
-        return Ok(Verdict::Kept);
-    };
+    let Written { entry, granted_at } = written;
     if !keep.is_over(granted_at, now) {
         return Ok(Verdict::Kept);
     }
-    let needed = claims_of(digest)?.into_iter().any(|claims| claims.need(name, granted_at, now, keep));
+    let needed = claims_of(entry)?.into_iter().any(|claims| claims.need(name, granted_at, now, keep));
     Ok(if needed { Verdict::Kept } else { Verdict::Orphan })
 }
 
@@ -130,6 +153,7 @@ mod tests {
     use crate::{
         entry::Lease,
         identity::{EntryId, EntryKey, Generation, LeaseToken, Owner, Seq, TenantId, Version},
+        named::GivenName,
         object::{ObjectPrefix, PageObjects, names_for},
         page::{self, BodyRef, PageMeta, PageStatus, Pointer},
     };
@@ -212,7 +236,7 @@ mod tests {
                 assert_eq!(digest, id().digest()[..ENTRY_DIGEST_BYTES]);
                 Ok::<_, Infallible>(claims.to_vec())
             };
-            let Ok(verdict) = judge(&name, at(now), KEEP, claims_of);
+            let Ok(verdict) = judge(&name, Written::by_name(&name).unwrap(), at(now), KEEP, claims_of);
             verdict
         });
         assert_eq!(html, sidecar);
@@ -259,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_writer_named_or_is_young_is_kept_without_asking_for_entries() {
+    fn what_another_writer_named_is_of_no_lease_and_what_is_young_is_kept_without_asking_for_entries() {
         let asked = |_| -> Result<Vec<Claims>, &str> { Err("asked") };
         for foreign in [
             "x",
@@ -268,10 +292,42 @@ mod tests {
             "isr/0123456789abcdef01234567/1000-9d0f63dc-c9b0-8d20-9264-91df3e6db293.html.gz",
         ] {
             let name = ObjectName::parse(foreign).unwrap();
-            assert_eq!(judge(&name, at(u64::MAX), KEEP, asked), Ok(Verdict::Kept), "{foreign}");
+            assert_eq!(Written::by_name(&name), None, "{foreign}");
         }
         let [html, _] = objects(1_000);
-        assert_eq!(judge(&html, at(OVER - 1), KEEP, asked), Ok(Verdict::Kept));
-        assert_eq!(judge(&html, at(OVER), KEEP, asked), Err("asked"), "an entry that cannot be read");
+        let written = Written::by_name(&html).unwrap();
+        assert_eq!(judge(&html, written, at(OVER - 1), KEEP, asked), Ok(Verdict::Kept));
+        assert_eq!(
+            judge(&html, written, at(OVER), KEEP, asked),
+            Err("asked"),
+            "an entry that cannot be read"
+        );
+    }
+
+    /// By what is written on it, not by its name, which may look like anything.
+    #[test]
+    fn what_its_worker_named_is_judged_by_the_lease_that_is_written_on_it() {
+        let given = GivenName::of_any_kind("isr/0123456789abcdef01234567/1-x.html").unwrap();
+        let name = given.stored(&ObjectPrefix::default(), &id().tenant);
+        assert_eq!(Written::by_name(&name), None);
+        let origin = Origin::of(&id(), &lease(1_000), page::Digest([1; 32]));
+        let verdict = |now: u64, claims: &[Claims]| {
+            let Ok(verdict) = judge(&name, Written::from(&origin), at(now), KEEP, |digest| {
+                assert_eq!(digest, id().digest()[..ENTRY_DIGEST_BYTES]);
+                Ok::<_, Infallible>(claims.to_vec())
+            });
+            verdict
+        };
+        assert_eq!((verdict(OVER - 1, &[]), verdict(OVER, &[])), (Verdict::Kept, Verdict::Orphan));
+        let mut current = pointer(1_000, 1_010);
+        current.html.object = name.clone();
+        for needed in [entry(None, Some(current)), entry(Some(lease(1_000)), None)] {
+            assert_eq!(verdict(u64::MAX, &[Claims::of(&needed)]), Verdict::Kept);
+        }
+        let superseded = Claims::of(&entry(None, Some(pointer(8_990, 9_000))));
+        assert_eq!(
+            (verdict(10_000, &[superseded]), verdict(10_001, &[superseded])),
+            (Verdict::Kept, Verdict::Orphan)
+        );
     }
 }

@@ -261,6 +261,9 @@ proptest! {
                     _ => concerns(scope, id, &[], None),
                 };
                 prop_assert_eq!(view.marks_in_doubt(id).hard.seq, model.newest(&[Depth::Hard], may_reach));
+                let of_tenant = |scope: &Scope| scope.tenant().is_none_or(|tenant| *tenant == id.tenant);
+                let marks = view.marks_in_doubt_of(&id.tenant);
+                prop_assert_eq!(marks.hard.seq, model.newest(&[Depth::Hard], of_tenant));
             }
             prop_assert_eq!(view.retained_bytes() == 0, model.retained().is_empty());
             let named = model.retained().iter().filter(|event| {

@@ -246,7 +246,7 @@ impl EmbeddedStore {
                 name: "store.embedded.orphans_undecided",
                 objects = undecided,
                 error = %error,
-                "objects are kept because their entries do not decode"
+                "objects are kept because their entries do not decode, or what is written on them"
             );
         }
         Ok(deleted)

@@ -9,8 +9,9 @@ use crate::{
 use leasehold_core::{
     entry::Entry,
     identity::EntryId,
+    named::NamedObject,
     object::{ENTRY_DIGEST_BYTES, ObjectName, entry_digest_of},
-    orphan::{Claims, Keep},
+    orphan::{Claims, Keep, NameHash},
     time::Timestamp,
 };
 use leasehold_store::record::{self, InvalidRecord};
@@ -38,9 +39,9 @@ pub(super) struct Protected {
     more: HashMap<Short, Vec<Claims>>,
     /// Entries that may need any of their objects.
     whole: HashSet<Short>,
-    /// Objects that a row names which are not of its own entry. Next to none: those of FaceTheory's own are not kept here,
-    /// because no name like theirs is ever judged.
-    named: HashSet<ObjectName>,
+    /// Objects that a row names whose own names do not say that they are of its entry: those that workers named, and next to
+    /// none besides. FaceTheory's own are not kept here, because no name like theirs is ever judged.
+    named: HashSet<NameHash>,
     /// Some of the pages that our entries name.
     pub(super) samples: Vec<ObjectName>,
     pub(super) entries: u64,
@@ -71,9 +72,9 @@ impl Protected {
         }
     }
 
-    /// Whether a row names this object that is not of its own entry.
+    /// Whether a row names this object that is not of its own entry by its name.
     pub(super) fn names(&self, name: &ObjectName) -> bool {
-        self.named.contains(name)
+        self.named.contains(&NameHash::of(name))
     }
 
     /// What the entries whose digest begins so need.
@@ -199,8 +200,8 @@ impl Protected {
     }
 
     fn name(&mut self, name: &ObjectName) {
-        if entry_digest_of(name).is_some() {
-            self.named.insert(name.clone());
+        if entry_digest_of(name).is_some() || NamedObject::of(name).is_some() {
+            self.named.insert(NameHash::of(name));
         }
     }
 }

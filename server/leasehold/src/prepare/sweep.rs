@@ -116,7 +116,10 @@ fn for_people(swept: &Swept, is_meant: bool) -> String {
     rows.add("objects", format!("{}, and {foreign} of others", total.objects - foreign));
     rows.add("orphans", format!("{}, {}", total.orphans, bytes(total.orphan_bytes)));
     if *undecided > 0 {
-        rows.add("undecided", format!("{undecided}, whose entries do not decode"));
+        rows.add(
+            "undecided",
+            format!("{undecided}, whose entries do not decode, or that say nothing of theirs"),
+        );
     }
     if let Some(untimely) = untimely {
         rows.add("clock", untimely.to_string());

@@ -10,13 +10,14 @@ use super::{
     writer::{atomically, write_error},
 };
 use crate::{
-    port::{ReadError, WriteError},
+    port::{ObjectMeta, ReadError, WriteError},
     record::{self, InvalidRecord},
 };
 use leasehold_core::{
     entry::Entry,
+    named::{NamedObject, Origin},
     object::{ENTRY_DIGEST_BYTES, ObjectName},
-    orphan::{self, Claims, Verdict},
+    orphan::{self, Claims, Verdict, Written},
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -29,9 +30,9 @@ const STEP_BYTES: u64 = 8 << 20;
 pub(super) struct Step {
     /// Objects that nobody needs, as far as a reader can see.
     pub(super) orphans: Vec<ObjectName>,
-    /// Objects that stay because their entry does not decode.
+    /// Objects that stay because their entry does not decode, or what is written on them.
     pub(super) undecided: u64,
-    /// Why the last of these entries does not.
+    /// Why the last of these does not.
     pub(super) why: Option<InvalidRecord>,
     /// The name to go on after; `None` at the end of the walk.
     pub(super) last: Option<String>,
@@ -98,7 +99,7 @@ pub(super) fn delete(
 /// Why an object cannot be judged.
 enum Undecided {
     Database(rusqlite::Error),
-    /// What its entry says of it cannot be read.
+    /// What its entry says of it cannot be read, or what it says itself.
     Record(InvalidRecord),
 }
 
@@ -108,7 +109,29 @@ fn judge(
     now: Timestamp,
     keep: Keep,
 ) -> Result<Verdict, Undecided> {
-    orphan::judge(name, now, keep, |digest| claims_of(connection, digest))
+    match written(connection, name)? {
+        Some(written) => orphan::judge(name, written, now, keep, |digest| claims_of(connection, digest)),
+        // Another writer's, or one that says nothing.
+        None => Ok(Verdict::Kept),
+    }
+}
+
+/// The lease that an object was written under: by its name, or by what is written on it where its worker named it.
+fn written(connection: &Connection, name: &ObjectName) -> Result<Option<Written>, Undecided> {
+    if let Some(written) = Written::by_name(name) {
+        return Ok(Some(written));
+    }
+    if NamedObject::of(name).is_none() {
+        return Ok(None);
+    }
+    let meta: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT meta FROM objects WHERE name = ?1")
+        .and_then(|mut select| select.query_row([name.as_str()], |row| row.get(0)).optional())
+        .map_err(Undecided::Database)?;
+    // It may be gone meanwhile.
+    let Some(meta) = meta else { return Ok(None) };
+    let ObjectMeta { attributes, .. } = record::decode_meta(&meta).map_err(Undecided::Record)?;
+    Ok(Origin::in_attributes(&attributes).as_ref().map(Written::from))
 }
 
 /// The entries whose digest begins so: one, or none, unless somebody made two collide, whose objects nobody may lose.

@@ -5,6 +5,7 @@ use crate::conformance::samples::pointer;
 use leasehold_core::{
     entry::Lease,
     identity::Generation,
+    named::{GivenName, ORIGIN_ATTRIBUTE, Origin},
     object::{ObjectPrefix, PageObjects, names_for},
     page::Pointer,
 };
@@ -295,6 +296,57 @@ async fn what_another_writer_named_is_never_touched() {
     upload(&store, &[html, ours.html]).await;
     assert_eq!(store.housekeep(LATER, KEEP).await.unwrap().orphans, 2);
     assert_eq!(there(&store, foreign).await, [true; 6]);
+}
+
+/// Puts a body of `key` that its worker named, under the lease that was granted at `granted_at`.
+async fn upload_named(store: &EmbeddedStore, key: &str, given: &str, granted_at: u64) -> ObjectName {
+    let (name, body) = (stored_as(key, given), body(1, 100));
+    let origin = Origin::of(&id(key), &lease(granted_at), digest(&body)).encode();
+    let meta = ObjectMeta { attributes: vec![(ORIGIN_ATTRIBUTE.to_owned(), origin)], ..object_meta() };
+    store.put(&name, body.clone(), digest(&body), &meta).await.unwrap();
+    name
+}
+
+fn stored_as(key: &str, given: &str) -> ObjectName {
+    GivenName::of_any_kind(given).unwrap().stored(&ObjectPrefix::default(), &id(key).tenant)
+}
+
+#[tokio::test]
+async fn bodies_that_their_worker_named_go_by_the_lease_that_is_written_on_them() {
+    let dir = tempdir().unwrap();
+    let store = open(&dir);
+    let mut page = committed("page", 3_000, 3_010);
+    page.pointer.as_mut().unwrap().html.object = stored_as("page", "current.html");
+    create(&store, "page", &page).await.unwrap();
+    let leased = Entry { lease: Some(lease(1_000)), ..entry(1, 1) };
+    create(&store, "leased", &leased).await.unwrap();
+    // Named like a body of another entry, whose page is current.
+    let [of_another, _] = objects("page", 3_000);
+    let kept = [
+        upload_named(&store, "page", "current.html", 3_000).await,
+        upload_named(&store, "leased", "leased.html", 1_000).await,
+    ];
+    let orphans = [
+        upload_named(&store, "page", "superseded.html", 1_000).await,
+        upload_named(&store, "page", "superseded.hydration.json", 1_000).await,
+        upload_named(&store, "never committed", of_another.as_str(), 1_000).await,
+    ];
+    let silent = stored_as("page", "silent.html");
+    upload(&store, std::slice::from_ref(&silent)).await;
+    assert_eq!(store.housekeep(at(2_100), KEEP).await.unwrap().orphans, 0, "after its time, not at it");
+    assert_eq!(store.housekeep(LATER, KEEP).await.unwrap().orphans, 3);
+    assert_eq!((there(&store, kept).await, there(&store, orphans).await), (vec![true; 2], vec![false; 3]));
+    assert_eq!(there(&store, [silent.clone()]).await, [true], "nobody can tell whose it is");
+    // Nor where it does not decode at all.
+    let damage = "UPDATE objects SET meta = x'ff' WHERE name = ?1";
+    let [_, leased] = [stored_as("page", "current.html"), stored_as("leased", "leased.html")];
+    assert_eq!(sqlite(&dir).execute(damage, [leased.as_str()]).unwrap(), 1);
+    let id = id("leased");
+    let version = store.read(&id).await.unwrap().unwrap().version;
+    let swap = store.swap(&id, Expected::Version(version), &entry(2, 1), LATER).await;
+    assert_eq!(swap.unwrap(), Swap::Applied);
+    assert_eq!(store.housekeep(LATER, KEEP).await.unwrap().orphans, 0);
+    assert_eq!(there(&store, [silent, leased]).await, [true, true]);
 }
 
 #[tokio::test]
