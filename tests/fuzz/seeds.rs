@@ -159,7 +159,10 @@ fn requests() -> Vec<Vec<u8>> {
         explain: true,
     };
     let inline = |body: &'static [u8]| {
-        Some(v1::BodySource { source: Some(v1::body_source::Source::Inline(body.into())) })
+        Some(v1::BodySource {
+            source: Some(v1::body_source::Source::Inline(body.into())),
+            object_name: "isr/a/1.html".into(),
+        })
     };
     let stored =
         v1::body_source::Source::Stored(v1::StoredBody { digest: vec![1; 32].into(), size_bytes: 2 });
@@ -167,7 +170,7 @@ fn requests() -> Vec<Vec<u8>> {
     use v1::invalidation_scope::Scope;
     let filter = |filter| v1::WatchFilter { tenant: "acme".into(), filter: Some(filter) };
     use v1::watch_filter::Filter;
-    let messages: [Vec<u8>; 11] = [
+    let messages: [Vec<u8>; 12] = [
         lookup.encode_to_vec(),
         v1::LookupStreamRequest { id: 1, lookup: Some(lookup), timeout: seconds(1) }.encode_to_vec(),
         v1::AcquireLeaseRequest {
@@ -194,7 +197,7 @@ fn requests() -> Vec<Vec<u8>> {
             entry: by_request.clone(),
             lease: lease.clone(),
             html: inline(b"<p>"),
-            sidecar: Some(v1::BodySource { source: Some(stored) }),
+            sidecar: Some(v1::BodySource { source: Some(stored), object_name: String::new() }),
             metadata: Some(v1::PageMetadata {
                 status: 200,
                 content_type: "text/html".into(),
@@ -215,10 +218,12 @@ fn requests() -> Vec<Vec<u8>> {
                 lease,
                 kind: v1::BodyKind::Sidecar.into(),
                 content_type: "application/json".into(),
+                object_name: "a.hydration.json".into(),
             })),
         }
         .encode_to_vec(),
         v1::ServeSidecarRequest { entry: entry.clone(), sidecar_token: "aXNy".into() }.encode_to_vec(),
+        v1::ServeObjectRequest { tenant: "acme".into(), object_name: "isr/a/1.html".into() }.encode_to_vec(),
         v1::ServePageRequest { entry: by_request, consistency: 0, consistency_token: token.clone() }
             .encode_to_vec(),
         v1::InvalidateRequest {
@@ -245,5 +250,5 @@ fn requests() -> Vec<Vec<u8>> {
     ];
     let messages = messages.into_iter().zip(0..).map(|(message, call)| [vec![call], message].concat());
     let texts = [token, write_resume_token(7, 42), "99999999H".into(), "5m".into()];
-    messages.chain(texts.map(|text| [vec![11], text.into_bytes()].concat())).collect()
+    messages.chain(texts.map(|text| [vec![12], text.into_bytes()].concat())).collect()
 }

@@ -19,12 +19,36 @@ pub struct NewPage {
     pub sidecar: Option<NewBody>,
     /// What the renderer says of it.
     pub metadata: PageMetadata,
+    /// The name by which [`Coordinator::serve_object`](crate::Coordinator::serve_object) is to find the HTML within its
+    /// tenant: at most 512 bytes, ending in `.html`, new for every render and never used again. `None`: the coordinator names
+    /// it.
+    pub html_name: Option<String>,
+    /// Likewise of the sidecar, ending in `.hydration.json`.
+    pub sidecar_name: Option<String>,
 }
 
 impl NewPage {
     /// A page of status 200, of no tags, that stays fresh until invalidated.
     pub fn new(html: impl Into<NewBody>) -> Self {
-        Self { html: html.into(), sidecar: None, metadata: PageMetadata::default() }
+        Self {
+            html: html.into(),
+            sidecar: None,
+            metadata: PageMetadata::default(),
+            html_name: None,
+            sidecar_name: None,
+        }
+    }
+
+    /// With this name of the HTML.
+    pub fn html_name(mut self, name: impl Into<String>) -> Self {
+        self.html_name = Some(name.into());
+        self
+    }
+
+    /// With this name of the sidecar.
+    pub fn sidecar_name(mut self, name: impl Into<String>) -> Self {
+        self.sidecar_name = Some(name.into());
+        self
     }
 
     /// With this sidecar.
@@ -45,7 +69,8 @@ impl NewPage {
 pub enum NewBody {
     /// The bytes. Whether they travel with the commit or ahead of it is decided by their size.
     Bytes(Bytes),
-    /// Stored before, by [`Lease::upload`] or by the worker itself, as the object that the lease names.
+    /// Stored before, by [`Lease::upload`] or by the worker itself, as the object that the lease names; or by
+    /// [`Lease::upload_as`], as the page is to name it too.
     Stored(StoredBody),
 }
 
@@ -132,7 +157,7 @@ impl Lease {
     /// or no answer in time: it may have been applied, and committing again tells.
     pub async fn commit(&self, page: &NewPage) -> Result<Commit, Error> {
         use pb::commit_pointer_response::Outcome;
-        let NewPage { html, sidecar, metadata } = page;
+        let NewPage { html, sidecar, metadata, html_name, sidecar_name } = page;
         let limit = self.0.coordinator.shared.inline_limit;
         let sidecar_len = sidecar.as_ref().map_or(0, NewBody::inline_len);
         let is_sidecar_inline = sidecar_len <= limit;
@@ -141,17 +166,18 @@ impl Lease {
         // In this order: a page must never be there without its sidecar.
         let mut sources = [None, None];
         let bodies = [
-            (BodyKind::Sidecar, sidecar.as_ref(), is_sidecar_inline),
-            (BodyKind::Html, Some(html), is_html_inline),
+            (BodyKind::Sidecar, sidecar.as_ref(), is_sidecar_inline, sidecar_name),
+            (BodyKind::Html, Some(html), is_html_inline, html_name),
         ];
-        for ((kind, body, inline), source) in bodies.into_iter().zip(&mut sources) {
+        for ((kind, body, inline, name), committed) in bodies.into_iter().zip(&mut sources) {
             let Some(body) = body else { continue };
-            *source = Some(match body {
+            let name = name.as_deref().unwrap_or_default();
+            let source = match body {
                 NewBody::Stored(stored) => stored.clone().into_wire(),
                 NewBody::Bytes(bytes) if inline => pb::body_source::Source::Inline(bytes.clone()),
                 NewBody::Bytes(bytes) => {
                     let content_type = metadata.content_type.as_deref().filter(|_| kind == BodyKind::Html);
-                    match self.upload(kind, content_type, bytes.clone()).await? {
+                    match self.upload_named(kind, name, content_type, bytes.clone()).await? {
                         Upload::Stored { body, .. } => body.into_wire(),
                         Upload::Fenced { latest_generation } => {
                             return Ok(Commit::Fenced { latest_generation });
@@ -161,10 +187,10 @@ impl Lease {
                         }
                     }
                 }
-            });
+            };
+            *committed = Some(pb::BodySource { source: Some(source), object_name: name.to_owned() });
         }
-        let [sidecar, html] =
-            sources.map(|source| source.map(|source| pb::BodySource { source: Some(source) }));
+        let [sidecar, html] = sources;
         let message = pb::CommitPointerRequest {
             entry: self.0.entry.to_wire(),
             lease: self.to_wire(),
@@ -202,6 +228,32 @@ impl Lease {
         content_type: Option<&str>,
         body: Bytes,
     ) -> Result<Upload, Error> {
+        self.upload_named(kind, "", content_type, body).await
+    }
+
+    /// As [`upload`](Self::upload), under a name for [`Coordinator::serve_object`](crate::Coordinator::serve_object), which the
+    /// page then has to name too: [`NewPage::html_name`], [`NewPage::sidecar_name`].
+    ///
+    /// # Errors
+    /// As there; `OBJECT_CONFLICT` also where another lease has stored a body under this name.
+    pub async fn upload_as(
+        &self,
+        kind: BodyKind,
+        name: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Upload, Error> {
+        self.upload_named(kind, name, content_type, body).await
+    }
+
+    /// An empty name is none.
+    async fn upload_named(
+        &self,
+        kind: BodyKind,
+        name: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Upload, Error> {
         use pb::upload_body_response::Outcome;
         let head = pb::UploadHead {
             entry: self.0.entry.to_wire(),
@@ -212,6 +264,7 @@ impl Lease {
             }
             .into(),
             content_type: content_type.unwrap_or_default().to_owned(),
+            object_name: name.to_owned(),
         };
         let shared = &self.0.coordinator.shared;
         let place = shared.lanes.waiting();

@@ -214,6 +214,7 @@ impl Refusal {
             | Reason::ObjectConflict
             | Reason::ConsistencyTokenUnknown
             | Reason::SidecarNotFound
+            | Reason::ObjectNotFound
             | Reason::PageNotFound
             | Reason::StoredDataCorrupt
             | Reason::BodyUrlUnsupported
@@ -240,6 +241,7 @@ impl Refusal {
             | Reason::ObjectConflict
             | Reason::ConsistencyTokenUnknown
             | Reason::SidecarNotFound
+            | Reason::ObjectNotFound
             | Reason::PageNotFound
             | Reason::LimitReached
             | Reason::StoreUnavailable
@@ -308,6 +310,8 @@ reasons! {
     ConsistencyTokenUnknown = "CONSISTENCY_TOKEN_UNKNOWN",
     /// No such sidecar, whatever the cause.
     SidecarNotFound = "SIDECAR_NOT_FOUND",
+    /// No body of this name, whatever the cause.
+    ObjectNotFound = "OBJECT_NOT_FOUND",
     /// No page to serve.
     PageNotFound = "PAGE_NOT_FOUND",
     /// Over a limit of the coordinator.
@@ -354,6 +358,7 @@ mod tests {
             ("OBJECT_CONFLICT", Code::FailedPrecondition, false, false),
             ("CONSISTENCY_TOKEN_UNKNOWN", Code::FailedPrecondition, false, false),
             ("SIDECAR_NOT_FOUND", Code::NotFound, false, false),
+            ("OBJECT_NOT_FOUND", Code::NotFound, false, false),
             ("PAGE_NOT_FOUND", Code::NotFound, false, false),
             ("LIMIT_REACHED", Code::ResourceExhausted, true, false),
             ("STORE_UNAVAILABLE", Code::Unavailable, true, false),

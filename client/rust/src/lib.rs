@@ -69,7 +69,7 @@ pub use page::{
     BodyDelivery, CurrentPage, FreshPage, Page, PageBody, PageMetadata, Regeneration, StalePage, StaleReason,
 };
 pub use retry::{RetryBudget, RetryPolicy};
-pub use serve::{BodyStream, ServeOptions, ServedPage, ServedSidecar};
+pub use serve::{BodyStream, ServeOptions, ServedObject, ServedPage, ServedSidecar};
 pub use state::{BackoffState, EntryState, InvalidationState, LeaseState};
 pub use watch::{
     PageCommitted, PagesInvalidated, ResyncReason, Watch, WatchEvent, WatchFilter, WatchMessage,

@@ -30,6 +30,11 @@ pub struct Page {
     pub digest: Bytes,
     /// For the URL of its hydration sidecar. `None`: it has none.
     pub sidecar_token: Option<SidecarToken>,
+    /// The name that its worker gave to the HTML. `None`: the coordinator named it. Of a page whose body did not change, the
+    /// name of the earlier commit stays.
+    pub html_object_name: Option<String>,
+    /// Likewise of the sidecar.
+    pub sidecar_object_name: Option<String>,
 }
 
 /// The HTML of a [`Page`], or why it is not there.
@@ -203,6 +208,8 @@ impl FromWire<pb::Page> for Page {
             digest,
             sidecar_token,
             body,
+            html_object_name,
+            sidecar_object_name,
         } = wire;
         let body = match body {
             Some(pb::page::Body::Inline(bytes)) => PageBody::Inline(bytes),
@@ -220,6 +227,8 @@ impl FromWire<pb::Page> for Page {
             size_bytes,
             digest,
             sidecar_token: SidecarToken::from_wire(sidecar_token),
+            html_object_name: wire::non_empty(html_object_name),
+            sidecar_object_name: wire::non_empty(sidecar_object_name),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Bodies in chunks, with what they belong to first.
 
 use crate::{
-    Consistency, ConsistencyToken, Coordinator, CurrentPage, EntryRef, Error, SidecarToken,
+    BodyKind, Consistency, ConsistencyToken, Coordinator, CurrentPage, EntryRef, Error, SidecarToken,
     link::{Client, Place},
     lookup::token_text,
     wire::{self, Parse},
@@ -45,6 +45,21 @@ pub struct ServedSidecar {
     pub content_type: String,
     /// Its length.
     pub size_bytes: u64,
+    /// Its bytes.
+    pub body: BodyStream,
+}
+
+/// A body that was read by the name that its worker gave it.
+#[derive(Debug)]
+pub struct ServedObject {
+    /// Which body of its page.
+    pub kind: BodyKind,
+    /// Its content type.
+    pub content_type: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// SHA-256 of its bytes.
+    pub digest: Bytes,
     /// Its bytes.
     pub body: BodyStream,
 }
@@ -119,6 +134,35 @@ impl Coordinator {
             Some(Part::Head(_)) | None => None,
         };
         Ok(ServedSidecar { content_type, size_bytes, body: self.body(rest, place, chunk) })
+    }
+
+    /// Streams a body by the name that its worker gave it: [`NewPage::html_name`](crate::NewPage::html_name),
+    /// [`NewPage::sidecar_name`](crate::NewPage::sidecar_name). Also that of an older generation, for as long as it is stored.
+    /// An empty `tenant` is `default`.
+    ///
+    /// # Errors
+    /// `OBJECT_NOT_FOUND`, whatever is wrong with the name; or no answer in time.
+    pub async fn serve_object(&self, tenant: &str, name: &str) -> Result<ServedObject, Error> {
+        use pb::serve_object_response::Part;
+        let message = pb::ServeObjectRequest { tenant: tenant.to_owned(), object_name: name.to_owned() };
+        let send = |mut client: Client, request| async move {
+            first_part(client.serve_object(without_deadline(request)).await?).await
+        };
+        let (first, rest, place) = self.open(message, send).await?;
+        let Some(Part::Head(pb::ObjectHead { content_type, size_bytes, kind, digest })) = first.part else {
+            return Err(Error::Protocol("the head of an object"));
+        };
+        let kind = match pb::BodyKind::try_from(kind) {
+            Ok(pb::BodyKind::Html) => BodyKind::Html,
+            Ok(pb::BodyKind::Sidecar) => BodyKind::Sidecar,
+            Ok(pb::BodyKind::Unspecified) | Err(_) => return Err(Error::Protocol("the kind of an object")),
+        };
+        let chunk = |message: pb::ServeObjectResponse| match message.part {
+            Some(Part::Chunk(chunk)) => Some(chunk),
+            Some(Part::Head(_)) | None => None,
+        };
+        let body = self.body(rest, place, chunk);
+        Ok(ServedObject { kind, content_type, size_bytes, digest, body })
     }
 
     /// Streams the current page, fresh or stale, however large.

@@ -144,11 +144,38 @@ async fn commit_names_what_was_uploaded() {
     };
     assert_eq!((object.as_str(), body.size_bytes), ("o", 700_000));
     lease.commit(&NewPage::new(NewBody::from("")).metadata(Default::default())).await.unwrap();
-    let page = NewPage { html: NewBody::Stored(body.clone()), sidecar: None, metadata: Default::default() };
-    lease.commit(&page).await.unwrap();
+    lease.commit(&NewPage::new(NewBody::Stored(body.clone()))).await.unwrap();
     let Message::Commit(commit) = mock.arrived("commit")[1].message.clone() else { unreachable!() };
     let Some(Source::Stored(stored)) = commit.html.unwrap().source else { panic!("inline") };
     assert_eq!(StoredBody { digest: stored.digest, size_bytes: stored.size_bytes }, body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_bodies_travel_with_them_however_they_go() {
+    let names = |mock: &Mock| {
+        let Message::Commit(commit) = mock.arrived("commit")[0].message.clone() else { unreachable!() };
+        let uploads = mock.arrived("upload").into_iter().map(|arrived| match arrived.message {
+            Message::Upload(head, _) => head.object_name,
+            _ => unreachable!(),
+        });
+        let committed = [commit.sidecar, commit.html].into_iter().flatten().map(|body| body.object_name);
+        (uploads.collect::<Vec<_>>(), committed.collect::<Vec<_>>())
+    };
+    let named =
+        |html: Bytes| NewPage::new(html).sidecar("{}").html_name("a.html").sidecar_name("a.hydration.json");
+    for (html, uploaded) in [(Bytes::from("<p>"), vec![]), (vec![0; 4 << 20].into(), vec!["a.html"])] {
+        let mock = Mock::default();
+        let (_network, _client, lease) = lease(&mock).await;
+        lease.commit(&named(html)).await.unwrap();
+        let committed = ["a.hydration.json", "a.html"].map(str::to_owned).to_vec();
+        assert_eq!(names(&mock), (uploaded.into_iter().map(str::to_owned).collect(), committed));
+    }
+    let mock = Mock::default();
+    let (_network, _client, lease) = lease(&mock).await;
+    lease.upload_as(BodyKind::Sidecar, "b.hydration.json", None, "{}".into()).await.unwrap();
+    lease.upload(BodyKind::Html, None, "<p>".into()).await.unwrap();
+    lease.commit(&NewPage::new("<p>")).await.unwrap();
+    assert_eq!(names(&mock), (vec!["b.hydration.json".to_owned(), String::new()], vec![String::new()]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,8 @@ mod mock;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use leasehold_client::{
-    Coordinator, CurrentPage, Depth, EntryRef, Error, Reason, ResumeToken, ResyncReason, Scope, ServeOptions,
-    SidecarToken, Watch, WatchEvent, WatchFilter,
+    BodyKind, Coordinator, CurrentPage, Depth, EntryRef, Error, Reason, ResumeToken, ResyncReason, Scope,
+    ServeOptions, SidecarToken, Watch, WatchEvent, WatchFilter,
 };
 use leasehold_proto::v1 as pb;
 use mock::{Message, Mock, Network, Reply, Step, now, refusal, unavailable};
@@ -67,10 +67,41 @@ async fn body_is_asked_for_again_until_its_head_is_there_and_not_after() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn object_comes_by_its_name_with_its_head_and_in_chunks() {
+    use pb::serve_object_response::Part;
+    let mock = Mock::default();
+    let head = |kind: pb::BodyKind| pb::ObjectHead {
+        content_type: "text/html".into(),
+        size_bytes: 6,
+        kind: kind.into(),
+        digest: Bytes::from_static(&[3; 32]),
+    };
+    let parts = |kind| {
+        let chunks = ["abc", "def"].map(|chunk| Part::Chunk(chunk.into()));
+        std::iter::once(Part::Head(head(kind))).chain(chunks).map(Reply::Object).collect()
+    };
+    let refused = Step::Fail(refusal(Code::NotFound, "OBJECT_NOT_FOUND"));
+    let replies =
+        [pb::BodyKind::Html, pb::BodyKind::Unspecified].map(|kind| Step::Messages(parts(kind), None));
+    mock.script("serve_object", replies.into_iter().chain([refused]));
+    let client = Network::new(&mock).client(Coordinator::builder());
+    let served = client.serve_object("acme", "a.html").await.unwrap();
+    assert_eq!((served.kind, served.content_type.as_str()), (BodyKind::Html, "text/html"));
+    assert_eq!((served.size_bytes, &served.digest[..]), (6, &[3; 32][..]));
+    assert_eq!(served.body.collect(6).await.unwrap(), "abcdef");
+    let Message::Object(asked) = mock.arrived("serve_object")[0].message.clone() else { unreachable!() };
+    assert_eq!((asked.tenant.as_str(), asked.object_name.as_str()), ("acme", "a.html"));
+    let error = client.serve_object("", "a.html").await.unwrap_err();
+    assert!(matches!(error, Error::Protocol(_)), "of no kind: {error:?}");
+    let error = client.serve_object("", "a.html").await.unwrap_err();
+    assert_eq!(error.reason(), Some(&Reason::ObjectNotFound));
+}
+
+#[tokio::test(start_paused = true)]
 async fn page_comes_with_its_metadata() {
     use pb::{serve_page_head::Page, serve_page_response::Part};
     let mock = Mock::default();
-    let page = Some(pb::Page { generation: 5, ..Default::default() });
+    let page = Some(pb::Page { generation: 5, html_object_name: "a.html".into(), ..Default::default() });
     let stale = pb::StalePage { page, reason: pb::StaleReason::Expired.into(), ..Default::default() };
     let head = Part::Head(pb::ServePageHead { page: Some(Page::Stale(stale)) });
     let parts = vec![Reply::Page(head), Reply::Page(Part::Chunk("<p>".into()))];
@@ -78,6 +109,8 @@ async fn page_comes_with_its_metadata() {
     let client = Network::new(&mock).client(Coordinator::builder());
     let served = client.serve_page(&EntryRef::key("k"), &ServeOptions::default()).await.unwrap();
     assert!(matches!(served.current, CurrentPage::Stale(_)));
+    let page = served.current.page();
+    assert_eq!((page.html_object_name.as_deref(), &page.sidecar_object_name), (Some("a.html"), &None));
     assert_eq!(served.current.page().generation, 5);
     assert_eq!(served.body.collect(100).await.unwrap(), "<p>");
     assert_eq!(mock.arrived("serve_page")[0].grpc_timeout, None, "its reader may take its time");

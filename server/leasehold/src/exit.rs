@@ -92,7 +92,7 @@ impl Failure {
         };
         let exit = match reason {
             Some(Reason::InvalidField) => Exit::Usage,
-            Some(Reason::SidecarNotFound | Reason::PageNotFound) => Exit::NotReached,
+            Some(Reason::SidecarNotFound | Reason::ObjectNotFound | Reason::PageNotFound) => Exit::NotReached,
             // Of what it is built from, only the endpoint is the operator's.
             _ if matches!(error, Error::Configuration(_)) => Exit::Usage,
             _ => Exit::Failure,
@@ -163,12 +163,17 @@ fn advice(error: &Error, reason: Option<&Reason>) -> &'static str {
         Some(Reason::SidecarNotFound) => {
             "take the token from the page's URL or from `leasehold lookup`, and name its tenant and release"
         }
+        Some(Reason::ObjectNotFound) => {
+            "`leasehold lookup` says what the bodies of the current page are called; --tenant whose they are"
+        }
         Some(Reason::PageNotFound) => "`leasehold explain` says why there is none",
         Some(Reason::LimitReached) => "try again in a moment, or raise the limit (`leasehold serve --help`)",
         Some(Reason::StoredDataCorrupt | Reason::Internal) => "see the coordinator's log",
         Some(Reason::BodyUrlUnsupported) => "ask for the body itself",
         Some(Reason::OutcomeUnknown) => "look at the entry with `leasehold explain` before you repeat it",
-        Some(Reason::ObjectConflict | Reason::ObjectMissing) => "commit again under a new lease",
+        Some(Reason::ObjectConflict | Reason::ObjectMissing) => {
+            "commit again under a new lease, and what you name yourself under a new name"
+        }
         Some(Reason::StoreUnavailable | Reason::Draining | Reason::Deadline) => "try again in a moment",
         _ if matches!(error, Error::Configuration(_)) => "correct --endpoint or LEASEHOLD_ENDPOINT",
         _ if error.may_have_been_applied() => {

@@ -44,6 +44,9 @@ macro_rules! wire_conformance_suite {
             bodies_of_any_size_are_served_as_they_were_uploaded
             an_upload_never_changes_a_body_that_is_stored
             a_commit_of_a_body_that_is_not_there_is_refused
+            a_named_body_is_served_by_its_name_through_any_coordinator
+            of_many_commits_under_one_name_exactly_one_is_applied
+            a_purged_body_is_not_served_by_its_name_after_its_page_was_superseded
         }
     };
 }

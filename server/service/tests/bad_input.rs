@@ -162,7 +162,7 @@ async fn commit_pointer() {
     }
     table.push((v1::CommitPointerRequest { html: None, ..good() }, "html".to_owned()));
     for (source, field) in [
-        (Some(v1::BodySource { source: None }), ""),
+        (Some(v1::BodySource::default()), ""),
         (inline("x".repeat(1001)), ".inline"),
         (stored("", 4), ".stored.digest"),
         (stored(vec![0; 31], 4), ".stored.digest"),
@@ -174,6 +174,14 @@ async fn commit_pointer() {
         table.push((html, format!("html{field}")));
         table.push((v1::CommitPointerRequest { sidecar: source, ..good() }, format!("sidecar{field}")));
     }
+    let source =
+        |name: &str| inline("body").map(|source| v1::BodySource { object_name: name.to_owned(), ..source });
+    for (html, sidecar) in bad_names() {
+        let request = v1::CommitPointerRequest { html: source(&html), ..good() };
+        table.push((request, "html.object_name".to_owned()));
+        let request = v1::CommitPointerRequest { sidecar: source(&sidecar), ..good() };
+        table.push((request, "sidecar.object_name".to_owned()));
+    }
     table.push((v1::CommitPointerRequest { metadata: None, ..good() }, "metadata".to_owned()));
     for (metadata, field) in bad_pages() {
         let request = v1::CommitPointerRequest { metadata: Some(metadata), ..good() };
@@ -182,6 +190,19 @@ async fn commit_pointer() {
     refused(&node, table, async |request| node.commit(request).await).await;
     assert_eq!(node.seen(&entry("k")).await, Seen::Missing(v1::MissingReason::NeverRendered));
     node.commit_fresh(v1::CommitPointerRequest { html: inline("x".repeat(1000)), ..good() }).await;
+}
+
+/// What neither HTML nor a sidecar can be called.
+fn bad_names() -> Vec<(String, String)> {
+    let mut names = vec![
+        ("a.hydration.json".to_owned(), "a.html".to_owned()),
+        ("a".to_owned(), "a.json".to_owned()),
+        ("a.html/".to_owned(), "a.hydration.json/".to_owned()),
+    ];
+    for stem in ["/a", "a//b", "../a", "a/./b", "a\\b", "a\n", &"x".repeat(512)] {
+        names.push((format!("{stem}.html"), format!("{stem}.hydration.json")));
+    }
+    names
 }
 
 #[tokio::test]
@@ -216,7 +237,7 @@ async fn upload_body() {
         entry: Some(entry("k")),
         lease: Some(render.lease.clone()),
         kind: v1::BodyKind::Html.into(),
-        content_type: String::new(),
+        ..Default::default()
     };
     let part = |part| v1::UploadBodyRequest { part: Some(part) };
     let chunk = |bytes: usize| part(Part::Chunk(vec![b'x'; bytes].into()));
@@ -230,6 +251,12 @@ async fn upload_body() {
     }
     for content_type in ["a\nb".to_owned(), "t".repeat(257)] {
         table.push((start(v1::UploadHead { content_type, ..head() }), "content_type".to_owned()));
+    }
+    for (html, sidecar) in bad_names() {
+        for (kind, object_name) in [(v1::BodyKind::Html, html), (v1::BodyKind::Sidecar, sidecar)] {
+            let head = v1::UploadHead { kind: kind.into(), object_name, ..head() };
+            table.push((start(head), "object_name".to_owned()));
+        }
     }
     let mut table: Vec<_> =
         table.into_iter().map(|(parts, field)| (parts, format!("head.{field}"))).collect();

@@ -9,6 +9,7 @@ mod budget;
 mod healing;
 mod invalidation;
 mod limits;
+mod named_bodies;
 mod outcomes;
 mod purged_sidecars;
 mod stop;

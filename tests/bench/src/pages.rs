@@ -186,7 +186,8 @@ async fn regenerate(
     };
     let acquired = client.acquire_lease(ask).await?.into_inner().outcome;
     let Some(Acquired::Granted(grant)) = acquired else { bail!("no lease was granted: {acquired:?}") };
-    let inline = |body| v1::BodySource { source: Some(v1::body_source::Source::Inline(body)) };
+    let inline =
+        |body| v1::BodySource { source: Some(v1::body_source::Source::Inline(body)), ..Default::default() };
     let commit = v1::CommitPointerRequest {
         entry: Some(entry),
         lease: Some(v1::LeaseRef { request_id, generation: grant.generation }),

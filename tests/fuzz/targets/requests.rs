@@ -35,7 +35,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 fuzz_target!(|data: &[u8]| {
     let Some((kind, message)) = data.split_first() else { return };
     let settings = &*SETTINGS;
-    match Call::ALL.get(usize::from(*kind % 12)) {
+    match Call::ALL.get(usize::from(*kind % 13)) {
         None => tokens(message),
         Some(call) => match within(64 * 1024 + 256 * message.len(), || parse(*call, message, settings)) {
             Parsed::NotAMessage => {}

@@ -3,7 +3,7 @@
 use crate::{
     engine::{
         AcquireOutcome, AcquireRequest, Acquisition, BodyInput, CommitRequest, Consistency, Dependencies,
-        Engine,
+        Engine, GivenNames,
     },
     memory::Memory,
     random::Entropy,
@@ -125,6 +125,7 @@ pub(crate) fn page(lease: &Lease) -> CommitRequest {
         generation: lease.generation,
         html: BodyInput::Inline(Bytes::from(lease.generation.to_string())),
         sidecar: None,
+        names: GivenNames::default(),
         meta: PageMeta {
             status: PageStatus::OK,
             content_type: "text/html".to_owned(),

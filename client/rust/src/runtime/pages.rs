@@ -530,6 +530,8 @@ fn committed_page(lease: &Lease, rendered: &Rendered, etag: &str) -> Page {
         size_bytes: rendered.html.len() as u64,
         digest: Bytes::new(),
         sidecar_token: rendered.sidecar.as_ref().and(lease.sidecar_token()).cloned(),
+        html_object_name: None,
+        sidecar_object_name: None,
     }
 }
 

@@ -42,6 +42,7 @@ pub enum Reply {
     Commit(pb::commit_pointer_response::Outcome),
     Upload(pb::upload_body_response::Outcome),
     Sidecar(pb::serve_sidecar_response::Part),
+    Object(pb::serve_object_response::Part),
     Page(pb::serve_page_response::Part),
     Watch(pb::WatchResponse),
 }
@@ -66,6 +67,7 @@ pub enum Message {
     Upload(pb::UploadHead, usize),
     Invalidate(pb::InvalidateRequest),
     Watch(pb::WatchRequest),
+    Object(pb::ServeObjectRequest),
     Other,
 }
 
@@ -337,6 +339,20 @@ impl CoordinatorService for Mock {
         self.messages("serve_sidecar", |reply| match reply {
             Reply::Sidecar(part) => pb::ServeSidecarResponse { part: Some(part) },
             _ => panic!("not a part of a sidecar"),
+        })
+    }
+
+    type ServeObjectStream = BoxStream<'static, Result<pb::ServeObjectResponse, Status>>;
+
+    async fn serve_object(
+        &self,
+        request: Request<pb::ServeObjectRequest>,
+    ) -> Result<Response<Self::ServeObjectStream>, Status> {
+        let timeout = timeout_of(&request);
+        self.log("serve_object", Bytes::new(), timeout, Message::Object(request.into_inner()));
+        self.messages("serve_object", |reply| match reply {
+            Reply::Object(part) => pb::ServeObjectResponse { part: Some(part) },
+            _ => panic!("not a part of an object"),
         })
     }
 

@@ -123,6 +123,8 @@ mod tests {
             size_bytes: 0,
             digest: Bytes::new(),
             sidecar_token: None,
+            html_object_name: None,
+            sidecar_object_name: None,
         }
     }
 

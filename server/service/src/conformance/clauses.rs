@@ -345,6 +345,134 @@ pub async fn a_commit_of_a_body_that_is_not_there_is_refused(fixture: &dyn Fixtu
     assert!(matches!(outcome, Some(Committed::Committed(_))), "the lease must still commit: {outcome:?}");
 }
 
+/// By tenant and name alone, with the bytes and the kind that were committed, whatever the characters in the name.
+pub async fn a_named_body_is_served_by_its_name_through_any_coordinator(fixture: &dyn Fixture) {
+    let (one, other) = (coordinator(fixture).await, coordinator(fixture).await);
+    for (at, stem) in ["isr/0123456789abcdef01234567/1-a", "é & +<b>%2B/?#", "by-name/x"].iter().enumerate()
+    {
+        let key = format!("named-{at}");
+        let (lease, _) = one.grant(entry(&key)).await;
+        assert!(matches!(
+            commit_as(&one, &key, lease, stem, "<p>1</p>", &[]).await,
+            Ok(Committed::Committed(_))
+        ));
+        let (name, sidecar) = (format!("{stem}.html"), format!("{stem}.hydration.json"));
+        for node in [&other, &one] {
+            let (head, body) = object(node, "", &name).await.expect("the HTML");
+            assert_eq!((head.kind(), &body[..]), (v1::BodyKind::Html, &b"<p>1</p>"[..]));
+            assert_eq!(head.size_bytes, body.len() as u64);
+            let (head, body) = object(node, "default", &sidecar).await.expect("the sidecar");
+            assert_eq!((head.kind(), body), (v1::BodyKind::Sidecar, sidecar_of("<p>1</p>").into_bytes()));
+            for (tenant, name) in
+                [("other", &name), ("", &format!("{name}.html")), ("", &format!("x/{name}"))]
+            {
+                let refused = object(node, tenant, name).await.expect_err("must be refused");
+                assert_eq!(refused.code(), Code::NotFound, "{tenant} {name}");
+            }
+        }
+        let Ok(Looked::Fresh(fresh)) = other.look(entry(&key), "").await else {
+            panic!("expected a fresh page")
+        };
+        let page = fresh.page.expect("a page");
+        assert_eq!((page.html_object_name, page.sidecar_object_name), (name, sidecar));
+        assert_eq!(other.fresh(entry(&key)).await, ("<p>1</p>".to_owned(), sidecar_of("<p>1</p>")));
+    }
+}
+
+/// Two entries never share a body, not even one of the same bytes.
+pub async fn of_many_commits_under_one_name_exactly_one_is_applied(fixture: &dyn Fixture) {
+    let nodes = [Arc::new(coordinator(fixture).await), Arc::new(coordinator(fixture).await)];
+    let mut rivals = JoinSet::new();
+    for rival in 0..8 {
+        let node = Arc::clone(&nodes[rival % 2]);
+        rivals.spawn(async move {
+            let key = format!("rival-{rival}");
+            let (lease, _) = node.grant(entry(&key)).await;
+            let committed = commit_as(&node, &key, lease, "contended", "<p>same</p>", &[]).await;
+            (key, committed)
+        });
+    }
+    let (applied, refused): (Vec<_>, Vec<_>) =
+        rivals.join_all().await.into_iter().partition(|(_, committed)| committed.is_ok());
+    assert_eq!((applied.len(), refused.len()), (1, 7));
+    for (key, refused) in refused {
+        assert_eq!(refused.expect_err("refused").code(), Code::FailedPrecondition);
+        assert!(matches!(nodes[0].look(entry(&key), "").await, Ok(Looked::Missing(_))));
+    }
+    assert_eq!(nodes[1].fresh(entry(&applied[0].0)).await.0, "<p>same</p>");
+}
+
+/// What is written on it survives as long as it does.
+pub async fn a_purged_body_is_not_served_by_its_name_after_its_page_was_superseded(fixture: &dyn Fixture) {
+    let (one, other) = (coordinator(fixture).await, coordinator(fixture).await);
+    for (stem, tag) in [("old", "t"), ("new", "u")] {
+        let (lease, _) = one.grant(entry("purged")).await;
+        let committed = commit_as(&one, "purged", lease, stem, stem, &[tag]).await;
+        assert!(matches!(committed, Ok(Committed::Committed(_))));
+        one.invalidate_tag(tag, request_id()).await.expect("invalidate");
+    }
+    let scope = |tag: &str| v1::InvalidationScope {
+        tenant: String::new(),
+        scope: Some(v1::invalidation_scope::Scope::Tag(tag.to_owned())),
+    };
+    for (tag, left) in [("other", [true, true]), ("t", [false, true]), ("u", [false, false])] {
+        let purge = v1::InvalidateRequest {
+            request_id: request_id(),
+            scopes: vec![scope(tag)],
+            depth: v1::InvalidationDepth::Hard.into(),
+        };
+        let purged = one.client().invalidate(purge).await.expect("purge").into_inner().consistency_token;
+        other.look(entry("purged"), &purged).await.expect("look up");
+        for node in [&one, &other] {
+            for (name, left) in ["old.html", "new.html"].into_iter().zip(left) {
+                assert_eq!(object(node, "", name).await.is_ok(), left, "{name} after a purge of {tag}");
+            }
+        }
+    }
+}
+
+/// Commits a page and its sidecar under names of one stem.
+async fn commit_as(
+    node: &Coordinator,
+    key: &str,
+    lease: v1::LeaseRef,
+    stem: &str,
+    html: &str,
+    tags: &[&str],
+) -> Result<Committed, tonic::Status> {
+    let named = |body: &str, ending: &str| {
+        Some(v1::BodySource { object_name: format!("{stem}{ending}"), ..inline(body) })
+    };
+    let tags = tags.iter().map(ToString::to_string).collect();
+    let request = v1::CommitPointerRequest {
+        entry: Some(entry(key)),
+        lease: Some(lease),
+        html: named(html, ".html"),
+        sidecar: named(&sidecar_of(html), ".hydration.json"),
+        metadata: Some(v1::PageMetadata { tags, ..Default::default() }),
+    };
+    let response = node.client().commit_pointer(request).await?.into_inner();
+    response.outcome.ok_or_else(|| tonic::Status::internal("no outcome"))
+}
+
+async fn object(
+    node: &Coordinator,
+    tenant: &str,
+    name: &str,
+) -> Result<(v1::ObjectHead, Vec<u8>), tonic::Status> {
+    let request = v1::ServeObjectRequest { tenant: tenant.to_owned(), object_name: name.to_owned() };
+    let mut parts = node.client().serve_object(request).await?.into_inner();
+    let (mut head, mut body) = (None, Vec::new());
+    while let Some(message) = parts.message().await? {
+        match message.part {
+            Some(v1::serve_object_response::Part::Head(first)) => head = Some(first),
+            Some(v1::serve_object_response::Part::Chunk(chunk)) => body.extend_from_slice(&chunk),
+            None => {}
+        }
+    }
+    Ok((head.ok_or_else(|| tonic::Status::internal("no head"))?, body))
+}
+
 async fn upload(node: &Coordinator, key: &str, lease: &v1::LeaseRef, html: &Bytes) -> Uploaded {
     try_upload(node, key, lease, html).await.expect("upload")
 }
@@ -359,7 +487,7 @@ async fn try_upload(
         entry: Some(entry(key)),
         lease: Some(lease.clone()),
         kind: v1::BodyKind::Html.into(),
-        content_type: String::new(),
+        ..Default::default()
     };
     let mut parts = vec![Part::Head(head)];
     parts.extend(html.chunks(256 * 1024).map(|chunk| Part::Chunk(html.slice_ref(chunk))));
@@ -379,7 +507,7 @@ async fn commit_stored(
     let request = v1::CommitPointerRequest {
         entry: Some(entry(key)),
         lease: Some(lease),
-        html: Some(v1::BodySource { source: Some(stored) }),
+        html: Some(v1::BodySource { source: Some(stored), ..Default::default() }),
         sidecar: None,
         metadata: Some(v1::PageMetadata::default()),
     };

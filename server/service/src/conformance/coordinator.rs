@@ -219,7 +219,8 @@ pub(super) fn sidecar_of(html: &str) -> String {
 }
 
 pub(super) fn inline(text: &str) -> v1::BodySource {
-    v1::BodySource { source: Some(v1::body_source::Source::Inline(Bytes::copy_from_slice(text.as_bytes()))) }
+    let inline = v1::body_source::Source::Inline(Bytes::copy_from_slice(text.as_bytes()));
+    v1::BodySource { source: Some(inline), ..Default::default() }
 }
 
 fn text(bytes: &[u8]) -> String {

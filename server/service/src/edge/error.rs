@@ -69,7 +69,7 @@ impl EdgeError {
                 | EngineError::ObjectConflict(_)
                 | EngineError::CommittedWithout(_) => Code::FailedPrecondition,
                 EngineError::UrlUnsupported => Code::Unimplemented,
-                EngineError::SidecarNotFound => Code::NotFound,
+                EngineError::SidecarNotFound | EngineError::ObjectNotFound => Code::NotFound,
                 EngineError::Internal(_) => Code::Internal,
             },
         }
@@ -96,6 +96,7 @@ impl EdgeError {
                 }
                 EngineError::UrlUnsupported => ErrorReason::BodyUrlUnsupported,
                 EngineError::SidecarNotFound => ErrorReason::SidecarNotFound,
+                EngineError::ObjectNotFound => ErrorReason::ObjectNotFound,
                 EngineError::Internal(_) => ErrorReason::Internal,
             },
         }
@@ -145,6 +146,7 @@ impl EdgeError {
                 | EngineError::CommittedWithout(_)
                 | EngineError::UrlUnsupported
                 | EngineError::SidecarNotFound
+                | EngineError::ObjectNotFound
                 | EngineError::Internal(_) => None,
             },
             Self::Field { .. } | Self::TenantBoundary { .. } | Self::PageNotFound { .. } => None,
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn every_error_has_its_code_its_reason_and_its_advice() {
         let object = ObjectName::parse("isr/a.html").unwrap();
-        let table: [(EdgeError, Code, &str, bool); 17] = [
+        let table: [(EdgeError, Code, &str, bool); 18] = [
             (EdgeError::field("ttl", "is wrong"), Code::InvalidArgument, "INVALID_FIELD", false),
             (
                 EdgeError::TenantBoundary { header: "x-tenant-id".into() },
@@ -229,6 +231,7 @@ mod tests {
             (EngineError::ObjectConflict(object).into(), Code::FailedPrecondition, "OBJECT_CONFLICT", false),
             (EngineError::UrlUnsupported.into(), Code::Unimplemented, "BODY_URL_UNSUPPORTED", false),
             (EngineError::SidecarNotFound.into(), Code::NotFound, "SIDECAR_NOT_FOUND", false),
+            (EngineError::ObjectNotFound.into(), Code::NotFound, "OBJECT_NOT_FOUND", false),
             (EngineError::Draining.into(), Code::Unavailable, "DRAINING", true),
             (EngineError::Internal("x").into(), Code::Internal, "INTERNAL", false),
         ];

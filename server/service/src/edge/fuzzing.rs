@@ -36,6 +36,8 @@ pub enum Call {
     UploadBody,
     /// `ServeSidecar`, up to its token, which the core resolves.
     ServeSidecar,
+    /// `ServeObject`, up to its name, which the core resolves.
+    ServeObject,
     /// `ServePage`.
     ServePage,
     /// `Invalidate`.
@@ -46,7 +48,7 @@ pub enum Call {
 
 impl Call {
     /// All of them, in the order of the contract.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Lookup,
         Self::LookupStream,
         Self::AcquireLease,
@@ -55,6 +57,7 @@ impl Call {
         Self::CommitPointer,
         Self::UploadBody,
         Self::ServeSidecar,
+        Self::ServeObject,
         Self::ServePage,
         Self::Invalidate,
         Self::Watch,
@@ -139,10 +142,15 @@ pub fn parse(call: Call, message: &[u8], settings: &Settings) -> Parsed {
             Ok(Accepted { entry: Some(ask.id), page: Some(ask.meta), ..Accepted::default() })
         }),
         Call::UploadBody => read(message, |request: v1::UploadBodyRequest| {
-            Ok(held(parse::upload(parse::upload_head(Some(request))?, boundary)?.lease))
+            let ask = parse::upload(parse::upload_head(Some(request))?, boundary)?;
+            Ok(Accepted { entry: Some(ask.id), ..Accepted::default() })
         }),
         Call::ServeSidecar => read(message, |request: v1::ServeSidecarRequest| {
             Ok(about(parse::target(request.entry, boundary)?))
+        }),
+        Call::ServeObject => read(message, |request| {
+            parse::serve_object(request)?;
+            Ok(Accepted::default())
         }),
         Call::ServePage => read(message, |request| Ok(about(parse::serve_page(request, boundary)?.target))),
         Call::Invalidate => read(message, |request| {

@@ -2,7 +2,7 @@
 
 use super::error::EdgeError;
 use crate::{
-    engine::{AcquireRequest, BodyInput, CommitRequest, Consistency, WatchFilter},
+    engine::{AcquireRequest, BodyInput, CommitRequest, Consistency, GivenNames, UploadRequest, WatchFilter},
     settings::{LeaseSettings, Limits, MIN_TTL, Settings},
 };
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use leasehold_core::{
     },
     invalidation::{Depth, Invalidation, MAX_SCOPE_BYTES, MAX_SCOPES, Scope},
     key::{self, CookieAllowlist, CookieVariant, KeyError, RequestParts, TenantBoundary, VariantPolicy},
+    named::GivenName,
     object::BodyKind,
     page::{Digest, MAX_HEADER_BYTES, MAX_HEADERS, MAX_TAGS, MAX_WINDOW, PageMeta, PageStatus},
     transition::Release,
@@ -157,23 +158,25 @@ pub(crate) fn commit(request: v1::CommitPointerRequest, settings: &Settings) -> 
     let v1::CommitPointerRequest { entry, lease, html, sidecar, metadata } = request;
     let Target { id, path } = target(entry, &settings.boundary)?;
     let (token, generation) = lease_ref(lease)?;
-    let html = body_source("html", html, &settings.limits)?;
     let html = html.ok_or_else(|| EdgeError::field("html", "is required"))?;
+    let (html, html_name) = body_source("html", html, BodyKind::Html, &settings.limits)?;
     let metadata = metadata.ok_or_else(|| EdgeError::field("metadata", "is required"))?;
+    let (sidecar, sidecar_name) = match sidecar {
+        None => (None, None),
+        Some(sidecar) => {
+            let (sidecar, name) = body_source("sidecar", sidecar, BodyKind::Sidecar, &settings.limits)?;
+            (Some(sidecar), name)
+        }
+    };
     Ok(CommitRequest {
         id,
         token,
         generation,
         html,
-        sidecar: body_source("sidecar", sidecar, &settings.limits)?,
+        sidecar,
+        names: GivenNames { html: html_name, sidecar: sidecar_name },
         meta: page_meta(metadata, path)?,
     })
-}
-
-pub(crate) struct UploadAsk {
-    pub(crate) lease: LeaseAsk,
-    pub(crate) kind: BodyKind,
-    pub(crate) content_type: String,
 }
 
 /// What an upload begins with.
@@ -185,9 +188,10 @@ pub(crate) fn upload_head(first: Option<v1::UploadBodyRequest>) -> Parsed<v1::Up
     }
 }
 
-pub(crate) fn upload(head: v1::UploadHead, boundary: &TenantBoundary) -> Parsed<UploadAsk> {
-    let v1::UploadHead { entry, lease, kind, content_type } = head;
-    let lease = held(entry, lease, boundary).map_err(|error| within("head", error))?;
+pub(crate) fn upload(head: v1::UploadHead, boundary: &TenantBoundary) -> Parsed<UploadRequest> {
+    let v1::UploadHead { entry, lease, kind, content_type, object_name } = head;
+    let LeaseAsk { id, token, generation } =
+        held(entry, lease, boundary).map_err(|error| within("head", error))?;
     let kind = match v1::BodyKind::try_from(kind) {
         Ok(v1::BodyKind::Html) => BodyKind::Html,
         Ok(v1::BodyKind::Sidecar) => BodyKind::Sidecar,
@@ -200,7 +204,8 @@ pub(crate) fn upload(head: v1::UploadHead, boundary: &TenantBoundary) -> Parsed<
         BodyKind::Sidecar => "application/json",
     };
     let content_type = header_value("head.content_type", &content_type, default)?;
-    Ok(UploadAsk { lease, kind, content_type })
+    let name = given_name("head.object_name", &object_name, kind)?;
+    Ok(UploadRequest { id, token, generation, kind, name, content_type })
 }
 
 pub(crate) fn invalidate(request: v1::InvalidateRequest) -> Parsed<Invalidation> {
@@ -325,14 +330,20 @@ fn lease_ref(lease: Option<v1::LeaseRef>) -> Parsed<(LeaseToken, Generation)> {
     Ok((token, Generation(generation)))
 }
 
-fn body_source(field: &str, source: Option<v1::BodySource>, limits: &Limits) -> Parsed<Option<BodyInput>> {
+fn body_source(
+    field: &str,
+    source: v1::BodySource,
+    kind: BodyKind,
+    limits: &Limits,
+) -> Parsed<(BodyInput, Option<GivenName>)> {
     use v1::body_source::Source;
-    let Some(v1::BodySource { source }) = source else { return Ok(None) };
+    let v1::BodySource { source, object_name } = source;
     let source = source.ok_or_else(|| EdgeError::field(field, "must have inline or stored"))?;
-    match source {
+    let name = given_name(&format!("{field}.object_name"), &object_name, kind)?;
+    let input = match source {
         Source::Inline(body) => {
             check_body_size(&format!("{field}.inline"), body.len(), limits)?;
-            Ok(Some(BodyInput::Inline(body)))
+            BodyInput::Inline(body)
         }
         Source::Stored(v1::StoredBody { digest, size_bytes }) => {
             let bytes = <[u8; 32]>::try_from(&*digest).map_err(|_| {
@@ -346,9 +357,18 @@ fn body_source(field: &str, source: Option<v1::BodySource>, limits: &Limits) -> 
                     "is of no body: all of it is zero",
                 ));
             }
-            Ok(Some(BodyInput::Stored { digest, size_bytes }))
+            BodyInput::Stored { digest, size_bytes }
         }
+    };
+    Ok((input, name))
+}
+
+/// What a worker calls a body; `None` where it leaves that to the coordinator.
+fn given_name(field: &str, text: &str, kind: BodyKind) -> Parsed<Option<GivenName>> {
+    if text.is_empty() {
+        return Ok(None);
     }
+    GivenName::parse(text, kind).map(Some).map_err(|rule| EdgeError::field(field, rule))
 }
 
 /// That a body is within the limit.
@@ -568,6 +588,12 @@ pub(crate) fn serve_page(request: v1::ServePageRequest, boundary: &TenantBoundar
         consistency: self::consistency(consistency)?,
         at_least: token(&consistency_token)?,
     })
+}
+
+/// The tenant whose object is asked for, and its name, which the core resolves.
+pub(crate) fn serve_object(request: v1::ServeObjectRequest) -> Parsed<(TenantId, String)> {
+    let v1::ServeObjectRequest { tenant, object_name } = request;
+    Ok((self::tenant("tenant", &tenant)?, object_name))
 }
 
 /// What consistency tokens begin with: a later form can be told from this one.

@@ -11,8 +11,9 @@ use leasehold_core::{
     freshness::{Absence, Freshness, Staleness},
     identity::Generation,
     invalidation::{Depth, Scope, Verdict},
-    object::{PageObjects, SidecarToken},
-    page::{Digest, PageMeta, Pointer},
+    named::NamedObject,
+    object::{BodyKind, PageObjects, SidecarToken},
+    page::{BodyRef, Digest, PageMeta, Pointer},
     time::Timestamp,
 };
 use leasehold_proto::v1;
@@ -61,7 +62,7 @@ impl Wish {
         if pointer.html.size_bytes > self.inline_limit as u64 {
             return Some(BodyPart::TooLarge);
         }
-        engine.remembered_body(&pointer.html.object).map(|object| self.inline(object.body))
+        engine.remembered_body(&pointer.html).map(|object| self.inline(object.body))
     }
 }
 
@@ -299,6 +300,21 @@ fn page(pointer: &Pointer, body: BodyPart, now: Timestamp) -> v1::Page {
         size_bytes: pointer.html.size_bytes,
         digest: digest(pointer.html.digest),
         sidecar_token: sidecar_token(pointer),
+        html_object_name: given_name(&pointer.html),
+        sidecar_object_name: pointer.sidecar.as_ref().map(given_name).unwrap_or_default(),
+    }
+}
+
+/// What its worker calls a body; empty where the coordinator named it.
+fn given_name(body: &BodyRef) -> String {
+    NamedObject::of(&body.object).map(|named| named.given().to_string()).unwrap_or_default()
+}
+
+/// Which body, on the wire.
+pub(crate) fn body_kind(kind: BodyKind) -> v1::BodyKind {
+    match kind {
+        BodyKind::Html => v1::BodyKind::Html,
+        BodyKind::Sidecar => v1::BodyKind::Sidecar,
     }
 }
 

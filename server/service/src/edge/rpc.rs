@@ -4,11 +4,11 @@ use super::{
     body_stream::{self, BodyPlaces},
     deadline::Deadline,
     error::EdgeError,
-    parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk, UploadAsk},
+    parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk},
     render::{self, AcquireTime, Wish},
     streams::{self, Answers, LookupAnswers},
 };
-use crate::engine::{Consistency, Engine, EngineError, Place, Places, Uploaded};
+use crate::engine::{Consistency, Engine, EngineError, Place, Places, ReadObject, UploadRequest, Uploaded};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
 use leasehold_core::{
@@ -132,7 +132,7 @@ impl Edge {
     async fn read_upload(
         &self,
         mut parts: Streaming<v1::UploadBodyRequest>,
-    ) -> Result<(UploadAsk, Bytes, Place), Status> {
+    ) -> Result<(UploadRequest, Bytes, Place), Status> {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
         let head = parse::upload_head(next_part(&mut parts, limits.stall_timeout).await?)?;
@@ -189,6 +189,7 @@ fn answer_on_stream(id: u64, result: Result<v1::LookupResponse, EdgeError>) -> v
 impl CoordinatorService for Edge {
     type LookupStreamStream = LookupAnswers;
     type ServeSidecarStream = Answers<v1::ServeSidecarResponse>;
+    type ServeObjectStream = Answers<v1::ServeObjectResponse>;
     type ServePageStream = Answers<v1::ServePageResponse>;
     type WatchStream = Answers<v1::WatchResponse>;
 
@@ -320,10 +321,7 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let uploading = async {
             let (ask, body, _place) = self.read_upload(request.into_inner()).await?;
-            let UploadAsk { lease, kind, content_type } = ask;
-            let uploading =
-                self.engine.upload(&lease.id, lease.token, lease.generation, kind, &content_type, body);
-            Ok::<_, Status>(uploading.await.map_err(EdgeError::from)?)
+            Ok::<_, Status>(self.engine.upload(ask, body).await.map_err(EdgeError::from)?)
         };
         let uploaded = deadline.and_wait(UPLOAD_TIME).change(uploading.map(Ok)).await?;
         let outcome = match uploaded? {
@@ -357,6 +355,27 @@ impl CoordinatorService for Edge {
             v1::SidecarHead { content_type: object.meta.content_type, size_bytes: object.body.len() as u64 };
         let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeSidecarResponse { part: Some(Part::Chunk(chunk)) };
+        Ok(Response::new(self.stream(head, object.body, chunk)?))
+    }
+
+    async fn serve_object(
+        &self,
+        request: Request<v1::ServeObjectRequest>,
+    ) -> Result<Response<Self::ServeObjectStream>, Status> {
+        use v1::serve_object_response::Part;
+        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let deadline = self.deadline(&request);
+        let (tenant, name) = parse::serve_object(request.into_inner())?;
+        let reading = self.engine.object(&tenant, &name);
+        let ReadObject { object, kind, digest } = deadline.read(reading.map(|result| Ok(result?))).await?;
+        let head = v1::ObjectHead {
+            content_type: object.meta.content_type,
+            size_bytes: object.body.len() as u64,
+            kind: render::body_kind(kind).into(),
+            digest: Bytes::copy_from_slice(&digest.0),
+        };
+        let head = v1::ServeObjectResponse { part: Some(Part::Head(head)) };
+        let chunk = |chunk| v1::ServeObjectResponse { part: Some(Part::Chunk(chunk)) };
         Ok(Response::new(self.stream(head, object.body, chunk)?))
     }
 

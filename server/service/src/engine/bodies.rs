@@ -1,8 +1,16 @@
 //! Bodies: kept in memory by their names, which never change their meaning.
+//!
+//! Unless a worker gives a name again to which a body was deleted. Then another coordinator may still remember the old one:
+//! what a pointer names is held against the pointer's digest.
 
-use super::{caller::StoreCaller, error::EngineError, placing::labels_in};
+use super::{
+    caller::StoreCaller,
+    error::EngineError,
+    placing::{labels_in, origin_in},
+};
 use bytes::Bytes;
 use leasehold_core::{
+    named::Origin,
     object::ObjectName,
     page::{BodyRef, Digest},
 };
@@ -51,9 +59,18 @@ impl Bodies {
         self.cache.weight()
     }
 
-    /// The body if it is in memory.
-    pub(crate) fn cached(&self, name: &ObjectName) -> Option<StoredObject> {
-        self.cache.get(name)
+    /// The body of a page, if it is in memory.
+    pub(crate) fn cached(&self, body: &BodyRef) -> Option<StoredObject> {
+        self.cache.get(&body.object).filter(|object| is_of(object, body.digest))
+    }
+
+    /// The body of a page; `None` where it is gone, or another one has its name.
+    pub(crate) async fn get_as(&self, body: &BodyRef) -> Result<Option<StoredObject>, EngineError> {
+        if self.cache.get(&body.object).is_some_and(|object| !is_of(&object, body.digest)) {
+            self.cache.remove(&body.object);
+        }
+        let object = self.get(&body.object).await?;
+        Ok(object.filter(|object| is_of(object, body.digest)))
     }
 
     /// The body; `None` where there is no such object, or none that is whole: a rotten one is as good as gone, and only if it
@@ -79,7 +96,8 @@ impl Bodies {
     }
 
     /// Stores a body and keeps it in memory. What an earlier attempt stored under the same name must have the same bytes, and
-    /// must not say otherwise of its page than this one, as far as `meta` says anything that the coordinator relies on.
+    /// must not say otherwise of its page or its lease than this one, as far as `meta` says anything that the coordinator
+    /// relies on.
     ///
     /// # Errors
     /// [`EngineError::OutcomeUnknown`] where it may be stored all the same.
@@ -102,7 +120,7 @@ impl Bodies {
                 Ok(Put::Exists) => {
                     let checking = async {
                         let stored = self.check_stored(name, digest, size_bytes).await?;
-                        self.check_labels(name, &meta).await?;
+                        self.check_written(name, &meta).await?;
                         Ok(stored)
                     };
                     return checking.await.map_err(|error| match (error, maybe_stored) {
@@ -126,17 +144,25 @@ impl Bodies {
         }
     }
 
-    /// That an object which is stored already is labelled as it would be now: a sidecar is purged by what it says of itself.
-    /// One without labels counts as purged whenever in doubt, which does for every page.
-    async fn check_labels(&self, name: &ObjectName, meta: &ObjectMeta) -> Result<(), EngineError> {
-        if labels_in(meta).is_none() {
+    /// That an object which is stored already is labelled as it would be now: it is purged by what it says of itself. One
+    /// without labels counts as purged whenever in doubt, which does for every page. And that one which its worker named was
+    /// stored under this very lease: what two entries shared would go with either.
+    pub(crate) async fn check_written(
+        &self,
+        name: &ObjectName,
+        meta: &ObjectMeta,
+    ) -> Result<(), EngineError> {
+        let (labels, origin) = (labels_in(meta), origin_in(meta));
+        if labels.is_none() && origin.is_none() {
             return Ok(());
         }
         let stored = self.get(name).await?.ok_or_else(|| EngineError::ObjectMissing(name.clone()))?;
-        match labels_in(&stored.meta) {
-            Some(labels) if Some(labels) != labels_in(meta) => Err(EngineError::ObjectConflict(name.clone())),
-            Some(_) | None => Ok(()),
+        let is_other_page = labels.is_some() && labels_in(&stored.meta).is_some_and(|of| Some(of) != labels);
+        let is_other_lease = origin.is_some() && origin != origin_in(&stored.meta);
+        if is_other_page || is_other_lease {
+            return Err(EngineError::ObjectConflict(name.clone()));
         }
+        Ok(())
     }
 
     /// That a body which somebody else stored is there, and is the one that is meant.
@@ -177,6 +203,11 @@ impl Bodies {
         }
         Ok(())
     }
+}
+
+/// Whether an object is not told by what is written on it to be another than that of this digest.
+fn is_of(object: &StoredObject, digest: Digest) -> bool {
+    digest == Digest::UNKNOWN || origin_in(&object.meta).is_none_or(|origin| Origin::tells(origin, digest))
 }
 
 /// SHA-256 of a body, off the request threads where it takes long.

@@ -4,7 +4,7 @@ use super::{
     Engine, Inner,
     bodies::digest,
     error::EngineError,
-    placing::{BodyInput, GivenBodies, object_meta, shares_a_gone_body},
+    placing::{BodyInput, Destination, GivenBodies, GivenNames, Placing, object_meta, shares_a_gone_body},
     transitions::{Settled, Trust},
     watch::WatchEvent,
 };
@@ -13,6 +13,7 @@ use leasehold_core::{
     entry::Lease,
     identity::{EntryId, Generation, LeaseToken},
     mutation::{self, Mutation},
+    named::GivenName,
     object::{BodyKind, ObjectName},
     page::{BodyRef, Page, PageMeta, Pointer},
     transition::{self, Committed, Decision, Standing},
@@ -35,6 +36,8 @@ pub struct CommitRequest {
     pub html: BodyInput,
     /// The sidecar.
     pub sidecar: Option<BodyInput>,
+    /// What they are to be called.
+    pub names: GivenNames,
     /// The rest.
     pub meta: PageInput,
 }
@@ -45,6 +48,23 @@ impl CommitRequest {
         let bodies = [Some(&self.html), self.sidecar.as_ref()];
         bodies.into_iter().flatten().map(BodyInput::inline_bytes).sum()
     }
+}
+
+/// Asks to store a body ahead of its commit.
+#[derive(Clone, Debug)]
+pub struct UploadRequest {
+    /// Of which entry.
+    pub id: EntryId,
+    /// The lease's token.
+    pub token: LeaseToken,
+    /// The lease's generation.
+    pub generation: Generation,
+    /// Which body.
+    pub kind: BodyKind,
+    /// What it is to be called, where its worker says.
+    pub name: Option<GivenName>,
+    /// What a reader of the bare object is to see.
+    pub content_type: String,
 }
 
 /// A body that was stored ahead of its commit.
@@ -68,7 +88,7 @@ pub enum Uploaded {
 impl Engine {
     /// Stores the bodies and moves the pointer. Repeatable. Answers with the pointer where it is this call's.
     pub async fn commit(&self, request: CommitRequest) -> Result<(Committed, Option<Pointer>), EngineError> {
-        let CommitRequest { id, token, generation, html, sidecar, mut meta } = request;
+        let CommitRequest { id, token, generation, html, sidecar, names, mut meta } = request;
         let (lease, previous) = match self.standing(&id, token, generation).await? {
             Attempt::MayCommit { lease, previous } => (lease, previous),
             Attempt::Settled { answer, current } => {
@@ -78,7 +98,6 @@ impl Engine {
             }
         };
         let inner = &self.0;
-        let objects = inner.objects_of(&id, &lease);
         let bodies = GivenBodies::of(html, sidecar).await?;
         if meta.etag.is_empty() {
             meta.etag = format!("\"{}\"", hex::encode(&bodies.html_digest().0[..16]));
@@ -86,7 +105,8 @@ impl Engine {
         // What was found missing must be stored again, also when its bytes are the same.
         let mut shared = previous.filter(|pointer| !pointer.gone);
         loop {
-            let page = inner.place(&id, &objects, bodies.clone(), shared.as_deref(), &meta).await?;
+            let placing = Placing { id: &id, lease: &lease, names: &names };
+            let page = inner.place(placing, bodies.clone(), shared.as_deref(), &meta).await?;
             match self.move_pointer(&id, token, generation, page).await? {
                 Some((answer, pointer)) => return Ok((answer, pointer)),
                 None => shared = None,
@@ -138,27 +158,17 @@ impl Engine {
     }
 
     /// Stores one body under a lease, ahead of its commit. Repeatable with the same bytes.
-    pub async fn upload(
-        &self,
-        id: &EntryId,
-        token: LeaseToken,
-        generation: Generation,
-        kind: BodyKind,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<Uploaded, EngineError> {
-        let lease = match self.standing(id, token, generation).await? {
+    pub async fn upload(&self, request: UploadRequest, body: Bytes) -> Result<Uploaded, EngineError> {
+        let UploadRequest { id, token, generation, kind, name, content_type } = request;
+        let lease = match self.standing(&id, token, generation).await? {
             Attempt::MayCommit { lease, .. } => lease,
             Attempt::Settled { answer, current } => return uploaded_before(&answer, current, kind),
         };
         let inner = &self.0;
-        let objects = inner.objects_of(id, &lease);
-        let name = match kind {
-            BodyKind::Html => &objects.html,
-            BodyKind::Sidecar => &objects.sidecar,
-        };
         let digest = digest(&body).await?;
-        let stored = inner.bodies.put(name, body, digest, object_meta(kind, content_type, None)).await?;
+        let Destination { object, origin } = inner.destination(&id, &lease, kind, name.as_ref(), digest);
+        let meta = object_meta(kind, &content_type, None, origin.as_ref());
+        let stored = inner.bodies.put(&object, body, digest, meta).await?;
         Ok(Uploaded::Stored(stored))
     }
 

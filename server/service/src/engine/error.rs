@@ -35,8 +35,11 @@ pub enum EngineError {
     /// A commit names a body that is not there.
     #[error("the body {0} is not stored")]
     ObjectMissing(ObjectName),
-    /// Another body is stored under the same lease, or the same of a page with other tags or another path.
-    #[error("the body {0} is stored already, with other bytes, or of a page with other tags or another path")]
+    /// Another body is stored under the same lease, or the same of a page with other tags or another path; or another lease's
+    /// under the name that its worker gave.
+    #[error(
+        "the body {0} is stored already, with other bytes, under another lease, or of a page with other tags or another path"
+    )]
     ObjectConflict(ObjectName),
     /// The attempt's page is current, and has no body of this kind.
     #[error("the page of this lease is committed already, without this body")]
@@ -47,6 +50,9 @@ pub enum EngineError {
     /// No such sidecar, for whatever reason.
     #[error("no such sidecar")]
     SidecarNotFound,
+    /// No body of the name that its worker gave, for whatever reason.
+    #[error("no such object")]
+    ObjectNotFound,
     /// The coordinator goes down.
     #[error("the coordinator is going down")]
     Draining,

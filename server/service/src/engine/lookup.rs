@@ -12,11 +12,12 @@ use crate::time::Moment;
 use leasehold_core::{
     entry::{Entry, Lease},
     freshness::{self, Freshness},
-    identity::{EntryId, Seq},
+    identity::{EntryId, Seq, TenantId},
     invalidation::{Depth, Mark, Marks, Scope, Verdict},
     labels::Labels,
-    object::{self, ObjectName, SidecarToken},
-    page::Pointer,
+    named::{GivenName, NamedObject, Origin},
+    object::{self, BodyKind, SidecarToken},
+    page::{BodyRef, Digest, Pointer},
     transition::{self, Decision},
 };
 use leasehold_store::port::StoredObject;
@@ -66,6 +67,17 @@ pub struct LogStanding {
     pub scopes: Vec<(Scope, Depth)>,
     /// What the events leave of the page.
     pub verdict: Verdict,
+}
+
+/// A body that was read by the name that its worker gave it.
+#[derive(Clone, Debug)]
+pub struct ReadObject {
+    /// It, and what is written on it.
+    pub object: StoredObject,
+    /// Which body of its page.
+    pub kind: BodyKind,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
 }
 
 impl Looked {
@@ -149,9 +161,9 @@ impl Engine {
     pub async fn page_body(&self, mut looked: Looked) -> Result<(Looked, Option<StoredObject>), EngineError> {
         for _ in 0..HEALS {
             let Some(pointer) = looked.servable() else { return Ok((looked, None)) };
-            let (name, generation) = (pointer.html.object.clone(), pointer.generation);
+            let (body, generation) = (pointer.html.clone(), pointer.generation);
             let is_foreign = pointer.is_foreign();
-            let object = self.0.bodies.get(&name).await?;
+            let object = self.0.bodies.get_as(&body).await?;
             let is_page = |object: &StoredObject| !is_foreign || foreign::is_page(&object.meta);
             let Some(object) = object.filter(is_page) else {
                 looked = self.heal(looked).await?;
@@ -170,8 +182,8 @@ impl Engine {
     }
 
     /// The HTML if it is in memory.
-    pub fn remembered_body(&self, name: &ObjectName) -> Option<StoredObject> {
-        self.0.bodies.cached(name)
+    pub fn remembered_body(&self, body: &BodyRef) -> Option<StoredObject> {
+        self.0.bodies.cached(body)
     }
 
     /// A URL of the HTML of what may be served.
@@ -186,17 +198,32 @@ impl Engine {
         let is_named =
             looked.pointer().is_some_and(|pointer| pointer.objects().any(|object| *object == name));
         let is_beside = looked.pointer().and_then(foreign::sidecar_of).is_some_and(|beside| beside == name);
-        if !is_beside && !object::belongs_to(&name, &self.0.settings.object_prefix, id) {
+        let prefix = &self.0.settings.object_prefix;
+        // Whose it is within the tenant, only it can tell.
+        let is_given =
+            NamedObject::of(&name).is_some_and(|named| named.is_under(prefix) && named.is_of(&id.tenant));
+        if !is_beside && !is_given && !object::belongs_to(&name, prefix, id) {
             return Err(EngineError::SidecarNotFound);
         }
         let current = looked.pointer().filter(|_| is_named || is_beside);
-        let object = self.0.bodies.get(&name).await?;
+        let known = current.and_then(|pointer| pointer.sidecar.as_ref()).filter(|body| body.object == name);
+        let object = match known {
+            Some(body) => self.0.bodies.get_as(body).await?,
+            None => self.0.bodies.get(&name).await?,
+        };
         let Some(object) = object else {
             // A page without its sidecar does not work: it is rendered again. Another system's may never have had one.
             if is_named {
                 self.heal(looked).await?;
             }
             return Err(EngineError::SidecarNotFound);
+        };
+        let seen = match Origin::in_attributes(&object.meta.attributes).filter(|_| is_given) {
+            Some(origin) if origin.entry == id.digest() => origin.seen,
+            None if !is_given => object::seen_of(&name),
+            // What is current is judged by its pointer.
+            Some(_) | None if current.is_some() => Seq::START,
+            Some(_) | None => return Err(EngineError::SidecarNotFound),
         };
         let is_purged = self.0.log.state().with(self.now(), |log| {
             let hard = match (current, labels_of(&object)) {
@@ -205,9 +232,37 @@ impl Engine {
                 // When in doubt, it is purged.
                 (None, None) => log.view.marks_in_doubt(id).hard,
             };
-            hard.seq > object::seen_of(&name)
+            hard.seq > seen
         });
         if is_purged { Err(EngineError::SidecarNotFound) } else { Ok(object) }
+    }
+
+    /// The body that its worker named so, if it is one of this tenant and was not purged.
+    pub async fn object(&self, tenant: &TenantId, name: &str) -> Result<ReadObject, EngineError> {
+        let given = GivenName::of_any_kind(name).ok_or(EngineError::ObjectNotFound)?;
+        let name = given.stored(&self.0.settings.object_prefix, tenant);
+        let object = self.0.bodies.get(&name).await?.ok_or(EngineError::ObjectNotFound)?;
+        // What says nothing of its lease cannot be told from a purged one.
+        let origin = Origin::in_attributes(&object.meta.attributes).ok_or(EngineError::ObjectNotFound)?;
+        let (id, labels) = (origin.id(tenant), labels_of(&object));
+        let hard = self.0.log.state().with(self.now(), |log| match (&id, &labels) {
+            (Some(id), Some(Labels { tags, path })) => log.view.marks_for(id, tags, path).hard,
+            // When in doubt, it is purged.
+            (Some(id), None) => log.view.marks_in_doubt(id).hard,
+            (None, _) => log.view.marks_in_doubt_of(tenant).hard,
+        });
+        if hard.seq > origin.seen {
+            // What a page may be served with can be read by its name: there its pointer says what the object may not, and has
+            // seen what the object has not where it shares it with the page before.
+            let id = id.ok_or(EngineError::ObjectNotFound)?;
+            let looked = self.lookup(&id, Consistency::Bounded, None, self.now()).await?;
+            let current =
+                looked.pointer().filter(|pointer| pointer.objects().any(|current| *current == name));
+            if current.is_none_or(|pointer| self.0.log.state().verdict(&id, pointer) == Verdict::Purged) {
+                return Err(EngineError::ObjectNotFound);
+            }
+        }
+        Ok(ReadObject { object, kind: given.kind(), digest: origin.digest })
     }
 
     /// What the log says of an entry: for people who ask why.

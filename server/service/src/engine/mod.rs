@@ -19,11 +19,11 @@ mod view;
 mod watch;
 
 pub use acquire::{AcquireOutcome, AcquireRequest, Acquisition, Receipt};
-pub use commit::{CommitRequest, PageInput, Uploaded};
+pub use commit::{CommitRequest, PageInput, UploadRequest, Uploaded};
 pub use error::EngineError;
 pub use limit::{Place, Places};
-pub use lookup::{Consistency, LogStanding, Looked};
-pub use placing::BodyInput;
+pub use lookup::{Consistency, LogStanding, Looked, ReadObject};
+pub use placing::{BodyInput, GivenNames};
 pub use watch::{Cursor, Next, WatchEvent, WatchFilter, WatchHub};
 
 use crate::{

@@ -3,9 +3,10 @@
 use super::{Inner, bodies::digest, error::EngineError, foreign};
 use bytes::Bytes;
 use leasehold_core::{
-    entry::Entry,
-    identity::EntryId,
+    entry::{Entry, Lease},
+    identity::{EntryId, Seq},
     labels::Labels,
+    named::{GivenName, NamedObject, ORIGIN_ATTRIBUTE, Origin},
     object::{self, BodyKind, ObjectName, PageObjects},
     page::{BodyRef, Digest, Page, PageMeta, Pointer},
 };
@@ -19,7 +20,7 @@ const SIDECAR_CONTENT_TYPE: &str = "application/json";
 pub enum BodyInput {
     /// The bytes.
     Inline(Bytes),
-    /// Stored before under the grant's name.
+    /// Stored before, under the grant's name or the one that is given.
     Stored {
         /// SHA-256.
         digest: Digest,
@@ -35,6 +36,28 @@ impl BodyInput {
             Self::Stored { .. } => 0,
         }
     }
+}
+
+/// The names that a worker gave to the bodies of its page. Those of the others follow from the grant.
+#[derive(Clone, Debug, Default)]
+pub struct GivenNames {
+    /// That of the HTML.
+    pub html: Option<GivenName>,
+    /// That of the sidecar.
+    pub sidecar: Option<GivenName>,
+}
+
+/// The attempt whose bodies are placed.
+pub(super) struct Placing<'a> {
+    pub(super) id: &'a EntryId,
+    pub(super) lease: &'a Lease,
+    pub(super) names: &'a GivenNames,
+}
+
+/// Where a body goes, and what is written on it where that is needed to find out whose it is.
+pub(super) struct Destination {
+    pub(super) object: ObjectName,
+    pub(super) origin: Option<Origin>,
 }
 
 /// A body, with its digest.
@@ -53,6 +76,12 @@ impl Given {
                 Self::Inline(body, digest)
             }
         })
+    }
+
+    fn digest(&self) -> Digest {
+        match self {
+            Self::Inline(_, digest) | Self::Stored { digest, .. } => *digest,
+        }
     }
 }
 
@@ -74,62 +103,102 @@ impl GivenBodies {
     }
 
     pub(super) fn html_digest(&self) -> Digest {
-        match &self.html {
-            Given::Inline(_, digest) | Given::Stored { digest, .. } => *digest,
-        }
+        self.html.digest()
     }
 }
 
 impl Inner {
-    /// The bodies where they belong: those that the page before has too are left where they are.
-    ///
-    /// HTML and headers name the sidecar by the grant's own token, and the sidecar is labelled with tags and path: it is
-    /// shared only where none of these has changed.
-    pub(super) async fn place(
+    /// Where a body of this digest goes: as its worker named it, or as the grant did.
+    pub(super) fn destination(
         &self,
         id: &EntryId,
-        objects: &PageObjects,
+        lease: &Lease,
+        kind: BodyKind,
+        given: Option<&GivenName>,
+        digest: Digest,
+    ) -> Destination {
+        if let Some(given) = given {
+            let object = given.stored(&self.settings.object_prefix, &id.tenant);
+            return Destination { object, origin: Some(Origin::of(id, lease, digest)) };
+        }
+        let PageObjects { html, sidecar } = self.objects_of(id, lease);
+        let object = match kind {
+            BodyKind::Html => html,
+            BodyKind::Sidecar => sidecar,
+        };
+        Destination { object, origin: None }
+    }
+
+    /// The bodies where they belong: those that the page before has too are left where they are, if they were named by the
+    /// same side: who gave a name wants to read by one.
+    ///
+    /// HTML and headers name the sidecar by the grant's own token, and the sidecar is labelled with tags and path, as is HTML
+    /// that its worker named: they are shared only where none of these has changed.
+    pub(super) async fn place(
+        &self,
+        Placing { id, lease, names }: Placing<'_>,
         bodies: GivenBodies,
         previous: Option<&Pointer>,
         meta: &PageMeta,
     ) -> Result<Page, EngineError> {
         let GivenBodies { html, sidecar } = bodies;
-        let html_meta = object_meta(BodyKind::Html, &meta.content_type, Some(meta));
+        let html_to = self.destination(id, lease, BodyKind::Html, names.html.as_ref(), html.digest());
+        let html_meta = object_meta(BodyKind::Html, &meta.content_type, Some(meta), html_to.origin.as_ref());
         let known_html = previous
             // Its metadata is for those who read the bare object, and says what the page before was.
-            .filter(|pointer| {
-                object_meta(BodyKind::Html, &pointer.meta.content_type, Some(&pointer.meta)) == html_meta
-            })
+            .filter(|pointer| response_of(&pointer.meta) == response_of(meta))
+            .filter(|pointer| is_named(&pointer.html) == names.html.is_some())
+            .filter(|pointer| names.html.is_none() || is_labelled_alike(&pointer.meta, meta))
             .map(|pointer| &pointer.html);
+        let known_html = match known_html {
+            // It would be served by its name as long as what is written on it is not purged, and no longer.
+            Some(known) if names.html.is_some() && !self.is_unpurged(id, known, meta).await? => None,
+            known => known,
+        };
         let shared_html = self.shared(&html, known_html).await?;
         // In this order: whoever finds the HTML finds its sidecar.
         let sidecar = match sidecar {
             None => None,
             Some(given) => {
+                let to =
+                    self.destination(id, lease, BodyKind::Sidecar, names.sidecar.as_ref(), given.digest());
                 let known = previous
                     .filter(|pointer| shared_html.is_some() && is_sidecar_of(&pointer.meta, meta))
                     .and_then(|pointer| pointer.sidecar.as_ref())
-                    .filter(|sidecar| self.is_unpurged(id, &sidecar.object, meta));
+                    .filter(|sidecar| is_named(sidecar) == names.sidecar.is_some());
+                let known = match known {
+                    Some(known) if !self.is_unpurged(id, known, meta).await? => None,
+                    known => known,
+                };
                 let shared = self.shared(&given, known).await?;
-                let stored_meta = object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, Some(meta));
+                let stored_meta =
+                    object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, Some(meta), to.origin.as_ref());
                 Some(match shared {
                     Some(shared) => shared,
-                    None => self.store(&objects.sidecar, given, stored_meta).await?,
+                    None => self.store(&to.object, given, stored_meta).await?,
                 })
             }
         };
         let html = match shared_html {
             Some(shared) => shared,
-            None => self.store(&objects.html, html, html_meta).await?,
+            None => self.store(&html_to.object, html, html_meta).await?,
         };
         Ok(Page { html, sidecar, meta: meta.clone() })
     }
 
-    /// Whether a sidecar would be served by what its name and labels say, as it will have to be once its page is superseded:
+    /// Whether a body would be served by what its name and labels say, as it will have to be once its page is superseded:
     /// they may be of a page from before a purge.
-    fn is_unpurged(&self, id: &EntryId, sidecar: &ObjectName, meta: &PageMeta) -> bool {
-        let hard = self.log.state().marks(id, &meta.tags, meta.path.as_ref()).hard;
-        hard.seq <= object::seen_of(sidecar)
+    async fn is_unpurged(&self, id: &EntryId, body: &BodyRef, meta: &PageMeta) -> Result<bool, EngineError> {
+        let hard = self.log.state().marks(id, &meta.tags, meta.path.as_ref()).hard.seq;
+        if hard == Seq::START {
+            return Ok(true);
+        }
+        if !is_named(body) {
+            return Ok(hard <= object::seen_of(&body.object));
+        }
+        let object = self.bodies.get_as(body).await?;
+        let origin = object.and_then(|object| Origin::in_attributes(&object.meta.attributes));
+        Ok(origin.is_some_and(|origin| hard <= origin.seen))
     }
 
     /// The body of the page before, where it is the same and is still there.
@@ -141,7 +210,14 @@ impl Inner {
 
     async fn store(&self, name: &ObjectName, given: Given, meta: ObjectMeta) -> Result<BodyRef, EngineError> {
         match given {
-            Given::Stored { digest, size_bytes } => self.bodies.check_stored(name, digest, size_bytes).await,
+            Given::Stored { digest, size_bytes } => {
+                let stored = self.bodies.check_stored(name, digest, size_bytes).await?;
+                // Under a name that its worker gave may be another lease's. Under the grant's, only its own.
+                if origin_in(&meta).is_some() {
+                    self.bodies.check_written(name, &meta).await?;
+                }
+                Ok(stored)
+            }
             Given::Inline(body, digest) => match self.bodies.put(name, body, digest, meta).await {
                 // Nothing points to it yet: for the page, nothing was applied.
                 Err(EngineError::OutcomeUnknown(why)) => Err(EngineError::StoreUnavailable(why)),
@@ -153,7 +229,20 @@ impl Inner {
 
 /// Whether a sidecar that was stored for one page does for the other.
 fn is_sidecar_of(one: &PageMeta, other: &PageMeta) -> bool {
-    (&one.headers, &one.tags, &one.path) == (&other.headers, &other.tags, &other.path)
+    one.headers == other.headers && is_labelled_alike(one, other)
+}
+
+fn is_labelled_alike(one: &PageMeta, other: &PageMeta) -> bool {
+    (&one.tags, &one.path) == (&other.tags, &other.path)
+}
+
+/// What the HTML of a page tells those who read the bare object.
+fn response_of(page: &PageMeta) -> ObjectMeta {
+    object_meta(BodyKind::Html, &page.content_type, Some(page), None)
+}
+
+fn is_named(body: &BodyRef) -> bool {
+    NamedObject::of(&body.object).is_some()
 }
 
 /// Whether a page would bring a body back that was found missing.
@@ -165,45 +254,78 @@ pub(super) fn shares_a_gone_body(entry: Option<&Entry>, page: &Page) -> bool {
     })
 }
 
-/// The metadata under which a sidecar says what its page can be invalidated by.
+/// The metadata under which a sidecar says what its page can be invalidated by, and HTML that its worker named.
 const LABELS_ATTRIBUTE: &str = "leasehold-labels";
-/// The longest value of an attribute: what a store takes for all of them is two KiB. Longer ones are left out.
+/// What stands for labels that are too long, on a body that its worker named: another page's, whose labels are not, is not
+/// taken for the same.
+const LABELS_TOO_LONG: &str = "-";
+/// The longest value of an attribute of FaceTheory's. Longer ones are left out.
 const MAX_ATTRIBUTE_BYTES: usize = 1024;
+/// What a store takes for all attributes.
+const MAX_ATTRIBUTES_BYTES: usize = 2048;
+/// What S3 writes before the name of each.
+const ATTRIBUTE_PREFIX_BYTES: usize = "x-amz-meta-".len();
 
 /// What readers of the bare object see. The attributes of HTML are FaceTheory's, whose readers restore the response from
 /// them. Ahead of the commit nothing is known of the page.
-pub(super) fn object_meta(kind: BodyKind, content_type: &str, page: Option<&PageMeta>) -> ObjectMeta {
+pub(super) fn object_meta(
+    kind: BodyKind,
+    content_type: &str,
+    page: Option<&PageMeta>,
+    origin: Option<&Origin>,
+) -> ObjectMeta {
+    let cost = |name: &str, value: &str| ATTRIBUTE_PREFIX_BYTES + name.len() + value.len();
     let mut attributes = Vec::new();
+    let mut left = MAX_ATTRIBUTES_BYTES;
+    if let Some(origin) = origin.map(Origin::encode) {
+        // Labels, or word that they are too long, have a place in any case.
+        left -= cost(ORIGIN_ATTRIBUTE, &origin) + cost(LABELS_ATTRIBUTE, LABELS_TOO_LONG);
+        attributes.push((ORIGIN_ATTRIBUTE.to_owned(), origin));
+    }
     let mut add = |name: &str, value: &str| {
         let is_printable = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-        if is_printable && value.trim() == value && value.len() <= MAX_ATTRIBUTE_BYTES {
+        let fits = value.len() <= MAX_ATTRIBUTE_BYTES && cost(name, value) <= left;
+        if is_printable && value.trim() == value && fits {
+            left -= cost(name, value);
             attributes.push((name.to_owned(), value.to_owned()));
         }
     };
-    match (kind, page) {
-        (BodyKind::Html, Some(page)) => {
-            add(foreign::STATUS, &page.status.get().to_string());
-            add(foreign::CONTENT_TYPE, &page.content_type);
-            if let Some((_, csp)) = page.headers.iter().find(|(name, _)| name == foreign::CSP_HEADER) {
-                add(foreign::CSP, csp);
+    if let (BodyKind::Html, Some(page)) = (kind, page) {
+        add(foreign::STATUS, &page.status.get().to_string());
+        add(foreign::CONTENT_TYPE, &page.content_type);
+        if let Some((_, csp)) = page.headers.iter().find(|(name, _)| name == foreign::CSP_HEADER) {
+            add(foreign::CSP, csp);
+        }
+    }
+    if let Some(page) = page.filter(|_| kind == BodyKind::Sidecar || origin.is_some()) {
+        let labels = Labels::encode(&page.tags, page.path.as_ref());
+        let labels = match origin {
+            None => labels,
+            Some(_) => {
+                let room = left + LABELS_TOO_LONG.len();
+                Some(labels.filter(|labels| labels.len() <= room).unwrap_or(LABELS_TOO_LONG.to_owned()))
             }
-        }
-        (BodyKind::Sidecar, Some(page)) => {
-            let labels = Labels::encode(&page.tags, page.path.as_ref());
-            attributes.extend(labels.map(|labels| (LABELS_ATTRIBUTE.to_owned(), labels)));
-        }
-        (BodyKind::Html | BodyKind::Sidecar, None) => {}
+        };
+        attributes.extend(labels.map(|labels| (LABELS_ATTRIBUTE.to_owned(), labels)));
     }
     ObjectMeta { content_type: content_type.to_owned(), attributes }
 }
 
-/// What a sidecar says of the page it was stored for.
+/// What a body that its worker named says of its lease, as it is written.
+pub(super) fn origin_in(meta: &ObjectMeta) -> Option<&str> {
+    attribute(meta, ORIGIN_ATTRIBUTE)
+}
+
+/// What a body says of the page it was stored for.
 pub(super) fn labels_of(object: &StoredObject) -> Option<Labels> {
     Labels::parse(labels_in(&object.meta)?)
 }
 
 /// The same, as it is written.
 pub(super) fn labels_in(meta: &ObjectMeta) -> Option<&str> {
-    let (_, labels) = meta.attributes.iter().find(|(name, _)| name == LABELS_ATTRIBUTE)?;
-    Some(labels)
+    attribute(meta, LABELS_ATTRIBUTE)
+}
+
+fn attribute<'a>(meta: &'a ObjectMeta, wanted: &str) -> Option<&'a str> {
+    meta.attributes.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
 }

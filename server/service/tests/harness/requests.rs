@@ -106,12 +106,12 @@ pub(crate) fn purge(scopes: impl Into<Vec<v1::InvalidationScope>>) -> v1::Invali
 }
 
 pub(crate) fn inline(body: impl Into<Bytes>) -> Option<v1::BodySource> {
-    Some(v1::BodySource { source: Some(v1::body_source::Source::Inline(body.into())) })
+    Some(v1::BodySource { source: Some(v1::body_source::Source::Inline(body.into())), ..Default::default() })
 }
 
 pub(crate) fn stored(digest: impl Into<Bytes>, size_bytes: u64) -> Option<v1::BodySource> {
     let stored = v1::StoredBody { digest: digest.into(), size_bytes };
-    Some(v1::BodySource { source: Some(v1::body_source::Source::Stored(stored)) })
+    Some(v1::BodySource { source: Some(v1::body_source::Source::Stored(stored)), ..Default::default() })
 }
 
 pub(crate) fn sha256(body: &[u8]) -> Bytes {
@@ -326,7 +326,7 @@ pub(crate) fn upload_parts(render: &Render, kind: v1::BodyKind, body: &[u8]) -> 
         entry: Some(render.entry.clone()),
         lease: Some(render.lease.clone()),
         kind: kind.into(),
-        content_type: String::new(),
+        ..Default::default()
     };
     let chunks = body.chunks(1 << 20).map(|chunk| Part::Chunk(Bytes::copy_from_slice(chunk)));
     std::iter::once(Part::Head(head))

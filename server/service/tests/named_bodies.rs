@@ -1,0 +1,509 @@
+//! Bodies that their worker named, and that are read back by these names.
+
+use crate::harness::*;
+use leasehold_core::{
+    identity::TenantId,
+    named::GivenName,
+    object::{ObjectName, ObjectPrefix},
+};
+use leasehold_store::port::ObjectMeta;
+use v1::{
+    MissingReason, commit_pointer_response::Outcome as Committed, invalidation_scope::Scope,
+    upload_body_response::Outcome as Uploaded,
+};
+
+const HTML: &str = "isr/0123456789abcdef01234567/1767225600123-a.html";
+const SIDECAR: &str = "isr/0123456789abcdef01234567/1767225600123-a.hydration.json";
+
+fn named(source: Option<v1::BodySource>, name: &str) -> Option<v1::BodySource> {
+    source.map(|source| v1::BodySource { object_name: name.to_owned(), ..source })
+}
+
+/// A page and its sidecar, called by one stem.
+fn page_as(render: &Render, stem: &str, html: &str, metadata: v1::PageMetadata) -> v1::CommitPointerRequest {
+    v1::CommitPointerRequest {
+        html: named(inline(html.to_owned()), &format!("{stem}.html")),
+        sidecar: named(inline(sidecar_of(html)), &format!("{stem}.hydration.json")),
+        ..render.page_with(html, metadata)
+    }
+}
+
+fn sidecar_of(html: &str) -> String {
+    format!("{{{html}}}")
+}
+
+/// Where it is stored.
+fn stored_as(name: &str) -> ObjectName {
+    let tenant = TenantId::parse(TENANT).expect("a tenant");
+    GivenName::of_any_kind(name).expect("a name").stored(&ObjectPrefix::default(), &tenant)
+}
+
+impl Coordinator {
+    async fn object_of(&self, tenant: &str, name: &str) -> Result<(v1::ObjectHead, Vec<u8>), Status> {
+        use tokio_stream::StreamExt as _;
+        use v1::serve_object_response::Part;
+        let request = v1::ServeObjectRequest { tenant: tenant.to_owned(), object_name: name.to_owned() };
+        let mut parts = soon(self.client().serve_object(request)).await?.into_inner();
+        let (mut head, mut body) = (None, Vec::new());
+        while let Some(part) = soon(parts.next()).await {
+            match part?.part.expect("a part") {
+                Part::Head(first) => assert!(head.replace(first).is_none(), "the head came twice"),
+                Part::Chunk(chunk) => body.extend_from_slice(&chunk),
+            }
+        }
+        Ok((head.expect("a head"), body))
+    }
+
+    /// The bytes of an object of the usual tenant; `None` where there is none.
+    async fn object(&self, name: &str) -> Option<String> {
+        match self.object_of(TENANT, name).await {
+            Ok((_, body)) => Some(String::from_utf8(body).expect("text")),
+            Err(status) => {
+                assert_refused(Err::<(), _>(status), Code::NotFound, "OBJECT_NOT_FOUND");
+                None
+            }
+        }
+    }
+
+    /// What the current page calls its bodies.
+    async fn names(&self, entry: &v1::EntryRef) -> (String, String) {
+        let response = self.lookup(lookup_strictly(entry)).await.expect("a lookup");
+        let page = page_of(&response);
+        (page.html_object_name.clone(), page.sidecar_object_name.clone())
+    }
+
+    /// Renders and commits a page and its sidecar, called by one stem.
+    async fn publish_as(&self, entry: &v1::EntryRef, stem: &str, html: &str, names: &[&str]) -> Render {
+        let render = self.grant(entry).await;
+        let metadata = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(names) };
+        self.commit_fresh(page_as(&render, stem, html, metadata)).await;
+        render
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_read_back_by_their_names_and_through_their_entry() {
+    let world = World::new();
+    let (one, other) = (world.start().await, world.start().await);
+    let page = entry("news");
+    let render = one.grant(&page).await;
+    let commit = page_as(&render, HTML.strip_suffix(".html").unwrap(), "html", tagged(&["t"]));
+    let token = one.commit_fresh(commit).await.sidecar_token;
+    for node in [&one, &other] {
+        let (head, body) = node.object_of(TENANT, HTML).await.unwrap();
+        assert_eq!(body, b"html");
+        assert_eq!(
+            head,
+            v1::ObjectHead {
+                content_type: "text/html; charset=utf-8".to_owned(),
+                size_bytes: 4,
+                kind: v1::BodyKind::Html.into(),
+                digest: sha256(b"html"),
+            }
+        );
+        let (head, body) = node.object_of(TENANT, SIDECAR).await.unwrap();
+        assert_eq!(body, b"{html}");
+        assert_eq!((head.content_type.as_str(), head.kind()), ("application/json", v1::BodyKind::Sidecar));
+        assert_eq!(node.names(&page).await, (HTML.to_owned(), SIDECAR.to_owned()));
+        assert_eq!(node.page(serve(&page)).await.unwrap().1, b"html");
+        assert_eq!(node.sidecar(&page, &token).await.unwrap().1, b"{html}");
+    }
+    // One of the two may be left to the coordinator.
+    let render = one.grant(&entry("half")).await;
+    let half = v1::CommitPointerRequest {
+        sidecar: named(inline("{}"), "half.hydration.json"),
+        ..render.page("unnamed")
+    };
+    one.commit_fresh(half).await;
+    assert_eq!(one.names(&entry("half")).await, (String::new(), "half.hydration.json".to_owned()));
+}
+
+#[tokio::test]
+async fn whatever_is_not_there_is_refused_alike() {
+    let world = World::new();
+    let node = world.start().await;
+    let render = node.grant(&entry("unnamed")).await;
+    node.commit_fresh(render.page("html")).await;
+    node.publish_as(&entry("news"), "a", "html", &[]).await;
+    let stored = stored_as("a.html");
+    for (tenant, name) in [
+        (TENANT, ""),
+        (TENANT, "a"),
+        (TENANT, "/a.html"),
+        (TENANT, "../a.html"),
+        (TENANT, "a.html\n"),
+        (TENANT, "b.html"),
+        (TENANT, "A.html"),
+        (TENANT, "a.named.html"),
+        (TENANT, stored.as_str()),
+        // That of a body which the coordinator named.
+        (TENANT, &render.grant.html_object),
+        (TENANT, &format!("../../{}", render.grant.html_object)),
+        (TENANT, &"x".repeat(100_000)),
+        ("other", "a.html"),
+        ("", "a.html"),
+    ] {
+        let refused = node.object_of(tenant, name).await;
+        let status = assert_refused(refused, Code::NotFound, "OBJECT_NOT_FOUND");
+        assert_eq!(status.message(), "no such object", "{tenant} {name}");
+        assert!(metadata(&status, "object").is_none());
+    }
+    let refused = node.object_of(" ", "a.html").await;
+    assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD");
+}
+
+/// What two entries shared would be deleted with either, and purged with neither.
+#[tokio::test]
+async fn a_name_is_one_leases_alone() {
+    let world = World::new();
+    let (one, other) = (world.start().await, world.start().await);
+    one.publish_as(&entry("first"), "a", "html", &[]).await;
+    for (node, key) in [(&one, "second"), (&other, "third")] {
+        let render = node.grant(&entry(key)).await;
+        for html in ["html", "other"] {
+            let refused = node.commit(page_as(&render, "a", html, v1::PageMetadata::default())).await;
+            let status = assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+            let object = metadata(&status, "object").unwrap();
+            assert!(object.contains("by-name/") && object.contains("/a.named."), "{object}");
+        }
+        let mut parts = upload_parts(&render, v1::BodyKind::Html, b"html");
+        name_upload(&mut parts, "a.html");
+        assert_refused(node.upload(parts).await, Code::FailedPrecondition, "OBJECT_CONFLICT");
+        // Nor as one that is there already.
+        let html = named(stored(sha256(b"html"), 4), "a.html");
+        let refused = node.commit(v1::CommitPointerRequest { html, ..render.page("") }).await;
+        assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+        // The lease is none the worse for it.
+        node.commit_fresh(page_as(&render, key, "html", v1::PageMetadata::default())).await;
+    }
+    // Another render of the same entry is another lease.
+    let render = one.grant(&entry("first")).await;
+    let refused = one.commit(page_as(&render, "a", "newer", v1::PageMetadata::default())).await;
+    assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+    assert_eq!(one.object("a.html").await.as_deref(), Some("html"));
+    // Another tenant's is another name.
+    let foreign = entry_of("other", "", "first");
+    let render = one.grant(&foreign).await;
+    one.commit_fresh(page_as(&render, "a", "theirs", v1::PageMetadata::default())).await;
+    assert_eq!(one.object_of("other", "a.html").await.unwrap().1, b"theirs");
+    assert_eq!(one.object("a.html").await.as_deref(), Some("html"));
+}
+
+fn name_upload(parts: &mut [v1::UploadBodyRequest], name: &str) {
+    let Some(v1::upload_body_request::Part::Head(head)) = &mut parts[0].part else { panic!("no head") };
+    name.clone_into(&mut head.object_name);
+}
+
+#[tokio::test]
+async fn a_repeated_commit_finds_its_bodies() {
+    let world = World::new();
+    let (one, other) = (world.start().await, world.start().await);
+    let page = entry("news");
+    let render = one.grant(&page).await;
+    let commit = page_as(&render, "a", "html", v1::PageMetadata::default());
+    // Both bodies stored, and then nothing swapped.
+    one.faults.add(Rule::on(Operation::Swap, Fault::Refuse));
+    assert_refused(one.commit(commit.clone()).await, Code::Unavailable, "STORE_UNAVAILABLE");
+    one.faults.clear();
+    let before = other.counts();
+    for node in [&other, &one, &other] {
+        node.commit_fresh(commit.clone()).await;
+    }
+    assert_eq!(other.counts().since(before).swaps, 1);
+    assert_eq!(other.names(&page).await, ("a.html".to_owned(), "a.hydration.json".to_owned()));
+}
+
+/// Who granted the lease learns that it was overtaken only once the bodies are stored: no page names them, and they go.
+#[tokio::test]
+async fn bodies_of_a_fenced_or_superseded_commit_are_named_by_no_page_and_go() {
+    let world = World::new();
+    world.clock.stand_still();
+    let one = world.start_with(|settings, _| settings.deletion_grace = ms(50)).await;
+    let other = world.start().await;
+    let page = entry("news");
+    let late = one.grant(&page).await;
+    world.clock.step(secs(60));
+    let next = other.grant(&page).await;
+    let commit = page_as(&late, "late", "late", v1::PageMetadata::default());
+    let there = async || [one.object("late.html").await, one.object("late.hydration.json").await];
+    let fenced = other.commit(commit.clone()).await.unwrap();
+    assert!(matches!(fenced, Committed::Fenced(_)), "{fenced:?}");
+    assert_eq!(there().await, [None, None]);
+    let fenced = one.commit(commit.clone()).await.unwrap();
+    assert!(matches!(fenced, Committed::Fenced(_)), "{fenced:?}");
+    assert_eq!(one.seen(&page).await, Seen::Missing(MissingReason::NeverRendered));
+    // Nor can the lease that overtook it take them for its own.
+    let refused = one.commit(page_as(&next, "late", "late", v1::PageMetadata::default())).await;
+    assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+    world.clock.step(ms(60));
+    until(async || there().await == [None, None]).await;
+    other.commit_fresh(page_as(&next, "next", "newer", v1::PageMetadata::default())).await;
+    for node in [&one, &other] {
+        let superseded = node.commit(commit.clone()).await.unwrap();
+        assert!(matches!(superseded, Committed::Superseded(_)), "{superseded:?}");
+        assert_eq!(node.names(&page).await.0, "next.html");
+    }
+    world.clock.step(ms(60));
+    until(async || there().await == [None, None]).await;
+}
+
+#[tokio::test]
+async fn a_purge_that_reaches_their_page_takes_them_away_also_when_it_is_superseded() {
+    let scopes: [(Scope, bool); 9] = [
+        (Scope::Tag("t".to_owned()), true),
+        (Scope::Tag("u".to_owned()), false),
+        (Scope::Key("news".to_owned()), true),
+        (Scope::Key("other".to_owned()), false),
+        (Scope::PathPrefix("/blog".to_owned()), true),
+        (Scope::PathPrefix("/shop".to_owned()), false),
+        (Scope::Deployment("blue".to_owned()), true),
+        (Scope::Deployment("green".to_owned()), false),
+        (Scope::WholeTenant(v1::WholeTenant {}), true),
+    ];
+    for superseded in [false, true] {
+        for (scope, reaches) in scopes.clone() {
+            let world = World::new();
+            let (one, other) = (world.start().await, world.start().await);
+            let page = v1::EntryRef { path: "/blog/1".to_owned(), ..entry_of(TENANT, "blue", "news") };
+            one.publish_as(&page, "a", "html", &["t"]).await;
+            let token = page_of(&one.lookup(lookup(&page)).await.unwrap()).sidecar_token.clone();
+            if superseded {
+                let plain = v1::EntryRef { path: "/elsewhere".to_owned(), ..page.clone() };
+                one.publish_as(&plain, "b", "newer", &["v"]).await;
+            }
+            other.object("a.html").await.expect("not purged yet");
+            one.invalidate(invalidation([crate::harness::scope(scope.clone())])).await.unwrap();
+            assert!(one.object("a.html").await.is_some(), "softly: {scope:?}");
+            let purged = one.invalidate(purge([crate::harness::scope(scope.clone())])).await.unwrap();
+            other.seen_by(lookup_as_of(&page, &purged)).await;
+            for node in [&one, &other] {
+                let told = [node.object("a.html").await, node.object("a.hydration.json").await];
+                assert_eq!(told.map(|body| body.is_some()), [!reaches; 2], "{superseded} {scope:?}");
+                assert_eq!(node.sidecar(&page, &token).await.is_ok(), !reaches, "{superseded} {scope:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn superseded_bodies_are_there_until_their_grace_is_over() {
+    let world = World::new();
+    world.clock.stand_still();
+    let node = world.start_with(|settings, _| settings.deletion_grace = ms(50)).await;
+    let page = entry("news");
+    node.publish_as(&page, "a", "old", &[]).await;
+    let token = page_of(&node.lookup(lookup(&page)).await.unwrap()).sidecar_token.clone();
+    node.publish_as(&page, "b", "new", &[]).await;
+    assert_eq!(node.object("a.html").await.as_deref(), Some("old"));
+    assert_eq!(node.object("a.hydration.json").await.as_deref(), Some("{old}"));
+    assert_eq!(node.sidecar(&page, &token).await.unwrap().1, b"{old}");
+    // Its token is not another entry's, who reads the same names.
+    let refused = node.sidecar(&entry("other"), &token).await;
+    assert_refused(refused, Code::NotFound, "SIDECAR_NOT_FOUND");
+    let refused = node.sidecar(&entry_of("other", "", "news"), &token).await;
+    assert_refused(refused, Code::NotFound, "SIDECAR_NOT_FOUND");
+    world.clock.step(ms(60));
+    until(async || node.object("a.html").await.is_none()).await;
+    assert_eq!(node.object("a.hydration.json").await, None);
+    assert_refused(node.sidecar(&page, &token).await, Code::NotFound, "SIDECAR_NOT_FOUND");
+    assert_eq!(node.object("b.html").await.as_deref(), Some("new"));
+}
+
+/// Served by its name, it is purged by what is written on it.
+#[tokio::test]
+async fn an_unchanged_body_keeps_its_name_unless_another_purge_would_reach_it() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let published = async |stem: &str, names: &[&str]| {
+        node.publish_as(&page, stem, "same", names).await;
+        node.names(&page).await
+    };
+    let both = |stem: &str| (format!("{stem}.html"), format!("{stem}.hydration.json"));
+    assert_eq!(published("a", &["t"]).await, both("a"));
+    assert_eq!(published("b", &["t"]).await, both("a"));
+    assert_eq!((node.object("a.html").await.is_some(), node.object("b.html").await), (true, None));
+    assert_eq!(published("c", &["u"]).await, both("c"), "of another tag");
+    node.invalidate(purge([tag("u")])).await.unwrap();
+    assert_eq!(published("d", &["u"]).await, both("d"), "after a purge");
+    assert_eq!(node.object("d.html").await.as_deref(), Some("same"));
+    assert_eq!(published("e", &["u"]).await, both("d"));
+    // One that the coordinator named cannot be read by a name, and the other way about.
+    let render = node.grant(&page).await;
+    let metadata = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(&["u"]) };
+    let unnamed = v1::CommitPointerRequest {
+        sidecar: inline(sidecar_of("same")),
+        ..render.page_with("same", metadata)
+    };
+    node.commit_fresh(unnamed).await;
+    assert_eq!(node.names(&page).await, (String::new(), String::new()));
+    assert_eq!(published("f", &["u"]).await, both("f"));
+}
+
+#[tokio::test]
+async fn a_body_that_was_uploaded_under_a_name_is_in_doubt_only_once_it_is_superseded() {
+    let world = World::new();
+    let (node, other) = (world.start().await, world.start().await);
+    let page = entry("news");
+    for html in ["one", "two"] {
+        // The other one committed the page before.
+        node.lookup(lookup_strictly(&page)).await.unwrap();
+        let render = node.grant(&page).await;
+        let mut parts = upload_parts(&render, v1::BodyKind::Html, html.as_bytes());
+        name_upload(&mut parts, &format!("{html}.html"));
+        let Uploaded::Uploaded(body) = node.upload(parts.clone()).await.unwrap() else {
+            panic!("not stored")
+        };
+        assert_eq!(other.upload(parts).await.unwrap(), Uploaded::Uploaded(body.clone()), "repeated");
+        let source = stored(body.digest.clone(), body.size_bytes);
+        // Under the grant's name there is nothing.
+        let unnamed = v1::CommitPointerRequest { html: source.clone(), ..render.page("") };
+        assert_refused(other.commit(unnamed).await, Code::FailedPrecondition, "OBJECT_MISSING");
+        let metadata = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(&[html]) };
+        let html = named(source, &format!("{html}.html"));
+        other.commit_fresh(v1::CommitPointerRequest { html, ..render.page_with("", metadata) }).await;
+    }
+    let there = async || (node.object("one.html").await.is_some(), node.object("two.html").await.is_some());
+    node.lookup(lookup_strictly(&page)).await.unwrap();
+    assert_eq!(there().await, (true, true));
+    node.invalidate(purge([key_scope("other")])).await.unwrap();
+    assert_eq!(there().await, (true, true));
+    node.invalidate(purge([tag("another")])).await.unwrap();
+    assert_eq!(there().await, (false, true), "what is current is judged by its pointer");
+    node.invalidate(purge([tag("two")])).await.unwrap();
+    assert_eq!(there().await, (false, false));
+}
+
+/// Where there is no room for it, what is not written counts against the body.
+#[tokio::test]
+async fn a_body_of_a_page_with_too_long_a_key_or_too_many_tags_is_purged_when_in_doubt() {
+    let world = World::new();
+    let node = world.start().await;
+    let many: Vec<String> = (0..64).map(|at| format!("{at:0>40}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let long = "k".repeat(4096);
+    node.publish_as(&entry(&long), "key", "html", &[]).await;
+    node.publish_as(&entry("tags"), "tags", "html", &many).await;
+    let there = async || (node.object("key.html").await.is_some(), node.object("tags.html").await.is_some());
+    let elsewhere = scope_of("other", Scope::WholeTenant(v1::WholeTenant {}));
+    node.invalidate(purge([elsewhere])).await.unwrap();
+    assert_eq!(there().await, (true, true));
+    node.publish_as(&entry("tags"), "tags again", "newer", &many).await;
+    node.invalidate(purge([key_scope("other")])).await.unwrap();
+    assert_eq!(there().await, (false, true));
+    node.invalidate(purge([tag("other")])).await.unwrap();
+    assert_eq!(there().await, (false, false));
+    assert!(node.object("tags again.html").await.is_some(), "current");
+    node.invalidate(purge([tag(many[63])])).await.unwrap();
+    assert_eq!(node.object("tags again.html").await, None);
+}
+
+/// It would not know that it is purged by them.
+#[tokio::test]
+async fn a_named_body_is_not_committed_with_other_tags_than_it_was_stored_with() {
+    let world = World::new();
+    let (node, other) = (world.start().await, world.start().await);
+    let render = node.grant(&entry("news")).await;
+    let with_tags = |names: &[&str]| v1::CommitPointerRequest {
+        html: named(inline("html"), "a.html"),
+        ..render.page_with("", tagged(names))
+    };
+    node.faults.add(Rule::on(Operation::Swap, Fault::Refuse));
+    assert_refused(node.commit(with_tags(&["a"])).await, Code::Unavailable, "STORE_UNAVAILABLE");
+    node.faults.clear();
+    let many: Vec<String> = (0..64).map(|at| format!("{at:0>40}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let source = named(stored(sha256(b"html"), 4), "a.html");
+    for node in [&node, &other] {
+        for request in [
+            with_tags(&["b"]),
+            with_tags(&many),
+            v1::CommitPointerRequest { html: source.clone(), ..with_tags(&["b"]) },
+        ] {
+            assert_refused(node.commit(request).await, Code::FailedPrecondition, "OBJECT_CONFLICT");
+        }
+    }
+    other.commit_fresh(v1::CommitPointerRequest { html: source, ..with_tags(&["a"]) }).await;
+}
+
+/// Nobody is to do so; but a page must never be served with another one's body.
+#[tokio::test]
+async fn a_name_that_is_used_again_after_its_body_was_deleted_brings_no_old_body_back() {
+    let world = World::new();
+    let (one, other) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    let page = entry("news");
+    one.publish_as(&page, "a", "old", &[]).await;
+    assert_eq!(other.page(serve(&page)).await.unwrap().1, b"old");
+    one.publish_as(&page, "b", "between", &[]).await;
+    for name in ["a.html", "a.hydration.json"] {
+        world.stores().objects.delete(&[stored_as(name)]).await.unwrap();
+    }
+    // A third one, which remembers nothing of it.
+    let third = world.start_one_of_many().await;
+    third.publish_as(&page, "a", "new", &[]).await;
+    assert_eq!(other.names(&page).await.0, "a.html");
+    assert_eq!(other.page(serve(&page)).await.unwrap().1, b"new");
+    let response = other.lookup(lookup_with_body(&page)).await.unwrap();
+    assert_eq!(html_of(page_of(&response)), Some("new"));
+    let token = page_of(&response).sidecar_token.clone();
+    assert_eq!(other.sidecar(&page, &token).await.unwrap().1, b"{new}");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_say_whose_it_is_is_not_served_by_its_name() {
+    let world = World::new();
+    let node = world.start().await;
+    let meta = ObjectMeta { content_type: "text/html".to_owned(), attributes: Vec::new() };
+    let digest = leasehold_core::page::Digest(sha256(b"html").to_vec().try_into().unwrap());
+    let objects = world.stores().objects;
+    objects.put(&stored_as("a.html"), "html".into(), digest, &meta).await.unwrap();
+    assert_eq!(node.object("a.html").await, None);
+    let render = node.grant(&entry("news")).await;
+    let refused = node.commit(page_as(&render, "a", "html", v1::PageMetadata::default())).await;
+    assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+}
+
+#[tokio::test]
+async fn a_page_whose_named_body_is_gone_is_rendered_again_under_another_name() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    node.publish_as(&page, "a", "html", &[]).await;
+    world.stores().objects.delete(&[stored_as("a.html")]).await.unwrap();
+    let node = world.start().await;
+    assert_eq!(node.object("a.html").await, None);
+    let status = assert_refused(node.page(serve(&page)).await, Code::NotFound, "PAGE_NOT_FOUND");
+    assert_eq!(metadata(&status, "cause").as_deref(), Some("BODY_GONE"));
+    assert_eq!(node.seen(&page).await, Seen::Missing(MissingReason::BodyGone));
+    // The same bytes as before: known, but not there.
+    node.publish_as(&page, "b", "html", &[]).await;
+    assert_eq!(node.object("b.html").await.as_deref(), Some("html"));
+    assert_eq!(node.names(&page).await.0, "b.html");
+}
+
+#[tokio::test]
+async fn while_the_log_cannot_be_read_named_bodies_are_served_and_purged_ones_are_not() {
+    let world = World::new();
+    world.clock.stand_still();
+    let node = world.start_with(|settings, _| settings.rules.staleness_bound = secs(2)).await;
+    node.publish_as(&entry("page"), "a", "html", &[]).await;
+    node.publish_as(&entry("purged"), "b", "html", &["t"]).await;
+    node.invalidate(purge([tag("t")])).await.unwrap();
+    node.faults.add(Rule::on(Operation::HeadRead, Fault::Refuse));
+    world.clock.step(secs(3));
+    assert_eq!((node.object("a.html").await.is_some(), node.object("b.html").await), (true, None));
+}
+
+/// As any warm hit.
+#[tokio::test]
+async fn a_named_body_that_is_in_memory_costs_no_store_anything() {
+    let world = World::new();
+    let node = world.start().await;
+    node.publish_as(&entry("news"), "a", "html", &["t"]).await;
+    let before = node.counts();
+    for name in ["a.html", "a.hydration.json"] {
+        node.object(name).await.expect("served");
+    }
+    let used = node.counts().since(before);
+    assert_eq!((used.gets, used.infos, used.entry_reads), (0, 0, 0));
+}
