@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Print a hydration sidecar
     #[command(after_help = body::SIDECAR_JSON)]
     Sidecar(body::SidecarFlags),
+    /// Print a body by the name that it was committed under
+    #[command(after_help = body::OBJECT_JSON)]
+    Object(body::ObjectFlags),
     /// Exit with 0 when the coordinator serves, else with 1
     #[command(after_help = health::JSON)]
     Healthcheck(health::HealthFlags),
@@ -227,6 +230,7 @@ impl Command {
             Self::Watch(flags) => &flags.client,
             Self::Page(flags) => &flags.client,
             Self::Sidecar(flags) => &flags.client,
+            Self::Object(flags) => &flags.client,
             Self::Healthcheck(flags) => &flags.client,
         }
     }
@@ -241,6 +245,7 @@ impl Command {
             Self::Watch(flags) => flags.run(session).await,
             Self::Page(flags) => flags.run(session).await,
             Self::Sidecar(flags) => flags.run(session).await,
+            Self::Object(flags) => flags.run(session).await,
             Self::Healthcheck(flags) => flags.run(session).await,
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct PageShape {
     pub(crate) path: Option<String>,
     pub(crate) headers: Vec<HeaderShape>,
     pub(crate) sidecar_token: Option<String>,
+    pub(crate) html_object_name: Option<String>,
+    pub(crate) sidecar_object_name: Option<String>,
 }
 
 /// A response header of a page.
@@ -96,6 +98,8 @@ impl From<&Page> for PageShape {
                 .map(|(name, value)| HeaderShape { name: name.clone(), value: value.clone() })
                 .collect(),
             sidecar_token: page.sidecar_token.as_ref().map(|token| token.as_str().to_owned()),
+            html_object_name: page.html_object_name.clone(),
+            sidecar_object_name: page.sidecar_object_name.clone(),
         }
     }
 }
@@ -164,6 +168,8 @@ impl PageShape {
             rows.add("header", format!("{name}: {value}"));
         }
         rows.add_some("sidecar", self.sidecar_token.clone());
+        rows.add_some("html name", self.html_object_name.clone());
+        rows.add_some("sidecar name", self.sidecar_object_name.clone());
     }
 
     /// When its render began.

@@ -1,4 +1,4 @@
-//! `leasehold page` and `leasehold sidecar`: bodies as they are stored.
+//! `leasehold page`, `leasehold sidecar` and `leasehold object`: bodies as they are stored.
 
 use super::{
     ClientFlags, Ending, Session,
@@ -10,7 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use clap::Args;
-use leasehold_client::{BodyStream, CurrentPage, Lookup, ServeOptions, SidecarToken};
+use leasehold_client::{BodyKind, BodyStream, CurrentPage, Lookup, ServeOptions, SidecarToken};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,11 @@ pub(crate) const SIDECAR_JSON: &str = "\
 JSON: {content_type, size_bytes, body, body_base64, file}
 With -o, the body is in the file alone. Exits with 3 when there is no such sidecar, whatever is
 wrong with the token.";
+
+pub(crate) const OBJECT_JSON: &str = "\
+JSON: {kind: html|sidecar, content_type, size_bytes, digest, body, body_base64, file}
+With -o, the body is in the file alone. Exits with 3 when there is no such body, whatever is
+wrong with the name.";
 
 /// No coordinator stores bodies as large as this.
 const MOST_BYTES: u64 = 1 << 30;
@@ -53,6 +58,16 @@ pub(crate) struct SidecarFlags {
     pub(super) client: ClientFlags,
 }
 
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ObjectFlags {
+    /// The name that it was committed under: `commit --html-name`, `--sidecar-name`
+    name: String,
+    #[command(flatten)]
+    to: Destination,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
 /// Where a body goes.
 #[derive(Args, Clone, Debug)]
 struct Destination {
@@ -74,6 +89,16 @@ struct ServedPageShape {
 struct ServedSidecarShape {
     content_type: String,
     size_bytes: u64,
+    #[serde(flatten)]
+    body: WrittenShape,
+}
+
+#[derive(Debug, Serialize)]
+struct ServedObjectShape {
+    kind: &'static str,
+    content_type: String,
+    size_bytes: u64,
+    digest: String,
     #[serde(flatten)]
     body: WrittenShape,
 }
@@ -110,6 +135,23 @@ impl SidecarFlags {
         let (content_type, size_bytes) = (served.content_type, served.size_bytes);
         let body = whole(session, served.body, size_bytes).await?;
         to.write(session, &body, |body| ServedSidecarShape { content_type, size_bytes, body })
+    }
+}
+
+impl ObjectFlags {
+    pub(super) async fn run(self, session: &Session) -> Result<Ending, Failure> {
+        let Self { name, to, client: _ } = self;
+        let served = session.coordinator.serve_object(session.tenant(), &name).await;
+        let served = served.map_err(|error| session.failed(&error))?;
+        let (content_type, size_bytes) = (served.content_type, served.size_bytes);
+        let digest = hex::encode(&served.digest);
+        let kind = match served.kind {
+            BodyKind::Html => "html",
+            BodyKind::Sidecar => "sidecar",
+        };
+        let body = whole(session, served.body, size_bytes).await?;
+        let shape = |body| ServedObjectShape { kind, content_type, size_bytes, digest, body };
+        to.write(session, &body, shape)
     }
 }
 

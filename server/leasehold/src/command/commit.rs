@@ -39,6 +39,13 @@ pub(crate) struct CommitFlags {
     /// The hydration sidecar that belongs to it. `-` reads stdin
     #[arg(long, value_name = "FILE")]
     sidecar: Option<PathBuf>,
+    /// What the HTML is to be called, for `leasehold object`; a name that no other page ever had. Without it, the coordinator
+    /// names it
+    #[arg(long, value_name = "NAME.html")]
+    html_name: Option<String>,
+    /// What the sidecar is to be called
+    #[arg(long, value_name = "NAME.hydration.json", requires = "sidecar")]
+    sidecar_name: Option<String>,
     #[command(flatten)]
     wait: WaitFlag,
     #[command(flatten)]
@@ -122,7 +129,7 @@ struct CommitShape {
 
 impl CommitFlags {
     pub(super) async fn run(self, session: &Session) -> Result<Ending, Failure> {
-        let Self { key, html, sidecar, metadata, wait, held, client: _ } = self;
+        let Self { key, html, sidecar, html_name, sidecar_name, metadata, wait, held, client: _ } = self;
         let stdin = Path::new("-");
         if html == stdin && sidecar.as_deref() == Some(stdin) {
             let message = "only one of --html and --sidecar can be stdin";
@@ -153,6 +160,7 @@ impl CommitFlags {
         };
         let mut page = NewPage::new(html).metadata(metadata.into());
         page.sidecar = sidecar.map(Into::into);
+        (page.html_name, page.sidecar_name) = (html_name, sidecar_name);
         let committed = match lease.renew_while(None, lease.commit(&page)).await {
             Ok(committed) => committed,
             Err(error) => {

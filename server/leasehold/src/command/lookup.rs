@@ -20,7 +20,8 @@ JSON, every key always there, durations in ms, times RFC 3339:
    stale_while_revalidate_for_ms, stale_if_error_for_ms,
    page: {generation, etag, status, content_type, size_bytes, digest, generated_at, age_ms,
           revalidate_ms, stale_while_revalidate_ms, stale_if_error_ms, render_time_ms,
-          tags, path, headers: [{name, value}], sidecar_token} | null,
+          tags, path, headers: [{name, value}], sidecar_token, html_object_name,
+          sidecar_object_name} | null,
    regeneration: {owner, generation, remaining_ms} | null,
    body, body_base64, body_too_large}
 Exits with 3 when the page is missing.";

@@ -3,7 +3,7 @@
 use crate::process::{Coordinator, Ended, PATIENCE, keys, program};
 use serde_json::{Value, json};
 
-const PAGE_KEYS: [&str; 16] = [
+const PAGE_KEYS: [&str; 18] = [
     "age_ms",
     "content_type",
     "digest",
@@ -11,9 +11,11 @@ const PAGE_KEYS: [&str; 16] = [
     "generated_at",
     "generation",
     "headers",
+    "html_object_name",
     "path",
     "render_time_ms",
     "revalidate_ms",
+    "sidecar_object_name",
     "sidecar_token",
     "size_bytes",
     "stale_if_error_ms",
@@ -108,11 +110,43 @@ fn committed_page_is_looked_up_with_all_that_was_said_of_it() {
 }
 
 #[test]
+fn bodies_are_printed_by_the_names_that_they_were_committed_under() {
+    let coordinator = Coordinator::start(&[]);
+    let sidecar = coordinator.dir.path().join("data.json");
+    std::fs::write(&sidecar, "{}").unwrap();
+    let commit = format!(
+        "commit about --html - --html-name a/1.html --sidecar {} --sidecar-name a/1.hydration.json --tenant acme",
+        sidecar.display()
+    );
+    assert_eq!(coordinator.run_with(&commit, "about").code, Some(0));
+    let page = &coordinator.json("lookup about --tenant acme", 0)["page"];
+    assert_eq!(
+        (&page["html_object_name"], &page["sidecar_object_name"]),
+        (&json!("a/1.html"), &json!("a/1.hydration.json"))
+    );
+    let served = coordinator.json("object a/1.html --tenant acme", 0);
+    assert_eq!(
+        keys(&served),
+        ["body", "body_base64", "content_type", "digest", "file", "kind", "size_bytes"]
+    );
+    assert_eq!((&served["kind"], &served["body"]), (&json!("html"), &json!("about")));
+    assert_eq!(served["digest"], page["digest"]);
+    assert_eq!(coordinator.run("object a/1.hydration.json --tenant acme").stdout, "{}", "bytes as they are");
+    assert_eq!(coordinator.run("object a/1.html").code, Some(3), "of another tenant");
+    // Of another page.
+    let refused =
+        coordinator.run_with("commit other --html - --html-name a/1.html --tenant acme --json", "x");
+    let failure: Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!(failure["error"]["reason"], "OBJECT_CONFLICT", "{failure}");
+    assert_eq!(coordinator.run_with("commit k --html - --sidecar-name a.hydration.json", "x").code, Some(2));
+}
+
+#[test]
 fn what_is_not_there_exits_with_three() {
     let coordinator = Coordinator::start(&[]);
     let missing = coordinator.json("lookup nothing", 3);
     assert_eq!((&missing["outcome"], &missing["reason"]), (&json!("missing"), &json!("never_rendered")));
-    for line in ["page nothing", "sidecar nothing bm90aGluZw"] {
+    for line in ["page nothing", "sidecar nothing bm90aGluZw", "object nothing.html", "object nothing"] {
         let ended = coordinator.run(&format!("{line} --json"));
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""), "{line}: {ended:?}");
         let failure: Value = serde_json::from_str(&ended.stderr).unwrap();

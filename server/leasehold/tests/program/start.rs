@@ -199,6 +199,7 @@ fn help_names_every_command_and_what_exit_codes_mean() {
         "watch",
         "page",
         "sidecar",
+        "object",
         "healthcheck",
     ] {
         assert!(help.stdout.contains(&format!("\n  {part} ")), "{part} is missing from {}", help.stdout);
