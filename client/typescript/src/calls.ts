@@ -37,6 +37,7 @@ export type MethodName =
   | 'CommitPointer'
   | 'UploadBody'
   | 'ServeSidecar'
+  | 'ServeObject'
   | 'ServePage'
   | 'Invalidate'
   | 'Watch';

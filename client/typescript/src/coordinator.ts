@@ -19,10 +19,11 @@ import {
   type LookupResponse,
   CoordinatorServiceService as Service,
   Consistency as WireConsistency,
+  BodyKind as WireKind,
   MissingReason as WireMissing,
 } from './generated/leasehold/v1/coordinator.js';
 import { RandomSource, RequestId, type SidecarToken } from './id.js';
-import { Lease } from './lease.js';
+import { type BodyKind, Lease } from './lease.js';
 import { Lanes, type Link, parseEndpoint } from './link.js';
 import {
   type BodyDelivery,
@@ -184,6 +185,20 @@ export interface ServedSidecar {
   readonly contentType: string;
   /** Its length. */
   readonly sizeBytes: number;
+  /** Its bytes. */
+  readonly body: BodyStream;
+}
+
+/** A body that was read by the name that its worker gave it. */
+export interface ServedObject {
+  /** Which body of its page. */
+  readonly kind: BodyKind;
+  /** Its content type. */
+  readonly contentType: string;
+  /** Its length. */
+  readonly sizeBytes: number;
+  /** SHA-256 of its bytes. */
+  readonly digest: Uint8Array;
   /** Its bytes. */
   readonly body: BodyStream;
 }
@@ -441,6 +456,29 @@ export class Coordinator implements AsyncDisposable {
     return { contentType, sizeBytes: Number(sizeBytes), body };
   }
 
+  /**
+   * Streams a body by the name that its worker gave it: `htmlName`, `sidecarName` of a {@link NewPage}. Also that of an
+   * older generation, for as long as it is stored. An empty `tenant` is `default`.
+   *
+   * @throws LeaseholdError `OBJECT_NOT_FOUND`, whatever is wrong with the name; or no answer in time.
+   */
+  async serveObject(tenant: string, name: string, options: CallOptions = {}): Promise<ServedObject> {
+    const limits = this.#calls.limits('ServeObject', options);
+    const message = { tenant, objectName: name };
+    const [stream, link] = await this.#open((link) =>
+      serverStreaming(this.#calls.shared, link, limits, Service.serveObject, message),
+    );
+    const body = new BodyStream(stream, limits, () => this.#calls.shared.lanes.leave(link));
+    const head = stream.first?.part?.$case === 'head' ? stream.first.part.value : undefined;
+    const kind = head && kindOf(head.kind);
+    if (!head || !kind) {
+      await body.return();
+      throw LeaseholdError.protocol('the head of an object is missing, or of no kind');
+    }
+    const { contentType, sizeBytes, digest } = head;
+    return { kind, contentType, sizeBytes: Number(sizeBytes), digest, body };
+  }
+
   async #open<T>(open: (link: Link) => Promise<T>): Promise<[T, Link]> {
     const { lanes } = this.#calls.shared;
     const link = lanes.enter();
@@ -476,6 +514,17 @@ export class Coordinator implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
+  }
+}
+
+function kindOf(kind: WireKind): BodyKind | undefined {
+  switch (kind) {
+    case WireKind.BODY_KIND_HTML:
+      return 'html';
+    case WireKind.BODY_KIND_SIDECAR:
+      return 'sidecar';
+    default:
+      return undefined;
   }
 }
 

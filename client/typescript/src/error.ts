@@ -28,6 +28,7 @@ export const REASONS = [
   'STORED_DATA_CORRUPT',
   'BODY_URL_UNSUPPORTED',
   'INTERNAL',
+  'OBJECT_NOT_FOUND',
 ] as const;
 
 /**
@@ -278,6 +279,7 @@ function isRetryable(refusal: Refusal): boolean {
     case 'OBJECT_CONFLICT':
     case 'CONSISTENCY_TOKEN_UNKNOWN':
     case 'SIDECAR_NOT_FOUND':
+    case 'OBJECT_NOT_FOUND':
     case 'PAGE_NOT_FOUND':
     case 'STORED_DATA_CORRUPT':
     case 'BODY_URL_UNSUPPORTED':
@@ -308,6 +310,7 @@ function mayHaveBeenApplied(refusal: Refusal): boolean {
     case 'OBJECT_CONFLICT':
     case 'CONSISTENCY_TOKEN_UNKNOWN':
     case 'SIDECAR_NOT_FOUND':
+    case 'OBJECT_NOT_FOUND':
     case 'PAGE_NOT_FOUND':
     case 'LIMIT_REACHED':
     case 'STORE_UNAVAILABLE':

@@ -30,7 +30,22 @@ export interface NewPage {
   readonly sidecar?: NewBody | undefined;
   /** What the renderer says of it. Default: status 200, no tags, fresh until invalidated. */
   readonly metadata?: PageMetadata | undefined;
+  /**
+   * The name by which `serveObject` is to find the HTML within its tenant: at most 512 bytes, ending in `.html`, new for
+   * every render and never used again. Default: the coordinator names it.
+   */
+  readonly htmlName?: string | undefined;
+  /** Likewise of the sidecar, ending in `.hydration.json`. */
+  readonly sidecarName?: string | undefined;
 }
+
+/** How a body is to be uploaded. */
+export type UploadOptions = CallOptions & {
+  /** Default: by kind, `text/html; charset=utf-8` or `application/json`. */
+  readonly contentType?: string | undefined;
+  /** As `htmlName` or `sidecarName` of the page that is then committed, which has to give the same. */
+  readonly name?: string | undefined;
+};
 
 /** A body that is to be committed. Whether bytes travel with the commit or ahead of it is decided by their size. */
 export type NewBody = string | Uint8Array | StoredBody;
@@ -288,11 +303,14 @@ export class Lease {
     const isHtmlInline = inlineBytes(html) + (isSidecarInline ? inlineBytes(sidecar) : 0) <= limit;
     // In this order: a page must never be there without its sidecar.
     const sidecarSource =
-      sidecar && (await this.#source('sidecar', sidecar, isSidecarInline, undefined, options));
+      sidecar &&
+      (await this.#source('sidecar', sidecar, isSidecarInline, { ...options, name: page.sidecarName }));
     if (sidecarSource && 'outcome' in sidecarSource) {
       return sidecarSource;
     }
-    const htmlSource = await this.#source('html', html, isHtmlInline, metadata.contentType, options);
+    const { contentType } = metadata;
+    const htmlOptions = { ...options, name: page.htmlName, contentType };
+    const htmlSource = await this.#source('html', html, isHtmlInline, htmlOptions);
     if ('outcome' in htmlSource) {
       return htmlSource;
     }
@@ -325,31 +343,26 @@ export class Lease {
     kind: BodyKind,
     body: Uint8Array | StoredBody,
     isInline: boolean,
-    contentType: string | undefined,
-    options: CallOptions,
+    options: UploadOptions,
   ): Promise<BodySource | Fenced | Superseded> {
+    const objectName = options.name ?? '';
     if (!(body instanceof Uint8Array)) {
-      return stored(body);
+      return stored(body, objectName);
     }
     if (isInline) {
-      return { source: { $case: 'inline', value: asBuffer(body) } };
+      return { source: { $case: 'inline', value: asBuffer(body) }, objectName };
     }
-    const upload = await this.upload(kind, body, { ...options, contentType });
-    return upload.outcome === 'stored' ? stored(upload.body) : upload;
+    const upload = await this.upload(kind, body, options);
+    return upload.outcome === 'stored' ? stored(upload.body, objectName) : upload;
   }
 
   /**
-   * Stores one body ahead of the commit that names it: at most 16 MiB by default. The sidecar before the HTML. Without
-   * `contentType`, by kind: `text/html; charset=utf-8` or `application/json`.
+   * Stores one body ahead of the commit that names it: at most 16 MiB by default. The sidecar before the HTML.
    *
-   * @throws LeaseholdError `OBJECT_CONFLICT` where other bytes were stored under this lease before, `LIMIT_REACHED`; or
-   *   no answer in time.
+   * @throws LeaseholdError `OBJECT_CONFLICT` where other bytes were stored under this lease before, or another lease's
+   *   under this name; `LIMIT_REACHED`; or no answer in time.
    */
-  async upload(
-    kind: BodyKind,
-    body: string | Uint8Array,
-    options: CallOptions & { readonly contentType?: string | undefined } = {},
-  ): Promise<Upload> {
+  async upload(kind: BodyKind, body: string | Uint8Array, options: UploadOptions = {}): Promise<Upload> {
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
     const head: UploadBodyRequest = {
       part: {
@@ -359,6 +372,7 @@ export class Lease {
           lease: this.#toWire(),
           kind: kind === 'html' ? WireKind.BODY_KIND_HTML : WireKind.BODY_KIND_SIDECAR,
           contentType: options.contentType ?? '',
+          objectName: options.name ?? '',
         },
       },
     };
@@ -425,8 +439,9 @@ function inlineBytes(body: Uint8Array | StoredBody | undefined): number {
   return body instanceof Uint8Array ? body.length : 0;
 }
 
-function stored({ digest, sizeBytes }: StoredBody): BodySource {
-  return { source: { $case: 'stored', value: { digest: asBuffer(digest), sizeBytes: BigInt(sizeBytes) } } };
+function stored({ digest, sizeBytes }: StoredBody, objectName: string): BodySource {
+  const value = { digest: asBuffer(digest), sizeBytes: BigInt(sizeBytes) };
+  return { source: { $case: 'stored', value }, objectName };
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

@@ -35,6 +35,13 @@ export interface Page {
   readonly digest: Uint8Array;
   /** For the URL of its hydration sidecar. Absent: it has none. */
   readonly sidecarToken?: SidecarToken | undefined;
+  /**
+   * The name that its worker gave to the HTML. Absent: the coordinator named it. Of a page whose body did not change, the
+   * name of the earlier commit stays.
+   */
+  readonly htmlName?: string | undefined;
+  /** Likewise of the sidecar. */
+  readonly sidecarName?: string | undefined;
 }
 
 /**
@@ -202,6 +209,8 @@ export function parsePage(wire: WirePage): Page {
     sizeBytes: Number(sizeBytes),
     digest,
     sidecarToken: sidecarToken === '' ? undefined : new SidecarToken(sidecarToken),
+    htmlName: wire.htmlObjectName || undefined,
+    sidecarName: wire.sidecarObjectName || undefined,
   };
 }
 

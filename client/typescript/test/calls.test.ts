@@ -107,6 +107,40 @@ test('an acquire is repeated by another process, and its lease adopted', async (
   assert.equal((await heir.acquire({ key: 'k' }, { requestId })).outcome, 'ended');
 });
 
+test('bodies are read back by the names that their worker gave them, uploaded or not', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  for (const html of ['small', 'x'.repeat(4 << 20)]) {
+    const entry = { key: `k${html.length}`, tenant: 'acme' };
+    const [htmlName, sidecarName] = [`isr/${entry.key}.html`, `isr/${entry.key}.hydration.json`];
+    const acquired = await handle.acquire(entry);
+    assert.ok(acquired.outcome === 'granted');
+    const committed = await acquired.lease.commit({ html, sidecar: '{}', htmlName, sidecarName });
+    assert.equal(committed.outcome, 'committed');
+    const found = await handle.lookup(entry);
+    assert.ok(found.outcome === 'fresh');
+    assert.deepEqual([found.page.htmlName, found.page.sidecarName], [htmlName, sidecarName]);
+    const served = await handle.serveObject('acme', htmlName);
+    assert.deepEqual([served.kind, served.sizeBytes], ['html', html.length]);
+    assert.deepEqual(Buffer.from(served.digest), Buffer.from(found.page.digest));
+    assert.equal(Buffer.from(await served.body.collect(html.length)).toString(), html);
+    const sidecar = await handle.serveObject('acme', sidecarName);
+    assert.equal(sidecar.kind, 'sidecar');
+    assert.equal(Buffer.from(await sidecar.body.collect(2)).toString(), '{}');
+    await assert.rejects(handle.serveObject('', htmlName), { reason: 'OBJECT_NOT_FOUND' });
+  }
+  const lease = await granted(handle, 'uploaded');
+  const upload = await lease.upload('html', 'ahead', { name: 'ahead.html' });
+  assert.ok(upload.outcome === 'stored');
+  await lease.commit({ html: upload.body, htmlName: 'ahead.html' });
+  const ahead = await handle.serveObject('', 'ahead.html');
+  assert.equal(Buffer.from(await ahead.body.collect(5)).toString(), 'ahead');
+  const other = await granted(handle, 'other');
+  await assert.rejects(other.commit({ html: 'ahead', htmlName: 'ahead.html' }), {
+    reason: 'OBJECT_CONFLICT',
+  });
+});
+
 test('bodies that fit no message are uploaded, and streamed back', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const handle = coordinator.connect();

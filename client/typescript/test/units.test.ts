@@ -74,6 +74,7 @@ test('every reason of the contract says whether to retry and whether it may have
     ['STORED_DATA_CORRUPT', status.DATA_LOSS, false, false],
     ['BODY_URL_UNSUPPORTED', status.UNIMPLEMENTED, false, false],
     ['INTERNAL', status.INTERNAL, false, true],
+    ['OBJECT_NOT_FOUND', status.NOT_FOUND, false, false],
   ];
   for (const [reason, code, isRetryable, mayHaveBeenApplied] of table) {
     const error = refused(code, { reason });
@@ -207,7 +208,7 @@ test('timeouts and pauses are those of the service config', () => {
   // Its repetition must say that it is one, which a channel that repeats by itself cannot.
   assert.deepEqual(methodTerms(serviceConfig, 'AcquireLease'), { timeoutMs: 80_000 });
   // A deadline would end the whole stream.
-  for (const method of ['Watch', 'LookupStream', 'ServePage', 'ServeSidecar']) {
+  for (const method of ['Watch', 'LookupStream', 'ServePage', 'ServeSidecar', 'ServeObject']) {
     assert.equal(methodTerms(serviceConfig, method).timeoutMs, undefined);
   }
   const malformed = {
