@@ -85,6 +85,7 @@ REASONS = [
     ("OBJECT_CONFLICT", Code.FAILED_PRECONDITION, False, False),
     ("CONSISTENCY_TOKEN_UNKNOWN", Code.FAILED_PRECONDITION, False, False),
     ("SIDECAR_NOT_FOUND", Code.NOT_FOUND, False, False),
+    ("OBJECT_NOT_FOUND", Code.NOT_FOUND, False, False),
     ("PAGE_NOT_FOUND", Code.NOT_FOUND, False, False),
     ("LIMIT_REACHED", Code.RESOURCE_EXHAUSTED, True, False),
     ("STORE_UNAVAILABLE", Code.UNAVAILABLE, True, False),
@@ -221,6 +222,30 @@ def it_commits_what_was_uploaded_before(coordinator: Coordinator, name: str) -> 
     assert isinstance(uploaded, Uploaded)
     assert isinstance(lease.commit(NewPage(uploaded.body)), Committed)
     assert coordinator.serve_page(EntryRef(name)).body.collect(1000) == b"uploaded"
+
+
+@pytest.mark.parametrize("size", [5, 4 << 20])
+def it_reads_bodies_back_by_the_names_that_it_gave_them(
+    coordinator: Coordinator, name: str, size: int
+) -> None:
+    entry, html = EntryRef(name, tenant="acme"), b"x" * size
+    page = NewPage(html, "{}", html_name=f"{name}.html", sidecar_name=f"{name}.hydration.json")
+    assert isinstance(acquired(coordinator, entry).commit(page), Committed)
+    found = coordinator.lookup(entry).outcome
+    assert isinstance(found, FreshPage)
+    assert (found.page.html_name, found.page.sidecar_name) == (page.html_name, page.sidecar_name)
+    served = coordinator.serve_object(f"{name}.html", tenant="acme")
+    assert (served.kind, served.size_bytes, served.digest) == (BodyKind.HTML, size, found.page.digest)
+    assert served.body.collect(size) == html
+    sidecar = coordinator.serve_object(f"{name}.hydration.json", tenant="acme")
+    assert (sidecar.kind, sidecar.body.collect(2)) == (BodyKind.SIDECAR, b"{}")
+    with pytest.raises(Refused) as foreign:
+        coordinator.serve_object(f"{name}.html")
+    assert foreign.value.reason is Reason.OBJECT_NOT_FOUND
+    other = acquired(coordinator, EntryRef(f"{name} too", tenant="acme"))
+    with pytest.raises(Refused) as taken:
+        other.upload(BodyKind.HTML, html, name=f"{name}.html")
+    assert taken.value.reason is Reason.OBJECT_CONFLICT
 
 
 def it_says_that_there_is_no_page_or_sidecar(coordinator: Coordinator, name: str) -> None:

@@ -15,10 +15,19 @@ from leasehold.async_coordinator import (
     AsyncBodyChunks,
     AsyncCoordinator,
     AsyncLease,
+    AsyncServedObject,
     AsyncServedPage,
     AsyncServedSidecar,
 )
-from leasehold.coordinator import Acquire, BodyChunks, Coordinator, Lease, ServedPage, ServedSidecar
+from leasehold.coordinator import (
+    Acquire,
+    BodyChunks,
+    Coordinator,
+    Lease,
+    ServedObject,
+    ServedPage,
+    ServedSidecar,
+)
 from leasehold.data import AsyncData, Data
 from leasehold.entry import AllCookies, CookieVariance, EntryRef, NoCookies, OnlyCookies, PageRequest
 from leasehold.errors import (
@@ -112,6 +121,7 @@ __all__ = [
     "AsyncData",
     "AsyncLease",
     "AsyncPages",
+    "AsyncServedObject",
     "AsyncServedPage",
     "AsyncServedSidecar",
     "BackingOff",
@@ -190,6 +200,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "Scope",
+    "ServedObject",
     "ServedPage",
     "ServedSidecar",
     "Settings",

@@ -19,7 +19,7 @@ from leasehold.entry import EntryRef
 from leasehold.errors import BodyTooLarge, Broken, LeaseholdError
 from leasehold.ids import ConsistencyToken, RequestId, ResumeToken, SidecarToken
 from leasehold.invalidation import Depth, Scope
-from leasehold.outcomes import BackingOff, Ended, Granted, Health, Held, LookupReply, Ready
+from leasehold.outcomes import BackingOff, BodyKind, Ended, Granted, Health, Held, LookupReply, Ready
 from leasehold.page import BodyDelivery, Consistency, FreshPage, StalePage
 from leasehold.v1 import coordinator_pb2 as pb
 from leasehold.watching import WatchFilter, WatchMessage, WatchStarted
@@ -175,6 +175,18 @@ class Core:
                 _wire.malformed("the head of a sidecar")
             head = first.head
             return head.content_type, head.size_bytes, OpenBody(self._chunks(stack.pop_all(), stream))
+
+    async def serve_object(self, tenant: str, name: str) -> tuple[BodyKind, str, int, bytes, OpenBody]:
+        request = pb.ServeObjectRequest(tenant=tenant, object_name=name)
+        stack = ExitStack()
+        with stack:
+            first, stream = await self._open(stack, _io.SERVE_OBJECT, request, None)
+            if _wire.which(first, "part") != "head":
+                _wire.malformed("the head of an object")
+            head = first.head
+            kind = _wire.parse_kind(head.kind)
+            body = OpenBody(self._chunks(stack.pop_all(), stream))
+            return kind, head.content_type, head.size_bytes, head.digest, body
 
     async def watch(
         self, filters: tuple[WatchFilter, ...], resume: ResumeToken | None

@@ -43,6 +43,7 @@ RELEASE = _method("ReleaseLease", pb.ReleaseLeaseRequest, pb.ReleaseLeaseRespons
 COMMIT = _method("CommitPointer", pb.CommitPointerRequest, pb.CommitPointerResponse)
 UPLOAD = _method("UploadBody", pb.UploadBodyRequest, pb.UploadBodyResponse)
 SERVE_SIDECAR = _method("ServeSidecar", pb.ServeSidecarRequest, pb.ServeSidecarResponse)
+SERVE_OBJECT = _method("ServeObject", pb.ServeObjectRequest, pb.ServeObjectResponse)
 SERVE_PAGE = _method("ServePage", pb.ServePageRequest, pb.ServePageResponse)
 INVALIDATE = _method("Invalidate", pb.InvalidateRequest, pb.InvalidateResponse)
 WATCH = _method("Watch", pb.WatchRequest, pb.WatchResponse)

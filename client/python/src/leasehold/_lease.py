@@ -194,14 +194,16 @@ class CoreLease:
         )
         # In this order: a page must never be there without its sidecar.
         if sidecar is not None:
-            match await self._source(BodyKind.SIDECAR, None, sidecar, is_sidecar_inline, limits):
+            match await self._source(
+                BodyKind.SIDECAR, page.sidecar_name, None, sidecar, is_sidecar_inline, limits
+            ):
                 case pb.BodySource() as source:
                     request.sidecar.CopyFrom(source)
                 case Fenced() | Superseded() as late:
                     self.is_over = True
                     return late
         content_type = page.metadata.content_type
-        match await self._source(BodyKind.HTML, content_type, html, is_html_inline, limits):
+        match await self._source(BodyKind.HTML, page.html_name, content_type, html, is_html_inline, limits):
             case pb.BodySource() as source:
                 request.html.CopyFrom(source)
             case Fenced() | Superseded() as late:
@@ -218,29 +220,36 @@ class CoreLease:
     async def _source(
         self,
         kind: BodyKind,
+        name: str | None,
         content_type: str | None,
         body: bytes | StoredBody,
         is_inline: bool,
         limits: Limits | None,
     ) -> pb.BodySource | Fenced | Superseded:
         if isinstance(body, StoredBody):
-            return _wire.to_stored(body)
+            return _wire.to_stored(body, name)
         if is_inline:
-            return pb.BodySource(inline=body)
-        match await self.upload(kind, content_type, body, limits):
+            return pb.BodySource(inline=body, object_name=name or "")
+        match await self.upload(kind, name, content_type, body, limits):
             case Uploaded(body=stored):
-                return _wire.to_stored(stored)
+                return _wire.to_stored(stored, name)
             case outcome:
                 return outcome
 
     async def upload(
-        self, kind: BodyKind, content_type: str | None, body: bytes, limits: Limits | None = None
+        self,
+        kind: BodyKind,
+        name: str | None,
+        content_type: str | None,
+        body: bytes,
+        limits: Limits | None = None,
     ) -> Upload:
         head = pb.UploadHead(
             entry=_wire.to_entry(self.entry),
             lease=self._to_wire(),
             kind=_wire.to_kind(kind),
             content_type=content_type or "",
+            object_name=name or "",
         )
         calls = self.core.calls
 

@@ -130,12 +130,23 @@ def to_kind(kind: outcomes.BodyKind) -> pb.BodyKind:
             return pb.BodyKind.BODY_KIND_SIDECAR
 
 
+def parse_kind(kind: pb.BodyKind) -> outcomes.BodyKind:
+    match kind:
+        case pb.BodyKind.BODY_KIND_HTML:
+            return outcomes.BodyKind.HTML
+        case pb.BodyKind.BODY_KIND_SIDECAR:
+            return outcomes.BodyKind.SIDECAR
+        case _:
+            malformed("the kind of an object")
+
+
 def to_lease(request_id: RequestId, generation: int) -> pb.LeaseRef:
     return pb.LeaseRef(request_id=request_id.expose(), generation=generation)
 
 
-def to_stored(body: outcomes.StoredBody) -> pb.BodySource:
-    return pb.BodySource(stored=pb.StoredBody(digest=body.digest, size_bytes=body.size_bytes))
+def to_stored(body: outcomes.StoredBody, name: str | None) -> pb.BodySource:
+    stored = pb.StoredBody(digest=body.digest, size_bytes=body.size_bytes)
+    return pb.BodySource(stored=stored, object_name=name or "")
 
 
 def to_metadata(metadata: page.PageMetadata) -> pb.PageMetadata:
@@ -205,6 +216,8 @@ def parse_page(wire: pb.Page) -> page.Page:
         size_bytes=wire.size_bytes,
         digest=wire.digest,
         sidecar_token=sidecar_token(wire.sidecar_token),
+        html_name=wire.html_object_name or None,
+        sidecar_name=wire.sidecar_object_name or None,
     )
 
 

@@ -134,6 +134,11 @@ class AsyncCoordinator:
         content_type, size_bytes, body = await self._core.serve_sidecar(entry, token)
         return AsyncServedSidecar(content_type, size_bytes, AsyncBodyChunks(body))
 
+    async def serve_object(self, name: str, *, tenant: str = "") -> AsyncServedObject:
+        """As ``Coordinator.serve_object``."""
+        kind, content_type, size_bytes, digest, body = await self._core.serve_object(tenant, name)
+        return AsyncServedObject(kind, content_type, size_bytes, digest, AsyncBodyChunks(body))
+
     def watch(self, *filters: WatchFilter, resume: ResumeToken | None = None) -> AsyncIterator[WatchMessage]:
         """As ``Coordinator.watch``."""
         return self._core.watch(filters, resume)
@@ -156,9 +161,11 @@ class AsyncLease(LeaseFacts):
         async with self._core.renewing(ttl_seconds):
             yield
 
-    async def upload(self, kind: BodyKind, body: bytes, *, content_type: str | None = None) -> Upload:
+    async def upload(
+        self, kind: BodyKind, body: bytes, *, content_type: str | None = None, name: str | None = None
+    ) -> Upload:
         """As ``Lease.upload``."""
-        return await self._core.upload(kind, content_type, body)
+        return await self._core.upload(kind, name, content_type, body)
 
     async def commit(self, page: NewPage) -> Commit:
         """As ``Lease.commit``."""
@@ -202,6 +209,22 @@ class AsyncServedSidecar:
     """Its content type."""
     size_bytes: int
     """Its length."""
+    body: AsyncBodyChunks = field(repr=False)
+    """Its bytes."""
+
+
+@dataclass(frozen=True)
+class AsyncServedObject:
+    """A body that was read by the name that its worker gave it."""
+
+    kind: BodyKind
+    """Which body of its page."""
+    content_type: str
+    """Its content type."""
+    size_bytes: int
+    """Its length."""
+    digest: bytes
+    """SHA-256 of its bytes."""
     body: AsyncBodyChunks = field(repr=False)
     """Its bytes."""
 

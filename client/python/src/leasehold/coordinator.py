@@ -163,6 +163,13 @@ class Coordinator:
         content_type, size_bytes, body = run_blocking(self._core.serve_sidecar(entry, token))
         return ServedSidecar(content_type, size_bytes, BodyChunks(body))
 
+    def serve_object(self, name: str, *, tenant: str = "") -> ServedObject:
+        """Streams a body by the name that its worker gave it: ``NewPage.html_name``, ``NewPage.sidecar_name``. Also that of
+        an older generation, for as long as it is stored. ``tenant`` empty: the tenant ``default``. Refused as
+        ``OBJECT_NOT_FOUND``, whatever is wrong with the name."""
+        kind, content_type, size_bytes, digest, body = run_blocking(self._core.serve_object(tenant, name))
+        return ServedObject(kind, content_type, size_bytes, digest, BodyChunks(body))
+
     def watch(self, *filters: WatchFilter, resume: ResumeToken | None = None) -> Iterator[WatchMessage]:
         """Commits and invalidations as they happen: 1 to 100 filters. With ``resume``, goes on after the message that
         carried it; else begins now. Nothing is sent until the first message is asked for.
@@ -202,11 +209,14 @@ class Lease(LeaseFacts):
         finally:
             run_blocking(renewal.__aexit__(None, None, None))
 
-    def upload(self, kind: BodyKind, body: bytes, *, content_type: str | None = None) -> Upload:
+    def upload(
+        self, kind: BodyKind, body: bytes, *, content_type: str | None = None, name: str | None = None
+    ) -> Upload:
         """Stores one body ahead of the commit that names it: at most 16 MiB by default. The sidecar before the HTML.
         ``content_type`` ``None``: ``text/html; charset=utf-8`` or ``application/json``. Refused as ``OBJECT_CONFLICT`` where
-        other bytes were stored under this lease before, and as ``LIMIT_REACHED``."""
-        return run_blocking(self._core.upload(kind, content_type, body))
+        other bytes were stored under this lease before, or another lease's under this ``name``, and as ``LIMIT_REACHED``.
+        ``name`` is as in ``NewPage``, which has to give the same."""
+        return run_blocking(self._core.upload(kind, name, content_type, body))
 
     def commit(self, page: NewPage) -> Commit:
         """Makes ``page`` the current one and ends the lease. What is acknowledged survives the crash of every
@@ -257,6 +267,22 @@ class ServedSidecar:
     """Its content type."""
     size_bytes: int
     """Its length."""
+    body: BodyChunks = field(repr=False)
+    """Its bytes."""
+
+
+@dataclass(frozen=True)
+class ServedObject:
+    """A body that was read by the name that its worker gave it."""
+
+    kind: BodyKind
+    """Which body of its page."""
+    content_type: str
+    """Its content type."""
+    size_bytes: int
+    """Its length."""
+    digest: bytes
+    """SHA-256 of its bytes."""
     body: BodyChunks = field(repr=False)
     """Its bytes."""
 

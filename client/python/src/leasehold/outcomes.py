@@ -116,6 +116,11 @@ class NewPage:
     """The hydration sidecar that belongs to it."""
     metadata: PageMetadata = PageMetadata()
     """What the renderer says of it."""
+    html_name: str | None = None
+    """The name by which ``serve_object`` is to find the HTML within its tenant: at most 512 bytes, ending in ``.html``, new
+    for every render and never used again. ``None``: the coordinator names it."""
+    sidecar_name: str | None = None
+    """Likewise of the sidecar, ending in ``.hydration.json``."""
 
 
 class BodyKind(Enum):

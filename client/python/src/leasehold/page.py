@@ -141,6 +141,11 @@ class Page:
     """SHA-256 of the HTML. Empty where it is not known: of a page that another system wrote into the same table."""
     sidecar_token: SidecarToken | None
     """For the URL of its hydration sidecar. ``None``: it has none."""
+    html_name: str | None
+    """The name that its worker gave to the HTML. ``None``: the coordinator named it. Of a page whose body did not change, the
+    name of the earlier commit stays."""
+    sidecar_name: str | None
+    """Likewise of the sidecar."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from leasehold import (
     AsyncData,
     AsyncLease,
     AsyncPages,
+    AsyncServedObject,
     AsyncServedPage,
     AsyncServedSidecar,
     Coordinator,
@@ -111,7 +112,7 @@ class _Blocked:
             return _Blocked(result, self._loop)
         if isinstance(result, Granted):
             return dataclasses.replace(result, lease=_Blocked(result.lease, self._loop))
-        if isinstance(result, (AsyncServedPage, AsyncServedSidecar)):
+        if isinstance(result, (AsyncServedObject, AsyncServedPage, AsyncServedSidecar)):
             body: Any = _Blocked(result.body, self._loop)
             return dataclasses.replace(result, body=body)
         return result

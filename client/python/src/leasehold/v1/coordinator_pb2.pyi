@@ -82,6 +82,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_STORED_DATA_CORRUPT: _ClassVar[ErrorReason]
     ERROR_REASON_BODY_URL_UNSUPPORTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+    ERROR_REASON_OBJECT_NOT_FOUND: _ClassVar[ErrorReason]
 CONSISTENCY_UNSPECIFIED: Consistency
 CONSISTENCY_BOUNDED: Consistency
 CONSISTENCY_STRICT: Consistency
@@ -127,6 +128,7 @@ ERROR_REASON_DEADLINE: ErrorReason
 ERROR_REASON_STORED_DATA_CORRUPT: ErrorReason
 ERROR_REASON_BODY_URL_UNSUPPORTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
+ERROR_REASON_OBJECT_NOT_FOUND: ErrorReason
 
 class LookupRequest(_message.Message):
     __slots__ = ("entry", "consistency", "consistency_token", "body", "known_generation", "explain")
@@ -320,6 +322,22 @@ class ServeSidecarResponse(_message.Message):
     chunk: bytes
     def __init__(self, head: _Optional[_Union[SidecarHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
+class ServeObjectRequest(_message.Message):
+    __slots__ = ("tenant", "object_name")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    object_name: str
+    def __init__(self, tenant: _Optional[str] = ..., object_name: _Optional[str] = ...) -> None: ...
+
+class ServeObjectResponse(_message.Message):
+    __slots__ = ("head", "chunk")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    head: ObjectHead
+    chunk: bytes
+    def __init__(self, head: _Optional[_Union[ObjectHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
 class ServePageRequest(_message.Message):
     __slots__ = ("entry", "consistency", "consistency_token")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
@@ -431,7 +449,7 @@ class NameValues(_message.Message):
     def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Page(_message.Message):
-    __slots__ = ("generation", "metadata", "generated_at", "age", "body_unchanged", "body_too_large", "size_bytes", "digest", "sidecar_token", "url", "inline")
+    __slots__ = ("generation", "metadata", "generated_at", "age", "body_unchanged", "body_too_large", "size_bytes", "digest", "sidecar_token", "url", "inline", "html_object_name", "sidecar_object_name")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     GENERATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -443,6 +461,8 @@ class Page(_message.Message):
     SIDECAR_TOKEN_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
+    HTML_OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
+    SIDECAR_OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
     generation: int
     metadata: PageMetadata
     generated_at: _timestamp_pb2.Timestamp
@@ -454,7 +474,9 @@ class Page(_message.Message):
     sidecar_token: str
     url: str
     inline: bytes
-    def __init__(self, generation: _Optional[int] = ..., metadata: _Optional[_Union[PageMetadata, _Mapping]] = ..., generated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., body_unchanged: bool = ..., body_too_large: bool = ..., size_bytes: _Optional[int] = ..., digest: _Optional[bytes] = ..., sidecar_token: _Optional[str] = ..., url: _Optional[str] = ..., inline: _Optional[bytes] = ...) -> None: ...
+    html_object_name: str
+    sidecar_object_name: str
+    def __init__(self, generation: _Optional[int] = ..., metadata: _Optional[_Union[PageMetadata, _Mapping]] = ..., generated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., body_unchanged: bool = ..., body_too_large: bool = ..., size_bytes: _Optional[int] = ..., digest: _Optional[bytes] = ..., sidecar_token: _Optional[str] = ..., url: _Optional[str] = ..., inline: _Optional[bytes] = ..., html_object_name: _Optional[str] = ..., sidecar_object_name: _Optional[str] = ...) -> None: ...
 
 class FreshPage(_message.Message):
     __slots__ = ("fresh_for", "page")
@@ -595,12 +617,14 @@ class LeaseNotHeld(_message.Message):
     def __init__(self) -> None: ...
 
 class BodySource(_message.Message):
-    __slots__ = ("inline", "stored")
+    __slots__ = ("inline", "stored", "object_name")
     INLINE_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
     inline: bytes
     stored: StoredBody
-    def __init__(self, inline: _Optional[bytes] = ..., stored: _Optional[_Union[StoredBody, _Mapping]] = ...) -> None: ...
+    object_name: str
+    def __init__(self, inline: _Optional[bytes] = ..., stored: _Optional[_Union[StoredBody, _Mapping]] = ..., object_name: _Optional[str] = ...) -> None: ...
 
 class StoredBody(_message.Message):
     __slots__ = ("digest", "size_bytes")
@@ -641,16 +665,18 @@ class CommitFenced(_message.Message):
     def __init__(self, latest_generation: _Optional[int] = ...) -> None: ...
 
 class UploadHead(_message.Message):
-    __slots__ = ("entry", "lease", "kind", "content_type")
+    __slots__ = ("entry", "lease", "kind", "content_type", "object_name")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
     entry: EntryRef
     lease: LeaseRef
     kind: BodyKind
     content_type: str
-    def __init__(self, entry: _Optional[_Union[EntryRef, _Mapping]] = ..., lease: _Optional[_Union[LeaseRef, _Mapping]] = ..., kind: _Optional[_Union[BodyKind, str]] = ..., content_type: _Optional[str] = ...) -> None: ...
+    object_name: str
+    def __init__(self, entry: _Optional[_Union[EntryRef, _Mapping]] = ..., lease: _Optional[_Union[LeaseRef, _Mapping]] = ..., kind: _Optional[_Union[BodyKind, str]] = ..., content_type: _Optional[str] = ..., object_name: _Optional[str] = ...) -> None: ...
 
 class UploadedBody(_message.Message):
     __slots__ = ("object", "digest", "size_bytes")
@@ -669,6 +695,18 @@ class SidecarHead(_message.Message):
     content_type: str
     size_bytes: int
     def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class ObjectHead(_message.Message):
+    __slots__ = ("content_type", "size_bytes", "kind", "digest")
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    content_type: str
+    size_bytes: int
+    kind: BodyKind
+    digest: bytes
+    def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., kind: _Optional[_Union[BodyKind, str]] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class ServePageHead(_message.Message):
     __slots__ = ("fresh", "stale")
