@@ -10,7 +10,9 @@ use leasehold_aws::{
 use leasehold_core::{
     identity::{Owner, PagePath, Seq, Tag},
     labels::Labels,
+    named::{GivenName, Origin},
     object::{ObjectPrefix, SidecarToken, names_for},
+    page::Digest,
 };
 use leasehold_fuzz::{StoredRow, join};
 use leasehold_proto::v1;
@@ -94,9 +96,14 @@ fn names() -> Vec<Vec<u8>> {
     let mut inputs = vec![join([labels.as_bytes(), b"/blog//2026/", b"v1,t:a%20b,p:/"])];
     for (tenant, deployment, prefix) in [("acme", "", "isr"), ("acme", "blue", ""), ("t", "", "isr/blue")] {
         let id = identity(tenant, Some(deployment).filter(|name| !name.is_empty()), "k");
-        let names = names_for(&ObjectPrefix::parse(prefix).expect("a prefix"), &id, &lease);
+        let under = ObjectPrefix::parse(prefix).expect("a prefix");
+        let names = names_for(&under, &id, &lease);
         let file = names.sidecar.as_str().rsplit('/').next().expect("a file").to_owned();
-        for text in [SidecarToken::encode(&names.sidecar), file, names.html.to_string()] {
+        let given = GivenName::of_any_kind("isr/a/1-x.html").expect("a name").stored(&under, &id.tenant);
+        let origin = Origin::of(&id, &lease, Digest([7; 32])).encode();
+        for text in
+            [SidecarToken::encode(&names.sidecar), file, names.html.to_string(), given.to_string(), origin]
+        {
             inputs.push(join([tenant, deployment, "k", prefix, &text].map(str::as_bytes)));
         }
     }

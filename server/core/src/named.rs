@@ -229,7 +229,7 @@ impl Origin {
             Some(text.into_owned())
         };
         let mut parts = text.split(',');
-        if parts.next() != Some(FORM) {
+        if parts.next() != Some(FORM) || text.len() > MAX_ORIGIN_BYTES {
             return None;
         }
         let entry = bytes(parts.next())?;

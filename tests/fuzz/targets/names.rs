@@ -8,10 +8,12 @@ use leasehold_core::{
     identity::{DeploymentId, EntryId, EntryKey, InvalidName, Owner, PagePath, Seq, Tag, TenantId},
     key::TenantBoundary,
     labels::{Labels, MAX_LABELS_BYTES},
+    named::{GivenName, MAX_ORIGIN_BYTES, NamedObject, Origin},
     object::{
         BodyKind, ENTRY_DIGEST_BYTES, ObjectName, ObjectPrefix, SidecarToken, belongs_to, entry_digest_of,
         granted_at_of, seen_of,
     },
+    orphan::Written,
 };
 use leasehold_fuzz::texts;
 use libfuzzer_sys::fuzz_target;
@@ -21,6 +23,7 @@ fuzz_target!(|data: &[u8]| {
     for text in &fields {
         names(text);
         labels(text);
+        origin(text);
     }
     let [tenant, deployment, key, prefix, text, ..] = *fields else { return };
     let (Ok(tenant), Ok(key)) = (TenantId::parse(tenant), EntryKey::parse(key)) else { return };
@@ -41,7 +44,37 @@ fuzz_target!(|data: &[u8]| {
             object(&name, &prefix, &id);
         }
     }
+    given(text, &prefix, &id);
 });
+
+/// What a worker calls a body leads back to that name and that tenant, and to nobody's entry.
+fn given(text: &str, prefix: &ObjectPrefix, id: &EntryId) {
+    let other = TenantId::parse("somebody else").unwrap();
+    let endings = ["", ".html", ".hydration.json"].map(|ending| format!("{text}{ending}"));
+    for given in endings.iter().filter_map(|text| GivenName::of_any_kind(text)) {
+        let stored = given.stored(prefix, &id.tenant);
+        assert_eq!(ObjectName::parse(stored.as_str()).as_ref(), Ok(&stored));
+        let named = NamedObject::of(&stored).expect("a name that was given");
+        assert_eq!(named.given(), &given);
+        assert!(named.is_under(prefix) && named.is_of(&id.tenant));
+        assert_eq!(named.is_of(&other), id.tenant == other);
+        assert!(entry_digest_of(&stored).is_none() && !belongs_to(&stored, prefix, id), "{stored}");
+    }
+    if let Some(named) = ObjectName::parse(text).ok().as_ref().and_then(NamedObject::of)
+        && named.is_under(prefix)
+        && named.is_of(&id.tenant)
+    {
+        assert_eq!(named.given().stored(prefix, &id.tenant).as_str(), text);
+    }
+}
+
+fn origin(text: &str) {
+    let Some(origin) = Origin::parse(text) else { return };
+    assert!(text.len() <= MAX_ORIGIN_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic()));
+    assert_eq!(origin.encode(), text);
+    assert!(Origin::tells(text, origin.digest));
+    assert!(Written::from(&origin).entry == origin.entry[..ENTRY_DIGEST_BYTES]);
+}
 
 /// As the design writes it.
 fn directory(prefix: &ObjectPrefix, id: &EntryId) -> String {
