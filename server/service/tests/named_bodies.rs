@@ -374,6 +374,28 @@ async fn a_body_that_was_uploaded_under_a_name_is_in_doubt_only_once_it_is_super
     assert_eq!(there().await, (false, false));
 }
 
+/// One that remembers the page before would else refuse what the other says is current.
+#[tokio::test]
+async fn a_body_in_doubt_is_served_by_a_coordinator_that_has_not_heard_of_its_commit() {
+    let world = World::new();
+    // Nothing is read again for its age.
+    world.clock.stand_still();
+    let (one, other) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    let page = entry("news");
+    one.publish_as(&page, "a", "old", &[]).await;
+    other.lookup(lookup(&page)).await.unwrap();
+    let render = one.grant(&page).await;
+    let mut parts = upload_parts(&render, v1::BodyKind::Html, b"new");
+    name_upload(&mut parts, "b.html");
+    one.upload(parts).await.unwrap();
+    let purged = one.invalidate(purge([tag("unrelated")])).await.unwrap();
+    other.seen_by(lookup_as_of(&entry("elsewhere"), &purged)).await;
+    assert_eq!(other.object("b.html").await, None, "not committed yet");
+    let html = named(stored(sha256(b"new"), 3), "b.html");
+    one.commit_fresh(v1::CommitPointerRequest { html, ..render.page("") }).await;
+    assert_eq!(other.object("b.html").await.as_deref(), Some("new"));
+}
+
 /// Where there is no room for it, what is not written counts against the body.
 #[tokio::test]
 async fn a_body_of_a_page_with_too_long_a_key_or_too_many_tags_is_purged_when_in_doubt() {
@@ -499,7 +521,10 @@ async fn while_the_log_cannot_be_read_named_bodies_are_served_and_purged_ones_ar
 async fn a_named_body_that_is_in_memory_costs_no_store_anything() {
     let world = World::new();
     let node = world.start().await;
+    let before = node.counts();
     node.publish_as(&entry("news"), "a", "html", &["t"]).await;
+    let used = node.counts().since(before);
+    assert_eq!((used.swaps, used.puts, used.gets, used.infos), (2, 2, 0, 0), "nor more to store it");
     let before = node.counts();
     for name in ["a.html", "a.hydration.json"] {
         node.object(name).await.expect("served");

@@ -255,9 +255,16 @@ impl Engine {
             // What a page may be served with can be read by its name: there its pointer says what the object may not, and has
             // seen what the object has not where it shares it with the page before.
             let id = id.ok_or(EngineError::ObjectNotFound)?;
-            let looked = self.lookup(&id, Consistency::Bounded, None, self.now()).await?;
-            let current =
-                looked.pointer().filter(|pointer| pointer.objects().any(|current| *current == name));
+            let names = |looked: &Looked| {
+                looked.pointer().is_some_and(|pointer| pointer.objects().any(|current| *current == name))
+            };
+            let mut looked = self.lookup(&id, Consistency::Bounded, None, self.now()).await?;
+            if !names(&looked) {
+                // Another coordinator may have committed it since this one has seen the entry.
+                let view = self.0.views.read(&looked.slot, self.now()).await?;
+                looked = self.judge(looked.slot, view, self.now());
+            }
+            let current = looked.pointer().filter(|_| names(&looked));
             if current.is_none_or(|pointer| self.0.log.state().verdict(&id, pointer) == Verdict::Purged) {
                 return Err(EngineError::ObjectNotFound);
             }
