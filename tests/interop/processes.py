@@ -1,0 +1,144 @@
+"""The processes of the interop test: the coordinator, and workers that do what they are told."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from judge import Report
+
+START_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
+END_SECONDS = 20.0
+
+Command = dict[str, Any]
+
+
+class Broken(Exception):
+    """A process that did not do what any such process must."""
+
+
+class Process:
+    """A program whose lines are read as they come."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self.process = process
+        self.log = log
+
+    @classmethod
+    async def start(cls, name: str, command: list[str], folder: Path) -> "Process":
+        log = folder / f"{name}.log"
+        with log.open("ab") as errors:
+            pipe = asyncio.subprocess.PIPE
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=pipe, stdout=pipe, stderr=errors, limit=4 << 20
+            )
+        return cls(name, process, log)
+
+    async def line(self) -> bytes:
+        assert self.process.stdout
+        line = await self.process.stdout.readline()
+        if not line:
+            raise Broken(f"{self.name} ended{self.last_words()}")
+        return line
+
+    def last_words(self) -> str:
+        words = self.log.read_text(errors="replace").strip().splitlines()[-20:]
+        return "".join(f"\n    {word}" for word in words)
+
+    async def end(self) -> None:
+        """At last, and in any case."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
+class Worker(Process):
+    """A worker. It does one thing at a time."""
+
+    is_killed = False
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(START_SECONDS):
+            if json.loads(await self.line())["event"] != "ready":
+                raise Broken(f"{self.name} does not say that it is ready")
+
+    async def do(self, command: Command, heard: Callable[[Report], None] = lambda _: None) -> list[Report]:
+        """What it said meanwhile. A worker that was killed says nothing more."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        reports: list[Report] = []
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                await self.process.stdin.drain()
+                while True:
+                    report = json.loads(await self.line()) | {"at": time.monotonic()}
+                    if report["event"] == "done":
+                        return reports
+                    reports.append(report)
+                    heard(report)
+        except TimeoutError:
+            raise Broken(f"{self.name} took longer than {COMMAND_SECONDS:.0f} s to {command['do']}") from None
+        except (Broken, ConnectionError, ValueError) as error:
+            # The last line of one that was killed may be half a line.
+            if self.is_killed:
+                return reports
+            raise Broken(f"{self.name}, told to {command['do']}: {error}") from None
+
+    def kill(self) -> None:
+        self.is_killed = True
+        self.process.kill()
+
+    async def leave(self) -> None:
+        """Nothing more is asked of it: it has to end by itself."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                status = await self.process.wait()
+        except TimeoutError:
+            raise Broken(f"{self.name} does not end when its input does") from None
+        if status != 0:
+            raise Broken(f"{self.name} ended with {status}{self.last_words()}")
+
+
+class Coordinator:
+    """The coordinator, on one address and one directory, in one process after the other."""
+
+    def __init__(self, program: str, folder: Path, started: list[Process]) -> None:
+        self.program = program
+        self.folder = folder
+        self.started = started
+        self.address = "127.0.0.1:0"
+
+    async def start(self) -> None:
+        command = [self.program, "serve", "--listen", self.address, "--data-dir", str(self.folder / "data")]
+        self.process = await Process.start("coordinator", command, self.folder)
+        self.started.append(self.process)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not (address := re.search(rb"127\.0\.0\.1:\d+", await self.process.line())):
+                    pass
+        except TimeoutError:
+            raise Broken(
+                f"the coordinator does not say where it listens{self.process.last_words()}"
+            ) from None
+        self.address = address.group().decode()
+
+    async def kill_and_restart(self) -> None:
+        await self.process.end()
+        await self.start()
+
+    async def stop(self) -> None:
+        self.process.process.terminate()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                status = await self.process.process.wait()
+        except TimeoutError:
+            raise Broken("the coordinator does not end by SIGTERM") from None
+        if status != 0:
+            raise Broken(f"the coordinator ended with {status}{self.process.last_words()}")
