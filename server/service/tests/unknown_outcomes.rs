@@ -255,6 +255,30 @@ async fn a_repeated_commit_that_others_overtook_is_fenced_and_then_superseded() 
     assert_eq!(here.seen_by(lookup_strictly(&page)).await, Seen::Fresh(next.generation()));
 }
 
+/// Its bodies are gone because it was applied, and its page purged and superseded since.
+#[tokio::test]
+async fn a_repeated_commit_or_upload_of_a_body_that_is_gone_is_told_of_its_successor() {
+    let world = World::new();
+    let (here, there) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    let page = entry("news");
+    let render = here.grant(&page).await;
+    let upload = || upload_parts(&render, v1::BodyKind::Html, b"html");
+    there.upload(upload()).await.unwrap();
+    let commit =
+        v1::CommitPointerRequest { html: stored(sha256(b"html"), 4), ..render.page_with("", tagged(&["t"])) };
+    there.commit_fresh(commit.clone()).await;
+    there.invalidate(purge([tag("t")])).await.unwrap();
+    let next = there.publish(&page, "next").await;
+    until(async || there.engine.stats().pending_deletions == 0).await;
+    let told = here.commit(commit).await.unwrap();
+    assert!(matches!(&told, Committed::Superseded(by) if by.current_generation == next), "{told:?}");
+    let told = here.upload(upload()).await.unwrap();
+    assert!(
+        matches!(&told, v1::upload_body_response::Outcome::Superseded(by) if by.current_generation == next),
+        "{told:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_lost_answer_to_a_put_costs_nothing_but_a_repetition() {
     for fault in LOST {

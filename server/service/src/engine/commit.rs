@@ -89,13 +89,13 @@ impl Engine {
     /// Stores the bodies and moves the pointer. Repeatable. Answers with the pointer where it is this call's.
     pub async fn commit(&self, request: CommitRequest) -> Result<(Committed, Option<Pointer>), EngineError> {
         let CommitRequest { id, token, generation, html, sidecar, names, mut meta } = request;
-        let (lease, previous) = match self.standing(&id, token, generation).await? {
+        let settled = |answer, current: Option<Box<Pointer>>| {
+            let own = current.filter(|pointer| (pointer.token, pointer.generation) == (token, generation));
+            Ok((answer, own.map(|pointer| *pointer)))
+        };
+        let (lease, previous) = match self.standing(&id, token, generation, Trust::Remembered).await? {
             Attempt::MayCommit { lease, previous } => (lease, previous),
-            Attempt::Settled { answer, current } => {
-                let own =
-                    current.filter(|pointer| (pointer.token, pointer.generation) == (token, generation));
-                return Ok((answer, own.map(|pointer| *pointer)));
-            }
+            Attempt::Settled { answer, current } => return settled(answer, current),
         };
         let inner = &self.0;
         let bodies = GivenBodies::of(html, sidecar).await?;
@@ -106,7 +106,13 @@ impl Engine {
         let mut shared = previous.filter(|pointer| !pointer.gone);
         loop {
             let placing = Placing { id: &id, lease: &lease, names: &names };
-            let page = inner.place(placing, bodies.clone(), shared.as_deref(), &meta).await?;
+            let page = match inner.place(placing, bodies.clone(), shared.as_deref(), &meta).await {
+                Ok(page) => page,
+                Err(error) => {
+                    let (answer, current) = self.standing_despite(error, &id, token, generation).await?;
+                    return settled(answer, current);
+                }
+            };
             match self.move_pointer(&id, token, generation, page).await? {
                 Some((answer, pointer)) => return Ok((answer, pointer)),
                 None => shared = None,
@@ -160,7 +166,7 @@ impl Engine {
     /// Stores one body under a lease, ahead of its commit. Repeatable with the same bytes.
     pub async fn upload(&self, request: UploadRequest, body: Bytes) -> Result<Uploaded, EngineError> {
         let UploadRequest { id, token, generation, kind, name, content_type } = request;
-        let lease = match self.standing(&id, token, generation).await? {
+        let lease = match self.standing(&id, token, generation, Trust::Remembered).await? {
             Attempt::MayCommit { lease, .. } => lease,
             Attempt::Settled { answer, current } => return uploaded_before(&answer, current, kind),
         };
@@ -168,22 +174,51 @@ impl Engine {
         let digest = digest(&body).await?;
         let Destination { object, origin } = inner.destination(&id, &lease, kind, name.as_ref(), digest);
         let meta = object_meta(kind, &content_type, None, origin.as_ref());
-        let stored = inner.bodies.put(&object, body, digest, meta).await?;
-        Ok(Uploaded::Stored(stored))
+        match inner.bodies.put(&object, body, digest, meta).await {
+            Ok(stored) => Ok(Uploaded::Stored(stored)),
+            Err(error) => {
+                let (answer, current) = self.standing_despite(error, &id, token, generation).await?;
+                uploaded_before(&answer, current, kind)
+            }
+        }
     }
 
-    /// The lease and the current page of an attempt that may commit; else its settled answer, which is never *fenced* or
-    /// *superseded* on the word of a remembered entry.
+    /// The settled answer to an attempt whose body is missing, or another one than it says; `error` where there is none. It
+    /// may have been applied by an earlier call, and superseded, and its bodies deleted since.
+    async fn standing_despite(
+        &self,
+        error: EngineError,
+        id: &EntryId,
+        token: LeaseToken,
+        generation: Generation,
+    ) -> Result<(Committed, Option<Box<Pointer>>), EngineError> {
+        if !matches!(error, EngineError::ObjectMissing(_) | EngineError::ObjectConflict(_)) {
+            return Err(error);
+        }
+        match self.standing(id, token, generation, Trust::ReadAfterArrival).await? {
+            Attempt::Settled { answer, current } => Ok((answer, current)),
+            Attempt::MayCommit { .. } => Err(error),
+        }
+    }
+
+    /// The lease and the current page of an attempt that may commit, on the word of an entry that is read as `needed`; else
+    /// its settled answer, which is never *fenced* or *superseded* on the word of a remembered one.
     async fn standing(
         &self,
         id: &EntryId,
         token: LeaseToken,
         generation: Generation,
+        needed: Trust,
     ) -> Result<Attempt, EngineError> {
         let inner = &self.0;
         let slot = inner.views.slot(id);
-        let mut view = inner.views.view(&slot, self.now()).await?;
-        let mut is_strong = mutation::is_active(Mutation::FencedFromMemory);
+        let mut is_strong = needed == Trust::ReadAfterArrival;
+        let mut view = if is_strong {
+            inner.views.read(&slot, self.now()).await?
+        } else {
+            inner.views.view(&slot, self.now()).await?
+        };
+        is_strong |= mutation::is_active(Mutation::FencedFromMemory);
         loop {
             let attempt = inner.transitions.ask(&slot, &view, self.now(), |entry, context| {
                 let current = entry.and_then(|entry| entry.pointer.clone()).map(Box::new);
