@@ -136,7 +136,7 @@ pub(crate) fn merged(run: Run, journals: BTreeMap<String, Vec<Line>>) -> anyhow:
             Call::Lookup { knows, .. } | Call::Acquire { knows, .. } => {
                 knows.iter_mut().try_for_each(place)?
             }
-            Call::Sidecar { of, .. } => place(of)?,
+            Call::Sidecar { of, .. } | Call::ForeignSidecar { of, .. } => place(of)?,
             Call::Commit { .. }
             | Call::Release { .. }
             | Call::Invalidate { .. }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn acquire(attempt: u128) -> Call {
-        Call::Acquire { entry: 0, attempt, wait: 0, knows: None }
+        Call::Acquire { entry: 0, attempt, wait: 0, ttl: 300, knows: None }
     }
 
     fn commit(attempt: u128, generation: u64) -> Call {
@@ -186,7 +186,13 @@ mod tests {
     }
 
     fn page(generation: u64) -> Rendered {
-        Rendered { html: format!("page {generation}"), sidecar: None, tags: [].into(), revalidate: None }
+        Rendered {
+            html: format!("page {generation}"),
+            sidecar: None,
+            is_sidecar_ahead: false,
+            tags: [].into(),
+            revalidate: None,
+        }
     }
 
     fn fresh(generation: u64) -> Outcome {

@@ -134,7 +134,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("worker 1.0.journal");
         let journal = Writing::new(&path, Clock::start()).unwrap();
-        let call = Call::Acquire { entry: 3, attempt: u128::MAX, wait: 200, knows: Some(7) };
+        let call = Call::Acquire { entry: 3, attempt: u128::MAX, wait: 200, ttl: 300, knows: Some(7) };
         let number = journal.begin(call.clone(), Duration::from_millis(1_500));
         journal.end(number, Outcome::Granted { generation: u64::MAX, previous: None });
         let whole = read(&path).unwrap();

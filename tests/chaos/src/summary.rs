@@ -193,7 +193,7 @@ mod tests {
     use crate::{history, journal::Line};
 
     fn acquire(number: usize, at: Time, attempt: u128, generation: u64) -> [Line; 2] {
-        let call = Call::Acquire { entry: 0, attempt, wait: 0, knows: None };
+        let call = Call::Acquire { entry: 0, attempt, wait: 0, ttl: 300, knows: None };
         let outcome = Outcome::Granted { generation, previous: None };
         [Line::Begins { number, at, may_take: 400, call }, Line::Ends { number, at: at + 10, outcome }]
     }

@@ -8,9 +8,8 @@ use crate::{
 use hyper_util::rt::TokioIo;
 use leasehold_client::{Coordinator, RetryPolicy};
 use leasehold_sim::{
-    load::{Load, Seat},
+    load::{INLINE_LIMIT, Load, Seat},
     machine::derived,
-    parts::client::INLINE_LIMIT,
 };
 use parking_lot::Mutex;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 pub const FAULTS_END: u64 = 9_000;
 /// From here on, everybody must be served: leases of before are over, and clients have found good connections.
 pub const QUIET_FROM: u64 = 12_500;
+/// In a world without faults: when everybody has started.
+pub const STARTED: u64 = 500;
 /// Nothing new is asked from here on.
 pub const LOAD_ENDS: u64 = 16_000;
 /// What was asked is answered by then.
@@ -126,6 +128,11 @@ pub enum Fault {
 }
 
 impl Plan {
+    /// From when on everybody must be served.
+    pub fn quiet_from(&self) -> u64 {
+        if self.faults.is_empty() { STARTED } else { QUIET_FROM }
+    }
+
     /// That of a seed.
     pub fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -146,6 +153,10 @@ impl Plan {
         };
         // Some worlds have no faults: what is found there is no fault's fault.
         let many = [0, 4, 10, 10, 20, 20, 35].choose(&mut rng).copied().unwrap_or(0);
+        if many == 0 {
+            plan.clocks.fill(0);
+            plan.clocks_apart = 0;
+        }
         for _ in 0..many {
             let at = rng.random_range(200..FAULTS_END - 100);
             let fault = plan.a_fault(&mut rng, wrong);
@@ -179,13 +190,21 @@ impl Plan {
                 Fault::Cut { from, to, both_ways: rng.random(), lasting }
             }
             10 | 11 => {
-                let who = if rng.random() { worker } else { Who::Editor };
+                let who = match rng.random_range(0..4) {
+                    0 | 1 => worker,
+                    2 => Who::Editor,
+                    _ => Who::Reader(rng.random_range(0..self.readers)),
+                };
                 let ends = (who, Who::Coordinator(coordinator));
                 let (from, to) = if rng.random() { ends } else { (ends.1, ends.0) };
                 Fault::Cut { from, to, both_ways: rng.random(), lasting }
             }
             12 => {
-                let from = if rng.random() { worker } else { Who::DynamoDb };
+                let from = match rng.random_range(0..4) {
+                    0 | 1 => worker,
+                    2 => Who::DynamoDb,
+                    _ => Who::S3,
+                };
                 Fault::Slow { from, to: Who::Coordinator(coordinator), by: rng.random_range(5..150), lasting }
             }
             13 => Fault::Clock { coordinator, wrong_by: rng.random_range(-wrong..=wrong) },
@@ -251,16 +270,19 @@ impl Fault {
             Self::Crash { .. } => "reader dies",
             Self::Pause { who: Who::Coordinator(_), .. } => "coordinator is paused",
             Self::Pause { .. } => "worker is paused",
-            Self::Cut { from, to, both_ways, .. } => {
-                let services = [from, to].into_iter().any(|who| matches!(who, Who::DynamoDb | Who::S3));
-                match (services, both_ways) {
-                    (true, true) => "coordinator and service are cut off",
-                    (true, false) => "coordinator and service hear one way only",
-                    (false, true) => "client and coordinator are cut off",
-                    (false, false) => "client and coordinator hear one way only",
-                }
-            }
-            Self::Slow { .. } => "link is slow",
+            Self::Cut { from, to, both_ways, .. } => match (service_of([*from, *to]), both_ways) {
+                (Some(Who::DynamoDb), true) => "coordinator and DynamoDB are cut off",
+                (Some(Who::DynamoDb), false) => "coordinator and DynamoDB hear one way only",
+                (Some(_), true) => "coordinator and S3 are cut off",
+                (Some(_), false) => "coordinator and S3 hear one way only",
+                (None, true) => "client and coordinator are cut off",
+                (None, false) => "client and coordinator hear one way only",
+            },
+            Self::Slow { from, to, .. } => match service_of([*from, *to]) {
+                Some(Who::DynamoDb) => "DynamoDB is slow",
+                Some(_) => "S3 is slow",
+                None => "client is slow",
+            },
             Self::Clock { .. } => "clock is set",
             Self::Deploy { .. } => "coordinators are replaced in turn",
             Self::Services { .. } => "services are in trouble",
@@ -269,7 +291,7 @@ impl Fault {
     }
 
     /// Every name.
-    pub const NAMES: [&str; 16] = [
+    pub const NAMES: [&str; 20] = [
         "coordinator's process dies",
         "coordinator loses power",
         "worker dies",
@@ -277,14 +299,23 @@ impl Fault {
         "reader dies",
         "coordinator is paused",
         "worker is paused",
-        "coordinator and service are cut off",
-        "coordinator and service hear one way only",
+        "coordinator and DynamoDB are cut off",
+        "coordinator and DynamoDB hear one way only",
+        "coordinator and S3 are cut off",
+        "coordinator and S3 hear one way only",
         "client and coordinator are cut off",
         "client and coordinator hear one way only",
-        "link is slow",
+        "DynamoDB is slow",
+        "S3 is slow",
+        "client is slow",
         "clock is set",
         "coordinators are replaced in turn",
         "services are in trouble",
         "requests arrive twice",
     ];
+}
+
+/// The service at one of these ends.
+fn service_of(ends: [Who; 2]) -> Option<Who> {
+    ends.into_iter().find(|who| matches!(who, Who::DynamoDb | Who::S3))
 }

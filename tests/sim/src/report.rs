@@ -3,7 +3,7 @@
 use crate::{
     checker::{
         self,
-        history::{Absence, Audit, Call, History, Need, Operation, Outcome, Reason, Told},
+        history::{Absence, Audit, Call, History, Need, Operation, Outcome, Reason, Scope, Told},
     },
     plan::{LOAD_ENDS, Plan},
     trace::Trace,
@@ -87,7 +87,7 @@ impl Report {
 }
 
 /// What every promise is about: a series in which one of these never occurs has not shown it.
-const OUTCOMES: [&str; 46] = [
+const OUTCOMES: [&str; 55] = [
     "lookup: fresh",
     "lookup: stale, expired",
     "lookup: stale, invalidated",
@@ -102,6 +102,15 @@ const OUTCOMES: [&str; 46] = [
     "strict lookup: failed",
     "sidecar: served",
     "sidecar: not found",
+    "sidecar of another entry: not found",
+    "lookup: no page to serve",
+    "strict lookup: never rendered",
+    "invalidated in mid-render: everything",
+    "invalidated in mid-render: tenant",
+    "invalidated in mid-render: deployment",
+    "invalidated in mid-render: path prefix",
+    "invalidated in mid-render: tag",
+    "invalidated in mid-render: key",
     "acquire: granted",
     "acquire: fresh",
     "acquire: held",
@@ -155,6 +164,9 @@ pub fn outcomes(history: &History) -> BTreeMap<String, u64> {
         }
         add(format!("{}: {}", asked(operation), answered(operation)));
     }
+    for (name, times) in invalidated_in_mid_render(history) {
+        outcomes.insert(format!("invalidated in mid-render: {name}"), times);
+    }
     let Some(Audit { rows, objects, invalidations }) = &history.audit else { return outcomes };
     let mut add = |name: &str| *outcomes.entry(name.to_owned()).or_default() += 1;
     invalidations.iter().for_each(|_| add("log: invalidation"));
@@ -171,11 +183,53 @@ pub fn outcomes(history: &History) -> BTreeMap<String, u64> {
     outcomes
 }
 
+/// How often a page was committed that had been invalidated between its grant and its commit, by the kind of scope.
+fn invalidated_in_mid_render(history: &History) -> BTreeMap<&'static str, u64> {
+    let mut granted = BTreeMap::new();
+    let mut invalidations = Vec::new();
+    let mut times = BTreeMap::new();
+    for operation in &history.operations {
+        match (&operation.call, operation.outcome()) {
+            (Call::Acquire { entry, .. }, Some(Outcome::Granted { generation, .. })) => {
+                granted.entry((*entry, *generation)).or_insert(operation.answered());
+            }
+            (Call::Invalidate { scopes, .. }, Some(Outcome::Invalidated)) => {
+                invalidations.push((operation.began, operation.answered(), scopes));
+            }
+            (Call::Commit { entry, generation, page, .. }, Some(Outcome::CommittedStale { .. })) => {
+                let Some(since) = granted.get(&(*entry, *generation)) else { continue };
+                let amid = invalidations
+                    .iter()
+                    .filter(|(began, answered, _)| began > since && *answered < operation.began);
+                for scope in amid.flat_map(|(_, _, scopes)| *scopes) {
+                    if scope.covers(&history.entries[*entry], &page.tags) {
+                        *times.entry(kind_of(scope)).or_default() += 1;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    times
+}
+
+fn kind_of(scope: &Scope) -> &'static str {
+    match scope {
+        Scope::Everything => "everything",
+        Scope::Tenant(_) => "tenant",
+        Scope::Deployment(..) => "deployment",
+        Scope::Path(..) => "path prefix",
+        Scope::Tag(..) => "tag",
+        Scope::Key(..) => "key",
+    }
+}
+
 fn asked(operation: &Operation) -> &'static str {
     match operation.call {
         Call::Lookup { strict: false, .. } => "lookup",
         Call::Lookup { strict: true, .. } => "strict lookup",
         Call::Sidecar { .. } => "sidecar",
+        Call::ForeignSidecar { .. } => "sidecar of another entry",
         Call::Acquire { wait: 0, .. } => "acquire",
         Call::Acquire { .. } => "waiting acquire",
         Call::Commit { .. } => "commit",

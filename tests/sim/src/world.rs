@@ -11,7 +11,7 @@ use crate::{
         services::{self, Kind, Services, Whereabouts},
         sweeper,
     },
-    plan::{ALL_ENDS, FAULTS_END, Fault, LOAD_ENDS, Plan, QUIET_FROM, Who},
+    plan::{ALL_ENDS, FAULTS_END, Fault, LOAD_ENDS, Plan, Who},
     recorder::{Recorder, millis},
     stage::Stage,
     trace::Trace,
@@ -133,11 +133,14 @@ impl<'a> World<'a> {
         let history = History {
             entries: plan.entries.clone(),
             terms,
-            quiet_from: Some(QUIET_FROM),
+            quiet_from: Some(plan.quiet_from()),
             ..History::default()
         };
         let recorder = Recorder::new(history, machines.time.clone(), trace.clone());
         let load = Load::new(plan.entries.clone());
+        if plan.faults.is_empty() {
+            load.calm_down();
+        }
         let seats =
             Seats { load: load.clone(), coordinators: coordinators.clone(), recorder: recorder.clone() };
         let workers: Vec<_> = (0..plan.workers)
@@ -229,23 +232,32 @@ impl<'a> World<'a> {
 
     fn begin(&mut self, at: u64, fault: &Fault) {
         self.seats.recorder.note(format_args!("fault {fault:?}"));
-        *self.faults.entry(fault.name().to_owned()).or_default() += 1;
+        if self.suffer(at, fault) {
+            *self.faults.entry(fault.name().to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Whether it makes a difference.
+    fn suffer(&mut self, at: u64, fault: &Fault) -> bool {
         match fault {
             Fault::Crash { who, dark, back_after } => {
                 let machine = self.address(*who);
+                let was_running = self.machines.is_running(machine);
                 self.machines.kill(machine, *dark);
                 self.seats.recorder.died(machine);
                 self.pauses.remove(&machine);
                 self.down.insert(machine);
                 self.at(at + back_after, Then::Start(machine));
+                return was_running;
             }
             Fault::Pause { who, lasting } => {
                 let machine = self.address(*who);
-                if self.machines.is_running(machine) {
-                    *self.pauses.entry(machine).or_default() += 1;
-                    self.machines.pause(machine, true);
-                    self.at(at + lasting, Then::Resume(machine));
+                if !self.machines.is_running(machine) {
+                    return false;
                 }
+                *self.pauses.entry(machine).or_default() += 1;
+                self.machines.pause(machine, true);
+                self.at(at + lasting, Then::Resume(machine));
             }
             Fault::Cut { from, to, both_ways, lasting } => {
                 let (from, to) = (self.address(*from), self.address(*to));
@@ -266,6 +278,7 @@ impl<'a> World<'a> {
             }
             Fault::Clock { coordinator, wrong_by } => {
                 self.machines.set_wrong(self.coordinators[*coordinator], *wrong_by);
+                return *wrong_by != 0;
             }
             Fault::Deploy { every } => {
                 for (number, coordinator) in self.coordinators.clone().into_iter().enumerate() {
@@ -282,6 +295,7 @@ impl<'a> World<'a> {
                 self.at(at + lasting, Then::Once);
             }
         }
+        true
     }
 
     fn carry_out(&mut self, then: Then) {

@@ -20,7 +20,7 @@ use leasehold_core::{
 use leasehold_store::port::{Append, Head, InvalidationLog, ReadError, WriteError};
 use parking_lot::{Mutex, RwLock};
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -418,7 +418,7 @@ impl Appender {
 
     /// Appends what arrived together as one event.
     async fn append(&self, batch: Vec<(Invalidation, AppendReply)>) {
-        let mut waiting: HashMap<RequestId, (Invalidation, Vec<AppendReply>)> = HashMap::new();
+        let mut waiting: BTreeMap<RequestId, (Invalidation, Vec<AppendReply>)> = BTreeMap::new();
         let mut order = Vec::with_capacity(batch.len());
         for (invalidation, reply) in batch {
             let id = invalidation.id;
@@ -500,7 +500,7 @@ impl Appender {
     }
 
     /// Answers those that are in the log, by this coordinator's hand or another's.
-    fn answer_known(&self, waiting: &mut HashMap<RequestId, (Invalidation, Vec<AppendReply>)>) {
+    fn answer_known(&self, waiting: &mut BTreeMap<RequestId, (Invalidation, Vec<AppendReply>)>) {
         let view = self.reader.state.view.read();
         waiting.retain(|id, (_, replies)| match view.seq_of(*id) {
             Some(seq) => {
@@ -517,7 +517,7 @@ impl Appender {
         &self,
         seq: Seq,
         order: &[RequestId],
-        waiting: &HashMap<RequestId, (Invalidation, Vec<AppendReply>)>,
+        waiting: &BTreeMap<RequestId, (Invalidation, Vec<AppendReply>)>,
     ) -> LogEvent {
         let now = self.reader.clock.now().wall;
         LogEvent {

@@ -103,6 +103,13 @@ pub enum Call {
         /// The lookup that told of it: an index into [`History::operations`].
         of: usize,
     },
+    /// The sidecar of a page that was seen, for another entry than the page's.
+    ForeignSidecar {
+        /// Of which entry.
+        entry: EntryIndex,
+        /// The lookup that told of it, of another one: an index into [`History::operations`].
+        of: usize,
+    },
     /// May I render?
     Acquire {
         /// Which entry.
@@ -111,6 +118,8 @@ pub enum Call {
         attempt: Attempt,
         /// Waiting for another's page for so long.
         wait: Time,
+        /// To render for so long.
+        ttl: Time,
         /// As in a lookup.
         knows: Option<usize>,
     },
@@ -134,6 +143,8 @@ pub enum Call {
     },
     /// Pages are out of date.
     Invalidate {
+        /// By this request id.
+        attempt: Attempt,
         /// Which.
         scopes: Vec<Scope>,
         /// Whether they are not even to be served as stale.
@@ -155,6 +166,8 @@ pub struct Rendered {
     pub html: String,
     /// Digest of the sidecar, in hex.
     pub sidecar: Option<String>,
+    /// The sidecar was stored ahead of the commit, when nobody had said yet what the page can be invalidated by.
+    pub is_sidecar_ahead: bool,
     /// What it can be invalidated by.
     pub tags: BTreeSet<String>,
     /// Fresh for so long.
@@ -395,6 +408,7 @@ impl Operation {
         match &self.call {
             Call::Lookup { entry, .. }
             | Call::Sidecar { entry, .. }
+            | Call::ForeignSidecar { entry, .. }
             | Call::Acquire { entry, .. }
             | Call::Commit { entry, .. }
             | Call::Release { entry, .. } => Some(*entry),
@@ -417,6 +431,18 @@ impl Outcome {
 }
 
 impl Scope {
+    /// Whether it may cover pages of this tenant.
+    pub(super) fn is_about(&self, tenant: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Tenant(of)
+            | Self::Deployment(of, _)
+            | Self::Path(of, _)
+            | Self::Tag(of, _)
+            | Self::Key(of, _) => of == tenant,
+        }
+    }
+
     /// Whether it covers a page of this entry with these tags.
     pub fn covers(&self, entry: &Identity, tags: &BTreeSet<String>) -> bool {
         match self {

@@ -1,6 +1,8 @@
 //! What the rules look up again and again.
 
-use super::history::{Attempt, Call, EntryIndex, History, Operation, Outcome, Rendered, Seen, Time, Told};
+use super::history::{
+    Attempt, Call, EntryIndex, History, Operation, Outcome, Rendered, Scope, Seen, Time, Told,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A generation of an entry.
@@ -27,6 +29,7 @@ pub(super) struct Grant {
     pub(super) attempt: Attempt,
     pub(super) began: Time,
     pub(super) answered: Time,
+    pub(super) ttl: Time,
 }
 
 impl Index {
@@ -58,8 +61,8 @@ impl Index {
             self.applied.entry((entry, seen.generation)).or_insert((number, "it was served"));
         }
         match (call, outcome) {
-            (Call::Acquire { entry, attempt, .. }, Outcome::Granted { generation, .. }) => {
-                let grant = Grant { attempt: *attempt, began: *began, answered };
+            (Call::Acquire { entry, attempt, ttl, .. }, Outcome::Granted { generation, .. }) => {
+                let grant = Grant { attempt: *attempt, began: *began, answered, ttl: *ttl };
                 self.grants.entry((*entry, *generation)).or_default().push(grant);
             }
             (Call::Commit { entry, generation, .. }, Outcome::Committed | Outcome::CommittedStale { .. }) => {
@@ -87,6 +90,25 @@ impl Index {
             Call::Commit { page, .. } => Some(page),
             _ => None,
         }
+    }
+
+    /// When a generation was first asked for.
+    fn first_grant(&self, edition: Edition) -> Option<Time> {
+        self.grants.get(&edition)?.iter().map(|grant| grant.began).min()
+    }
+
+    /// Every invalidation, acknowledged or not: what it is about, and whether it is a hard one.
+    fn called<'a>(
+        &'a self,
+        history: &'a History,
+    ) -> impl Iterator<Item = (&'a Operation, &'a [Scope], bool)> + 'a {
+        self.called.iter().filter_map(|number| {
+            let operation = &history.operations[*number];
+            match &operation.call {
+                Call::Invalidate { scopes, hard, .. } => Some((operation, &**scopes, *hard)),
+                _ => None,
+            }
+        })
     }
 
     /// By when the render of a generation had surely begun: the first word of its grant.
@@ -126,6 +148,16 @@ pub(super) fn may_be_purged(history: &History, index: &Index, edition: Edition, 
     may_be_invalidated(history, index, edition, by, true)
 }
 
+/// As [`may_be_purged`], by any hard invalidation of something of its tenant.
+pub(super) fn may_be_purged_in_doubt(history: &History, index: &Index, edition: Edition, by: Time) -> bool {
+    let known = history.known_at(index.first_grant(edition));
+    index.called(history).any(|(operation, scopes, hard)| {
+        hard && operation.began <= by
+            && !operation.is_acknowledged_before(known)
+            && scopes.iter().any(|scope| scope.is_about(&history.entries[edition.0].tenant))
+    })
+}
+
 /// Whether an invalidation that was called by then, acknowledged or not, may be about a page: it covers it, and was not
 /// known already when its lease was granted.
 pub(super) fn may_be_invalidated(
@@ -137,16 +169,12 @@ pub(super) fn may_be_invalidated(
 ) -> bool {
     let Some(rendered) = index.rendered(history, edition) else { return false };
     let identity = &history.entries[edition.0];
-    let granted = index.grants.get(&edition).into_iter().flatten().map(|grant| grant.began).min();
-    let known = history.known_at(granted);
-    index.called.iter().map(|number| &history.operations[*number]).any(|operation| match &operation.call {
-        Call::Invalidate { scopes, hard } => {
-            (*hard || !hard_only)
-                && operation.began <= by
-                && !operation.is_acknowledged_before(known)
-                && scopes.iter().any(|scope| scope.covers(identity, &rendered.tags))
-        }
-        _ => false,
+    let known = history.known_at(index.first_grant(edition));
+    index.called(history).any(|(operation, scopes, hard)| {
+        (hard || !hard_only)
+            && operation.began <= by
+            && !operation.is_acknowledged_before(known)
+            && scopes.iter().any(|scope| scope.covers(identity, &rendered.tags))
     })
 }
 

@@ -2,21 +2,24 @@
 
 use super::{
     history::{Call, History, Operation, Outcome, Reason, Scope, Time, Told},
-    index::{Edition, Index, may_be_invalidated, may_be_purged, of_entry, served, surely_failed},
+    index::{
+        Edition, Index, may_be_invalidated, may_be_purged, may_be_purged_in_doubt, of_entry, served,
+        surely_failed,
+    },
     register::{
         accepted_in_order, acknowledged_is_there, missing_for_a_reason, strict_never_goes_back,
         superseded_is_not_fenced,
     },
     stores::{
-        appended_once, not_needed_is_swept, rows_are_the_last, rows_name_their_bytes, rows_resolve,
-        swept_is_not_needed,
+        appended_as_told, appended_once, not_needed_is_swept, rows_are_the_last, rows_name_their_bytes,
+        rows_resolve, swept_is_not_needed,
     },
 };
 use std::collections::BTreeSet;
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 31] = [
+pub(super) const ALL: [(&str, Rule); 34] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -33,12 +36,14 @@ pub(super) const ALL: [(&str, Rule); 31] = [
     ("a page is served with the bytes of its generation", bytes_of_its_generation),
     ("a sidecar is that of its page", sidecar_of_its_page),
     ("the sidecar of a current page is there", sidecar_is_there),
+    ("a sidecar is served for its own entry only", sidecar_of_its_entry),
     ("nothing is fresh after its invalidation", invalidated_is_not_fresh),
     ("what was purged is not served", purged_is_not_served),
     ("what is called invalidated was invalidated", invalidated_for_a_reason),
     ("when all is well, everything is verified", verified_when_all_is_well),
     ("nothing is fresh past its time", expired_is_not_fresh),
     ("calls end within their deadlines", answered_in_time),
+    ("when all is well, one renders at a time", rendered_by_one),
     ("when all is well, waiters are served in time", waiters_are_served),
     ("when all is well, waiters hear of the commit", waiters_hear),
     ("refusals are those of an outage", refusals_are_of_an_outage),
@@ -48,6 +53,7 @@ pub(super) const ALL: [(&str, Rule); 31] = [
     ("what is needed is not swept", swept_is_not_needed),
     ("what nobody needs is swept in the end", not_needed_is_swept),
     ("an invalidation is in the log once", appended_once),
+    ("the log has what was acknowledged, and not what surely failed", appended_as_told),
 ];
 
 fn granted_once(_: &History, index: &Index) -> Vec<String> {
@@ -230,8 +236,25 @@ fn sidecar_is_there(history: &History, index: &Index) -> Vec<String> {
         let told = &history.operations[*of];
         let is_kept = matches!(told.call, Call::Lookup { strict: true, .. })
             && operation.answered() < told.began + history.terms.deletion_grace;
-        if is_kept && !may_be_purged(history, index, (*entry, *generation), operation.answered()) {
+        let edition = (*entry, *generation);
+        // One that does not say what it can be invalidated by counts as purged by whatever purges pages of its tenant.
+        let is_ahead = index.rendered(history, edition).is_some_and(|page| page.is_sidecar_ahead);
+        let may_be = if is_ahead { may_be_purged_in_doubt } else { may_be_purged };
+        if is_kept && !may_be(history, index, edition, operation.answered()) {
             found.push(format!("({entry}, {generation}): operation {number} found no sidecar"));
+        }
+    }
+    found
+}
+
+fn sidecar_of_its_entry(history: &History, _: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        if let (Call::ForeignSidecar { entry, of }, Some(Outcome::Sidecar(_))) =
+            (&operation.call, operation.outcome())
+        {
+            let owner = history.operations[*of].entry();
+            found.push(format!("operation {number} served for entry {entry} the sidecar of {owner:?}"));
         }
     }
     found
@@ -365,6 +388,39 @@ fn answered_in_time(history: &History, _: &Index) -> Vec<String> {
     found
 }
 
+fn rendered_by_one(history: &History, index: &Index) -> Vec<String> {
+    let Some(quiet) = history.quiet_from else { return Vec::new() };
+    let mut found = Vec::new();
+    for (edition, grants) in &index.grants {
+        let (entry, generation) = *edition;
+        let began = grants.iter().map(|grant| grant.began).min().unwrap_or_default();
+        let until = began + grants.iter().map(|grant| grant.ttl).min().unwrap_or_default();
+        let next = of_entry(&index.grants, entry).find(|(other, _)| *other > generation);
+        let granted = next.and_then(|(_, grants)| grants.iter().map(|grant| grant.answered).min());
+        let Some(granted) = granted.filter(|granted| began > quiet && *granted < until) else { continue };
+        let is_over = history.operations.iter().any(|operation| match &operation.call {
+            // It has ended its render.
+            Call::Commit { entry: of, generation: ended, .. }
+            | Call::Release { entry: of, generation: ended } => {
+                (*of, *ended) == *edition && operation.began <= granted
+            }
+            // It is overtaken, or may be: also by what its grantor had not heard of yet.
+            Call::Invalidate { scopes, .. } => {
+                operation.began <= granted
+                    && !operation.is_acknowledged_before(history.known_at(Some(began)))
+                    && scopes.iter().any(|scope| scope.is_about(&history.entries[entry].tenant))
+            }
+            _ => false,
+        });
+        if !is_over {
+            found.push(format!(
+                "entry {entry}: {generation} was granted at {began} until {until}, and the next one at {granted}"
+            ));
+        }
+    }
+    found
+}
+
 fn waiters_are_served(history: &History, _: &Index) -> Vec<String> {
     let Some(quiet) = history.quiet_from else { return Vec::new() };
     let patience = history.terms.longest_lease + history.terms.longest_render + 2_000;
@@ -487,7 +543,7 @@ fn invalidations_of<'a>(
     index.invalidations.iter().copied().filter(move |number| {
         let (Some(rendered), Some(granted)) = (rendered, granted) else { return false };
         let operation = &history.operations[*number];
-        let Call::Invalidate { scopes, hard } = &operation.call else { return false };
+        let Call::Invalidate { scopes, hard, .. } = &operation.call else { return false };
         let identity = &history.entries[edition.0];
         (*hard || !hard_only)
             && granted < operation.began

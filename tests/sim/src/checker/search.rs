@@ -162,7 +162,7 @@ fn purged(history: &History, entry: EntryIndex, by: &Operation) -> Vec<u64> {
     let purges = history.operations.iter().filter(|purge| purge.began <= by.answered());
     let purges: Vec<_> = purges
         .filter_map(|purge| match &purge.call {
-            Call::Invalidate { scopes, hard: true } => Some((purge, scopes)),
+            Call::Invalidate { scopes, hard: true, .. } => Some((purge, scopes)),
             _ => None,
         })
         .collect();

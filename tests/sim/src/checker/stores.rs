@@ -1,8 +1,8 @@
 //! What the stores hold in the end.
 
 use super::{
-    history::{Attempt, Body, Call, EntryIndex, History, Need, Outcome, Row},
-    index::{Index, of_entry},
+    history::{Attempt, Body, Call, EntryIndex, History, Need, Operation, Outcome, Row},
+    index::{Index, of_entry, surely_failed},
 };
 use std::collections::BTreeMap;
 
@@ -76,6 +76,28 @@ pub(super) fn appended_once(history: &History, _: &Index) -> Vec<String> {
     }
     let repeated = times.into_iter().filter(|(_, times)| *times > 1);
     repeated.map(|(id, times)| format!("{id:x} is in the log {times} times")).collect()
+}
+
+pub(super) fn appended_as_told(history: &History, _: &Index) -> Vec<String> {
+    let Some(audit) = &history.audit else { return Vec::new() };
+    let mut calls: BTreeMap<Attempt, Vec<&Operation>> = BTreeMap::new();
+    for operation in &history.operations {
+        if let Call::Invalidate { attempt, .. } = operation.call {
+            calls.entry(attempt).or_default().push(operation);
+        }
+    }
+    let mut found = Vec::new();
+    for (id, calls) in calls {
+        let is_done = calls.iter().any(|call| call.outcome() == Some(&Outcome::Invalidated));
+        let is_appended = audit.invalidations.contains(&id);
+        if is_done && !is_appended {
+            found.push(format!("{id:x} was acknowledged, and is not in the log"));
+        }
+        if is_appended && calls.iter().all(|call| surely_failed(call)) {
+            found.push(format!("{id:x} surely failed, and is in the log"));
+        }
+    }
+    found
 }
 
 fn rows(history: &History) -> impl Iterator<Item = &Row> {

@@ -47,7 +47,7 @@ fn add(history: &mut History, began: Time, call: Call, outcome: Outcome) -> usiz
 }
 
 fn granted(history: &mut History, began: Time, attempt: u128, generation: u64) {
-    let call = Call::Acquire { entry: 0, attempt, wait: 0, knows: None };
+    let call = Call::Acquire { entry: 0, attempt, wait: 0, ttl: 300, knows: None };
     add(history, began, call, Outcome::Granted { generation, previous: None });
 }
 
@@ -61,13 +61,14 @@ fn looked_up(history: &mut History, began: Time, strict: bool, outcome: Outcome)
 
 fn invalidated(history: &mut History, began: Time, hard: bool) -> usize {
     let scopes = vec![Scope::Tag("acme".into(), "news".into())];
-    add(history, began, Call::Invalidate { scopes, hard }, Outcome::Invalidated)
+    add(history, began, Call::Invalidate { attempt: 0, scopes, hard }, Outcome::Invalidated)
 }
 
 fn rendered(generation: u64) -> Rendered {
     Rendered {
         html: format!("page {generation}"),
         sidecar: Some(format!("sidecar {generation}")),
+        is_sidecar_ahead: false,
         tags: ["news".to_owned()].into(),
         revalidate: None,
     }
@@ -205,7 +206,7 @@ fn purged_page_that_an_older_one_follows_is_found() {
         page.tags = ["sport".to_owned()].into();
     }
     let scopes = vec![Scope::Tag("acme".into(), "sport".into())];
-    add(&mut history, 410, Call::Invalidate { scopes, hard: true }, Outcome::Invalidated);
+    add(&mut history, 410, Call::Invalidate { attempt: 0, scopes, hard: true }, Outcome::Invalidated);
     looked_up(&mut history, 500, true, Outcome::Missing(Absence::Purged));
     breaks_nothing(&history);
     looked_up(&mut history, 600, true, Outcome::Fresh(seen(7)));
@@ -382,6 +383,65 @@ fn sidecar_that_is_gone_too_soon_is_found() {
 }
 
 #[test]
+fn sidecar_that_does_not_say_what_it_is_of_may_be_purged_by_what_is_not_about_its_page() {
+    let other = vec![Scope::Tag("acme".into(), "sport".into())];
+    for (is_sidecar_ahead, scopes, is_fine) in
+        [(true, other.clone(), true), (false, other, false), (true, vec![Scope::Tenant("zen".into())], false)]
+    {
+        let mut history = good();
+        let page = Rendered { is_sidecar_ahead, ..rendered(8) };
+        granted(&mut history, 400, 2, 8);
+        add(
+            &mut history,
+            410,
+            Call::Commit { entry: 0, attempt: 2, generation: 8, page },
+            Outcome::Committed,
+        );
+        let of = looked_up(&mut history, 420, true, Outcome::Fresh(seen(8)));
+        add(&mut history, 430, Call::Invalidate { attempt: 0, scopes, hard: true }, Outcome::Invalidated);
+        add(&mut history, 440, Call::Sidecar { entry: 0, generation: 8, of }, Outcome::NoSidecar);
+        if is_fine {
+            breaks_nothing(&history);
+        } else {
+            breaks(&history, "the sidecar of a current page is there");
+        }
+    }
+}
+
+#[test]
+fn sidecar_that_is_served_for_another_entry_is_found() {
+    let mut history = good();
+    let of = looked_up(&mut history, 400, true, Outcome::Fresh(seen(7)));
+    add(&mut history, 410, Call::ForeignSidecar { entry: 0, of }, Outcome::NoSidecar);
+    breaks_nothing(&history);
+    add(&mut history, 420, Call::ForeignSidecar { entry: 0, of }, Outcome::Sidecar("sidecar 7".into()));
+    breaks(&history, "a sidecar is served for its own entry only");
+}
+
+#[test]
+fn second_grant_in_the_time_of_the_first_is_found_when_all_is_well() {
+    let rule = "when all is well, one renders at a time";
+    let story = |first, second, between: &dyn Fn(&mut History) -> usize| {
+        let mut history = good();
+        granted(&mut history, first, 2, 8);
+        between(&mut history);
+        granted(&mut history, second, 3, 9);
+        history
+    };
+    breaks(&story(6_000, 6_200, &|history| history.operations.len()), rule);
+    breaks_nothing(&story(4_000, 4_200, &|history| history.operations.len()));
+    breaks_nothing(&story(6_000, 6_295, &|history| history.operations.len()));
+    let release = Call::Release { entry: 0, generation: 8 };
+    breaks_nothing(&story(6_000, 6_200, &|history| add(history, 6_100, release.clone(), Outcome::Released)));
+    breaks_nothing(&story(6_000, 6_200, &|history| invalidated(history, 6_100, false)));
+    breaks_nothing(&story(6_000, 6_200, &|history| invalidated(history, 5_900, false)));
+    breaks(&story(6_000, 6_200, &|history| invalidated(history, 5_100, false)), rule);
+    let scopes = vec![Scope::Tenant("zen".into())];
+    let foreign = Call::Invalidate { attempt: 0, scopes, hard: false };
+    breaks(&story(6_000, 6_200, &|history| add(history, 6_100, foreign.clone(), Outcome::Invalidated)), rule);
+}
+
+#[test]
 fn fresh_page_after_its_invalidation_is_found_as_soon_as_it_had_to_be_known() {
     let rule = "nothing is fresh after its invalidation";
     let base = || {
@@ -407,10 +467,19 @@ fn fresh_page_after_its_invalidation_is_found_as_soon_as_it_had_to_be_known() {
     let later = add(
         &mut history,
         450,
-        Call::Invalidate { scopes: vec![Scope::Key("acme".into(), "another".into())], hard: false },
+        Call::Invalidate {
+            attempt: 0,
+            scopes: vec![Scope::Key("acme".into(), "another".into())],
+            hard: false,
+        },
         Outcome::Invalidated,
     );
-    add(&mut history, 460, Call::Acquire { entry: 0, attempt: 9, wait: 0, knows: Some(later) }, fresh());
+    add(
+        &mut history,
+        460,
+        Call::Acquire { entry: 0, attempt: 9, wait: 0, ttl: 300, knows: Some(later) },
+        fresh(),
+    );
     breaks(&history, rule);
 
     let (mut history, _) = base();
@@ -485,7 +554,7 @@ fn late_answer_and_missing_one_are_found() {
 #[test]
 fn waiter_that_is_not_served_when_all_is_well_is_found() {
     let rule = "when all is well, waiters are served in time";
-    let call = |wait| Call::Acquire { entry: 0, attempt: 9, wait, knows: None };
+    let call = |wait| Call::Acquire { entry: 0, attempt: 9, wait, ttl: 300, knows: None };
     let mut history = good();
     add(&mut history, 6_000, call(3_000), Outcome::Held { previous: None });
     breaks(&history, rule);
@@ -506,7 +575,7 @@ fn waiter_that_does_not_hear_of_a_commit_is_found() {
     let waits = |answered: Time| {
         let mut history = good();
         granted(&mut history, 6_000, 2, 8);
-        let call = Call::Acquire { entry: 0, attempt: 9, wait: 3_000, knows: None };
+        let call = Call::Acquire { entry: 0, attempt: 9, wait: 3_000, ttl: 300, knows: None };
         let waiter = add(&mut history, 6_010, call, Outcome::Fresh(seen(8)));
         history.operations[waiter].answer.as_mut().unwrap().0 = answered;
         committed(&mut history, 6_100, 2, 8, Outcome::Committed);
@@ -644,6 +713,26 @@ fn invalidation_that_is_in_the_log_twice_is_found() {
 }
 
 #[test]
+fn log_that_does_not_have_what_was_told_of_it_is_found() {
+    let rule = "the log has what was acknowledged, and not what surely failed";
+    let failed = |in_doubt| Outcome::Failed { in_doubt, why: "StoreUnavailable".into() };
+    let story = |attempt, outcomes: &[Outcome]| {
+        let mut history = ended(Audit { invalidations: vec![1, 2], ..audited() });
+        for outcome in outcomes {
+            let scopes = vec![Scope::Tenant("zen".into())];
+            add(&mut history, 400, Call::Invalidate { attempt, scopes, hard: false }, outcome.clone());
+        }
+        history
+    };
+    breaks(&story(3, &[Outcome::Invalidated]), rule);
+    breaks(&story(2, &[failed(false), failed(false)]), rule);
+    breaks_nothing(&story(2, &[Outcome::Invalidated, failed(false)]));
+    breaks_nothing(&story(2, &[failed(true)]));
+    breaks_nothing(&story(3, &[failed(true)]));
+    breaks_nothing(&story(3, &[failed(false)]));
+}
+
+#[test]
 fn scopes_cover_what_they_name_and_nothing_else() {
     let entry = Identity {
         tenant: "acme".into(),
@@ -730,7 +819,7 @@ fn page_that_nobody_verified_when_all_is_well_is_found() {
 fn waited() -> History {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
-    let waits = Call::Acquire { entry: 0, attempt: 3, wait: 5_000, knows: None };
+    let waits = Call::Acquire { entry: 0, attempt: 3, wait: 5_000, ttl: 300, knows: None };
     let waiter = add(&mut history, 410, waits, Outcome::Fresh(seen(8)));
     history.operations[waiter].answer = Some((1_210, Outcome::Fresh(seen(8))));
     history.operations[waiter].may_take = 6_000;

@@ -127,8 +127,17 @@ impl Caller {
         generation: u64,
         token: &SidecarToken,
     ) {
+        self.fetch(entry, Call::Sidecar { entry, generation, of }, token).await;
+    }
+
+    /// Asks for it as if it were the sidecar of another entry.
+    pub(super) async fn foreign_sidecar(&mut self, entry: EntryIndex, of: usize, token: &SidecarToken) {
+        self.fetch(entry, Call::ForeignSidecar { entry, of }, token).await;
+    }
+
+    async fn fetch(&mut self, entry: EntryIndex, call: Call, token: &SidecarToken) {
         let reference = named(&self.load.entries[entry]);
-        let operation = self.begin(Call::Sidecar { entry, generation, of }, self.seat.pace.body);
+        let operation = self.begin(call, self.seat.pace.body);
         let outcome = match self.handles[0].serve_sidecar(&reference, token).await {
             Ok(served) => match served.body.collect(1 << 20).await {
                 Ok(bytes) => Outcome::Sidecar(digest(&bytes)),
@@ -159,7 +168,8 @@ impl Caller {
             ..AcquireOptions::default()
         };
         let reference = named(&self.load.entries[entry]);
-        let call = Call::Acquire { entry, attempt: number(attempt), wait: millis(wait), knows };
+        let call =
+            Call::Acquire { entry, attempt: number(attempt), wait: millis(wait), ttl: millis(ttl), knows };
         let operation = self.begin(call, wait);
         // Whoever loses interest drops the call.
         let abandoning = Abandon { journal: &*self.seat.journal, operation, armed: true };
@@ -220,7 +230,8 @@ impl Caller {
     }
 
     pub(super) async fn invalidate(&self, handle: usize, id: RequestId, scopes: &[Scope], hard: bool) {
-        let operation = self.begin(Call::Invalidate { scopes: scopes.to_vec(), hard }, Duration::ZERO);
+        let operation = self
+            .begin(Call::Invalidate { attempt: number(id), scopes: scopes.to_vec(), hard }, Duration::ZERO);
         let depth = if hard { Depth::Hard } else { Depth::Soft };
         let wire: Vec<_> = scopes.iter().map(scope).collect();
         match self.handles[handle].invalidate_as(id, &wire, depth).await {

@@ -5,7 +5,7 @@ use rand::Rng as _;
 
 pub(super) async fn run(mut caller: Caller) {
     while !caller.load.is_over() {
-        tokio::time::sleep(between(&mut caller.rng, 20, 700)).await;
+        tokio::time::sleep(between(&mut caller.rng, 20, 1_400)).await;
         let many = if one_in(&mut caller.rng, 4) { caller.rng.random_range(2..5) } else { 1 };
         let entries = caller.load.entries.clone();
         let scopes: Vec<_> = (0..many).map(|_| some_scope(&mut caller.rng, &entries)).collect();

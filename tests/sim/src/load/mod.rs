@@ -73,6 +73,8 @@ pub const LONGEST_LEASE: u64 = 800;
 pub const LONGEST_RENDER: u64 = 900;
 /// The longest render when all is calm, in milliseconds.
 pub const LONGEST_CALM_RENDER: u64 = 100;
+/// HTML and sidecar of more than this are uploaded ahead of their commit.
+pub const INLINE_LIMIT: usize = 2_048;
 /// Tags that pages carry.
 const TAGS: [&str; 3] = ["news", "sport", "layout"];
 
@@ -117,12 +119,12 @@ impl Load {
 
     /// What invalidates.
     pub fn editors(&self, seat: &Seat) -> Vec<Task> {
-        vec![editor::run(Caller::new(self, seat, 0)).boxed()]
+        (0..2).map(|number| editor::run(Caller::new(self, seat, number)).boxed()).collect()
     }
 
-    /// What looks at every entry, when all is over.
+    /// What looks at every entry when all is over, through more than one coordinator if it can be.
     pub fn auditors(&self, seat: &Seat) -> Vec<Task> {
-        vec![reader::audit(Caller::new(self, seat, 0)).boxed()]
+        (0..3).map(|number| reader::audit(Caller::new(self, seat, number)).boxed()).collect()
     }
 
     fn token(&self, rng: &mut StdRng) -> Option<(usize, ConsistencyToken)> {

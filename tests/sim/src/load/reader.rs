@@ -40,11 +40,11 @@ pub(super) async fn many_at_once(mut caller: Caller) {
     }
 }
 
-/// Every entry, as strictly as can be, with its bodies.
+/// Every entry with its bodies, as strictly as can be and from memory.
 pub(super) async fn audit(mut caller: Caller) {
     for entry in 0..caller.load.entries.len() {
-        for _ in 0..4 {
-            let found = caller.lookup(entry, true).await;
+        for strict in [true, true, false, true] {
+            let found = caller.lookup(entry, strict).await;
             sidecar_of(&mut caller, entry, found).await;
         }
     }
@@ -52,7 +52,10 @@ pub(super) async fn audit(mut caller: Caller) {
 
 async fn sidecar_of(caller: &mut Caller, entry: usize, found: Found) {
     let Found { operation, page: Some(page), .. } = found else { return };
-    if let Some(token) = &page.sidecar_token {
-        caller.sidecar(entry, operation, page.generation, token).await;
+    let Some(token) = &page.sidecar_token else { return };
+    caller.sidecar(entry, operation, page.generation, token).await;
+    let another = caller.an_entry();
+    if another != entry && one_in(&mut caller.rng, 4) {
+        caller.foreign_sidecar(another, operation, token).await;
     }
 }

@@ -1,7 +1,7 @@
 //! A render worker: mostly well behaved.
 
 use super::{
-    LONGEST_CALM_RENDER, LONGEST_LEASE, LONGEST_RENDER, between,
+    INLINE_LIMIT, LONGEST_CALM_RENDER, LONGEST_LEASE, LONGEST_RENDER, between,
     calls::{Caller, digest},
     one_in, some_tags,
 };
@@ -121,6 +121,7 @@ fn a_page(caller: &mut Caller, entry: EntryIndex, lease: &Lease) -> (NewPage, Re
     let rendered = Rendered {
         html: digest(&html),
         sidecar: sidecar.as_ref().map(|bytes| digest(bytes)),
+        is_sidecar_ahead: sidecar.as_ref().is_some_and(|bytes| bytes.len() > INLINE_LIMIT),
         tags: tags.clone(),
         revalidate,
     };

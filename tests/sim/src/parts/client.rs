@@ -1,7 +1,7 @@
 //! The real client, on the simulated network.
 
 use crate::{
-    load::Pace,
+    load::{INLINE_LIMIT, Pace},
     machine::{Address, Context},
 };
 use hyper_util::rt::TokioIo;
@@ -15,8 +15,6 @@ use tower::service_fn;
 pub const ATTEMPT: Duration = Duration::from_millis(700);
 /// A call with all its attempts, where nobody is in a hurry.
 pub const OVERALL: Duration = Duration::from_millis(4_000);
-/// HTML and sidecar of more than this are uploaded ahead of their commit.
-pub const INLINE_LIMIT: usize = 2_048;
 
 /// How patient the load is.
 pub const PACE: Pace = Pace {

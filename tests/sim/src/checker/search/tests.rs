@@ -42,7 +42,7 @@ impl Story<'_> {
         moments.sort_unstable();
         for _ in 0..story.rng.random_range(0..=2) {
             let scopes = vec![Scope::Tag("acme".into(), story.tag())];
-            story.call(Call::Invalidate { scopes, hard: true }, |_, _, _| Outcome::Invalidated);
+            story.call(Call::Invalidate { attempt: 0, scopes, hard: true }, |_, _, _| Outcome::Invalidated);
         }
         for (generation, moment) in (1..).zip(moments) {
             let tags = TAGS.iter().filter(|_| story.rng.random()).map(|tag| (*tag).to_owned()).collect();
@@ -129,6 +129,7 @@ impl Story<'_> {
             let page = Rendered {
                 html: String::new(),
                 sidecar: None,
+                is_sidecar_ahead: false,
                 tags: self.tags[&generation].clone(),
                 revalidate: None,
             };
