@@ -393,6 +393,26 @@ async fn a_grant_that_a_repetition_was_told_of_is_kept_though_the_first_caller_w
     node.commit_fresh(render.page("html")).await;
 }
 
+/// It would ask again, and be granted the lease: so it is at once.
+#[tokio::test]
+async fn a_caller_whose_page_is_purged_while_its_body_is_read_renders_it() {
+    let world = World::new();
+    let page = entry("news");
+    let before = world.start().await.publish(&page, "html").await;
+    let node = world.start().await;
+    let gets = node.faults.hold(Operation::Get);
+    let acquiring =
+        node.acquire(v1::AcquireLeaseRequest { body: v1::BodyDelivery::Inline.into(), ..acquire(&page) });
+    let purging = async {
+        gets.arrived(1).await;
+        node.invalidate(purge([key_scope("news")])).await.unwrap();
+        gets.open();
+    };
+    let (acquired, ()) = tokio::join!(acquiring, soon(purging));
+    let Acquired::Granted(grant) = acquired.unwrap() else { panic!("there is nothing to serve") };
+    assert!(grant.generation > before && grant.previous.is_none(), "{grant:?}");
+}
+
 #[tokio::test]
 async fn a_grant_that_a_repetition_elsewhere_was_told_of_is_kept_though_the_first_caller_went_away() {
     let world = World::new();

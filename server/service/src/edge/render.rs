@@ -130,13 +130,14 @@ pub(crate) struct AcquireTime {
     pub(crate) left: Duration,
 }
 
-/// Puts the answer to an acquire together. The grant is marked as delivered by the caller, who sends it.
+/// Puts the answer to an acquire together; `None` where the page that was ready is gone by now. The grant is marked as
+/// delivered by the caller, who sends it.
 pub(crate) async fn acquire(
     engine: &Engine,
     acquisition: Acquisition,
     AcquireTime { arrived, left }: AcquireTime,
     wish: Wish,
-) -> Result<(v1::AcquireLeaseResponse, Option<crate::engine::Receipt>), EdgeError> {
+) -> Result<Option<(v1::AcquireLeaseResponse, Option<crate::engine::Receipt>)>, EdgeError> {
     use v1::acquire_lease_response::Outcome;
     let Acquisition { outcome, looked } = acquisition;
     let mut receipt_of_grant = None;
@@ -158,11 +159,8 @@ pub(crate) async fn acquire(
                     let page = v1::page_ready::Page::Stale(stale(&looked, pointer, why, body));
                     Outcome::Ready(v1::PageReady { page: Some(page) })
                 }
-                // It went missing while its body was fetched: to ask again is all that helps.
-                _ => {
-                    let why = "the page went missing while it was read".to_owned();
-                    return Err(crate::engine::EngineError::StoreUnavailable(why).into());
-                }
+                // It was purged, or found missing, while its body was fetched.
+                _ => return Ok(None),
             }
         }
         AcquireOutcome::Held { until } => {
@@ -182,7 +180,7 @@ pub(crate) async fn acquire(
         }
         AcquireOutcome::Ended => Outcome::Ended(v1::LeaseEnded {}),
     };
-    Ok((v1::AcquireLeaseResponse { outcome: Some(outcome) }, receipt_of_grant))
+    Ok(Some((v1::AcquireLeaseResponse { outcome: Some(outcome) }, receipt_of_grant)))
 }
 
 /// The page so far. Its body is left out where it cannot be had in time: that must cost neither a grant nor an answer.

@@ -234,12 +234,23 @@ impl CoordinatorService for Edge {
             parse::acquire(request.into_inner(), self.engine.settings())?;
         ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
         let deadline = deadline.and_wait(ask.wait);
-        let wish = self.wish(delivery, known);
         let call = async {
-            let acquisition = self.engine.acquire(ask, Some(place)).await?;
-            let used = self.engine.now().elapsed.saturating_sub(arrived.elapsed);
-            let time = AcquireTime { arrived: arrived.wall, left: deadline.time().saturating_sub(used) };
-            render::acquire(&self.engine, acquisition, time, wish).await
+            let (wait, mut place) = (ask.wait, Some(place));
+            let used = || self.engine.now().elapsed.saturating_sub(arrived.elapsed);
+            loop {
+                let acquisition = self.engine.acquire(ask.clone(), place.take()).await?;
+                let time =
+                    AcquireTime { arrived: arrived.wall, left: deadline.time().saturating_sub(used()) };
+                let wish = self.wish(delivery, known);
+                match render::acquire(&self.engine, acquisition, time, wish).await? {
+                    Some(answer) => return Ok(answer),
+                    // As its caller would, who can do nothing else.
+                    None => {
+                        ask.wait = wait.saturating_sub(used());
+                        place = Some(self.calls.take()?);
+                    }
+                }
+            }
         };
         let (response, receipt) = deadline.change(call).await?;
         if let Some(receipt) = receipt {
