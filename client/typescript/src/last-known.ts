@@ -47,6 +47,14 @@ export class LastKnown<T> {
     }
   }
 
+  deleteIf(isUnwanted: (value: T, key: string) => boolean): void {
+    for (const [key, { value }] of this.#entries) {
+      if (isUnwanted(value, key)) {
+        this.delete(key);
+      }
+    }
+  }
+
   clear(): void {
     this.#entries.clear();
     this.#sizeBytes = 0;

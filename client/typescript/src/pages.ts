@@ -30,6 +30,7 @@ import {
   nameOf,
   type Render,
   type RenderedPage,
+  STRICT_CSP_HEADER,
 } from './rendered-page.js';
 import type { Depth, Scope } from './scope.js';
 
@@ -263,7 +264,8 @@ export class PageServer implements AsyncDisposable {
     if (!bytes) {
       return undefined;
     }
-    const { status = 200, contentType = DEFAULT_CONTENT_TYPE, headers = [], etag } = page.metadata;
+    const { status = 200, contentType = DEFAULT_CONTENT_TYPE, etag } = page.metadata;
+    const headers = (page.metadata.headers ?? []).filter(([name]) => name !== STRICT_CSP_HEADER);
     const { generation } = page;
     const bornAt = now() - page.ageMs;
     const copy = { bytes, status, contentType, headers, etag: etag ?? etagOf(bytes), generation, bornAt };

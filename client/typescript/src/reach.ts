@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Breaker } from './breaker.js';
+import { Breaker, type Verdict } from './breaker.js';
 import type { CallOptions } from './calls.js';
 import { now } from './clock.js';
 import type { Coordinator } from './coordinator.js';
@@ -44,6 +44,36 @@ export class Reach {
     if (verdict === 'no') {
       return undefined;
     }
+    try {
+      return await this.#attempt(call, verdict);
+    } catch (error) {
+      if (
+        !(error instanceof LeaseholdError) ||
+        error.reason === 'INVALID_FIELD' ||
+        error.reason === 'TENANT_BOUNDARY' ||
+        error.kind === 'configuration'
+      ) {
+        throw error;
+      }
+      this.#onUnreachable(error);
+      return undefined;
+    }
+  }
+
+  /**
+   * Asks, and says why there is no answer.
+   *
+   * @throws LeaseholdError also at once, of the kind `notSent`, while the coordinator is taken to be down.
+   */
+  async demand<T>(call: (options: CallOptions) => Promise<T>): Promise<T> {
+    const verdict = this.#breaker.ask(now());
+    if (verdict === 'no') {
+      throw LeaseholdError.notSent();
+    }
+    return this.#attempt(call, verdict);
+  }
+
+  async #attempt<T>(call: (options: CallOptions) => Promise<T>, verdict: Verdict): Promise<T> {
     const timeoutMs = verdict === 'trial' ? TRIAL_TIMEOUT_MS : this.#timeoutMs;
     // Half of it, so that a connection that fell silent leaves time for another one.
     const options = { timeoutMs, attemptTimeoutMs: timeoutMs / 2, unreachableTimeoutMs: timeoutMs };
@@ -60,23 +90,12 @@ export class Reach {
       } else {
         this.#breaker.succeeded();
       }
-      switch (error.reason) {
-        case 'INVALID_FIELD':
-        case 'TENANT_BOUNDARY':
-          throw error;
-        case 'CONSISTENCY_TOKEN_UNKNOWN':
-          // The store was reset: what the token stood for is gone with it.
-          if (this.#token !== undefined) {
-            this.#token = undefined;
-            return this.ask(call);
-          }
-          break;
+      if (error.reason === 'CONSISTENCY_TOKEN_UNKNOWN' && this.#token !== undefined) {
+        // The store was reset: what the token stood for is gone with it.
+        this.#token = undefined;
+        return this.#attempt(call, 'yes');
       }
-      if (error.kind === 'configuration') {
-        throw error;
-      }
-      this.#onUnreachable(error);
-      return undefined;
+      throw error;
     }
   }
 

@@ -1,0 +1,8 @@
+/**
+ * FaceTheory's two store interfaces on the coordinator: {@link faceStores}.
+ *
+ * @packageDocumentation
+ */
+
+export type { FaceMetaRecord, FaceStrictCspPolicy } from './face-records.js';
+export * from './face-stores.js';
