@@ -6,7 +6,75 @@
  */
 
 import { createHash, randomUUID } from 'node:crypto';
-import type { FaceMetaRecord, FaceStores, FaceStrictCspPolicy } from '../src/facetheory.js';
+
+/** What FaceTheory asks of its stores, as it declares it: that the package's own fit is checked by the compiler. */
+export interface MetaRecord {
+  cacheKey: string;
+  htmlPointer: string | null;
+  generatedAt: number;
+  revalidateSeconds: number;
+  status: number;
+  contentType: string;
+  contentSecurityPolicy?: string | null;
+  strictCspPolicy?: StrictCspPolicy | null;
+  etag: string | null;
+  leaseOwner: string | null;
+  leaseToken: string | null;
+  leaseExpiresAt: number;
+}
+
+interface StrictCspPolicy {
+  inlineScripts?: false | undefined;
+  inlineStyles?: false | undefined;
+}
+
+interface LeaseInput {
+  cacheKey: string;
+  leaseOwner: string;
+  leaseToken: string;
+}
+
+export interface MetaStore {
+  get: (cacheKey: string) => Promise<MetaRecord | null>;
+  tryAcquireLease: (input: {
+    cacheKey: string;
+    leaseOwner: string;
+    nowMs: number;
+    leaseDurationMs: number;
+    fallbackRevalidateSeconds: number;
+  }) => Promise<{ acquired: boolean; record: MetaRecord; leaseToken: string | null }>;
+  commitGeneration: (
+    input: LeaseInput & {
+      htmlPointer: string;
+      generatedAt: number;
+      revalidateSeconds: number;
+      status: number;
+      contentType: string;
+      contentSecurityPolicy?: string | null;
+      strictCspPolicy?: StrictCspPolicy | null;
+      etag?: string | null;
+    },
+  ) => Promise<void>;
+  releaseLease: (input: LeaseInput) => Promise<void>;
+}
+
+export interface HtmlStore {
+  read: (
+    key: string,
+  ) => Promise<{ body: Uint8Array; etag?: string | null; metadata?: Record<string, string> } | null>;
+  write: (input: {
+    key: string;
+    body: Uint8Array;
+    contentType?: string;
+    cacheControl?: string | null;
+    metadata?: Record<string, string>;
+  }) => Promise<{ etag?: string | null }>;
+}
+
+export interface Stores {
+  readonly metaStore: MetaStore;
+  readonly htmlStore: HtmlStore;
+}
 
 export interface Face {
   readonly revalidateSeconds: number;
@@ -20,7 +88,7 @@ export interface FaceRendering {
   readonly status?: number;
   readonly contentType?: string;
   readonly csp?: string;
-  readonly strictCsp?: FaceStrictCspPolicy;
+  readonly strictCsp?: StrictCspPolicy;
   readonly etag?: string;
 }
 
@@ -30,7 +98,7 @@ export interface FaceAnswer {
   readonly status: number;
   readonly contentType?: string;
   readonly csp?: string | null;
-  readonly strictCsp?: FaceStrictCspPolicy | null;
+  readonly strictCsp?: StrictCspPolicy | null;
   readonly etag?: string | null;
 }
 
@@ -46,11 +114,11 @@ const SIDECAR_PARAM = '__sidecar=';
 const HTML = 'text/html; charset=utf-8';
 
 export class FaceApp {
-  readonly stores: Pick<FaceStores, 'metaStore' | 'htmlStore'>;
+  readonly stores: Stores;
   readonly #options: FaceAppOptions;
-  readonly #lastKnown = new Map<string, FaceMetaRecord>();
+  readonly #lastKnown = new Map<string, MetaRecord>();
 
-  constructor(stores: Pick<FaceStores, 'metaStore' | 'htmlStore'>, options: FaceAppOptions = {}) {
+  constructor(stores: Stores, options: FaceAppOptions = {}) {
     this.stores = stores;
     this.#options = options;
   }
@@ -62,7 +130,7 @@ export class FaceApp {
     }
     const { metaStore } = this.stores;
     const at = this.#now();
-    let existing: FaceMetaRecord | null = null;
+    let existing: MetaRecord | null = null;
     try {
       existing = this.#remember(await metaStore.get(cacheKey));
     } catch (error) {
@@ -114,7 +182,7 @@ export class FaceApp {
   }
 
   /** The record that it would go by in an outage. */
-  lastKnown(cacheKey: string): FaceMetaRecord | undefined {
+  lastKnown(cacheKey: string): MetaRecord | undefined {
     return this.#lastKnown.get(cacheKey);
   }
 
@@ -123,7 +191,7 @@ export class FaceApp {
     face: Face,
     leaseOwner: string,
     leaseToken: string,
-    previous: FaceMetaRecord,
+    previous: MetaRecord,
   ): Promise<FaceAnswer> {
     const { metaStore, htmlStore } = this.stores;
     const { revalidateSeconds } = face;
@@ -193,7 +261,7 @@ export class FaceApp {
     }
   }
 
-  async #waitForNewer(cacheKey: string, previousGeneratedAt: number): Promise<FaceMetaRecord | undefined> {
+  async #waitForNewer(cacheKey: string, previousGeneratedAt: number): Promise<MetaRecord | undefined> {
     const deadline = this.#now() + (this.#options.waitMs ?? 7000);
     while (this.#now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 25));
@@ -215,7 +283,7 @@ export class FaceApp {
       : { state: 'not-found', body: '', status: 404 };
   }
 
-  async #withoutRecords(record: FaceMetaRecord | null | undefined, error: unknown): Promise<FaceAnswer> {
+  async #withoutRecords(record: MetaRecord | null | undefined, error: unknown): Promise<FaceAnswer> {
     const stale =
       (this.#options.onFailure ?? 'serve-stale') === 'serve-stale' &&
       record &&
@@ -226,12 +294,12 @@ export class FaceApp {
     throw error;
   }
 
-  async #stored(record: FaceMetaRecord | null, state: FaceAnswer['state']): Promise<FaceAnswer | undefined> {
+  async #stored(record: MetaRecord | null, state: FaceAnswer['state']): Promise<FaceAnswer | undefined> {
     const found = record?.htmlPointer ? await this.stores.htmlStore.read(record.htmlPointer) : null;
     return record && found ? { ...answerOf(record, found.body), state } : undefined;
   }
 
-  #remember<T extends FaceMetaRecord | null>(record: T): T {
+  #remember<T extends MetaRecord | null>(record: T): T {
     if (record?.htmlPointer) {
       this.#lastKnown.set(record.cacheKey, record);
     }
@@ -251,11 +319,11 @@ class RenderError extends Error {
 }
 
 /** By the clock of whoever asks. */
-export function isFresh(record: FaceMetaRecord, now: number): boolean {
+export function isFresh(record: MetaRecord, now: number): boolean {
   return record.htmlPointer !== null && now < record.generatedAt + record.revalidateSeconds * 1000;
 }
 
-function answerOf(record: FaceMetaRecord, body: Uint8Array): Omit<FaceAnswer, 'state'> {
+function answerOf(record: MetaRecord, body: Uint8Array): Omit<FaceAnswer, 'state'> {
   const { status, contentType, contentSecurityPolicy, strictCspPolicy, etag } = record;
   return {
     body: Buffer.from(body).toString(),

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import { inspect } from 'node:util';
+import { emptyRecord, recordOf } from '../src/face-records.js';
 import {
-  type FaceMetaRecord,
   type FaceReport,
   type FaceStores,
   type FaceStoresOptions,
@@ -12,7 +12,14 @@ import {
 } from '../src/facetheory.js';
 import { Coordinator, PageServer, type ServedObject } from '../src/index.js';
 import { CoordinatorProcess } from './coordinator-process.js';
-import { type Face, type FaceAnswer, FaceApp, type FaceAppOptions, isFresh } from './face-app.js';
+import {
+  type Face,
+  type FaceAnswer,
+  FaceApp,
+  type FaceAppOptions,
+  isFresh,
+  type MetaRecord,
+} from './face-app.js';
 import { WorkerProcess } from './worker-process.js';
 import type { Heard } from './workers/facing.js';
 
@@ -120,14 +127,18 @@ class Counting extends Coordinator {
   lookups = 0;
   acquires = 0;
   objects = 0;
+  /** Consistency tokens of lookups and acquires, in their order. */
+  readonly tokens: (string | undefined)[] = [];
 
   override lookup(...args: Parameters<Coordinator['lookup']>): ReturnType<Coordinator['lookup']> {
     this.lookups += 1;
+    this.tokens.push(args[1]?.consistencyToken);
     return super.lookup(...args);
   }
 
   override acquire(...args: Parameters<Coordinator['acquire']>): ReturnType<Coordinator['acquire']> {
     this.acquires += 1;
+    this.tokens.push(args[1]?.consistencyToken);
     return super.acquire(...args);
   }
 
@@ -218,6 +229,55 @@ test('what a process commits or invalidates it sees at once, whatever it asked a
     assert.equal(shown(await app.serve(KEY, unrendered)), `hit: round ${round}`);
     await stores.metaStore.invalidate(KEY);
   }
+});
+
+test('who asks after an invalidation does not join those who asked before it', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = counting(t, coordinator);
+  const { app, stores } = appOn(t, coordinator, { coordinator: handle });
+  await app.serve(KEY, showing('page'));
+  let answer = () => {};
+  const withheld = new Promise<void>((resolve) => (answer = resolve));
+  let answered = 0;
+  handle.lookup = async (...args) => {
+    const found = await Coordinator.prototype.lookup.apply(handle, args);
+    answered += 1;
+    await withheld;
+    return found;
+  };
+  const before = stores.metaStore.get(KEY);
+  const together = stores.metaStore.get(KEY);
+  await until(
+    async () => answered,
+    (lookups) => lookups > 0,
+  );
+  await stores.metaStore.invalidate(KEY);
+  const after = stores.metaStore.get(KEY);
+  answer();
+  const [first, second, third] = await Promise.all([before, together, after]);
+  assert.ok(first && second && third);
+  assert.equal(answered, 2);
+  assert.deepEqual(
+    [first, second, third].map((record) => isFresh(record, Date.now())),
+    [true, true, false],
+  );
+});
+
+test('after an invalidation, every lookup and acquire of this process presents its token', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = counting(t, coordinator);
+  const stores = storesOn(t, coordinator, { coordinator: handle });
+  const ask = async () => {
+    await stores.metaStore.get(KEY);
+    await stores.metaStore.releaseLease((await granted(stores)).lease);
+  };
+  await ask();
+  await stores.metaStore.invalidate(KEY);
+  await ask();
+  const [first, second, ...others] = handle.tokens;
+  assert.deepEqual([first, second], [undefined, undefined]);
+  assert.equal(others.length, 2);
+  assert.ok(others.every((token) => token !== undefined && token === others[0]));
 });
 
 test('a failed render is answered with the previous page, and the next visitor renders again', async (t) => {
@@ -445,6 +505,32 @@ test('a page is as old as the coordinator says, where the clocks agree', async (
   assert.equal((await stores.metaStore.get(KEY))?.generatedAt, found.page.generatedAt?.getTime());
 });
 
+test('a record of a page that is not fresh is never one of a fresh page, whatever the reason and the clock', () => {
+  const page = {
+    generation: 1_800_000_000n,
+    metadata: {},
+    generatedAt: new Date(),
+    ageMs: 0,
+    body: { delivery: 'omitted' },
+    sizeBytes: 0,
+    digest: new Uint8Array(),
+  } as const;
+  for (const now of [0, 1000, Date.now(), Date.now() + HOUR * 1000]) {
+    for (const revalidateMs of [undefined, 0, 1000, 10 * 365 * 24 * HOUR * 1000]) {
+      const metadata = { revalidateMs };
+      for (const reason of ['expired', 'invalidated', 'unverified', 'other'] as const) {
+        const record = recordOf(KEY, { freshness: 'stale', page: { ...page, metadata }, reason }, now);
+        assert.ok(!isFresh(record, now), `${reason} at ${now}`);
+        assert.ok(record.generatedAt > emptyRecord(KEY).generatedAt);
+      }
+      if (revalidateMs !== 0) {
+        const record = recordOf(KEY, { freshness: 'fresh', page: { ...page, metadata } }, now);
+        assert.ok(isFresh(record, now), `fresh at ${now}`);
+      }
+    }
+  }
+});
+
 test('without a coordinator, calls fail and the last page is served; with it, all is as before', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const { app, stores } = appOn(t, coordinator, { coordinatorTimeoutMs: 300 });
@@ -482,7 +568,7 @@ test('without a coordinator, calls fail and the last page is served; with it, al
   assert.equal(shown(await app.serve('third', showing('new'))), 'miss: new');
 });
 
-async function rememberedBy(app: FaceApp, cacheKey: string): Promise<FaceMetaRecord> {
+async function rememberedBy(app: FaceApp, cacheKey: string): Promise<MetaRecord> {
   const record = app.lastKnown(cacheKey);
   assert.ok(record);
   return record;
