@@ -12,7 +12,7 @@ mod table;
 
 use bytes::Bytes;
 use leasehold_client::{
-    Coordinator, EntryRef, RetryPolicy,
+    Builder as CallBuilder, Coordinator, EntryRef, RetryPolicy,
     runtime::{Builder, Event, Policy, Runtime, ServeError, Served},
 };
 use leasehold_proto::v1 as pb;
@@ -36,10 +36,17 @@ impl Stage {
     }
 
     fn with(configure: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::before(Coordinator::builder(), configure)
+    }
+
+    /// Every scripted refusal is heard: none is answered by a repetition of the call.
+    fn without_retries() -> Self {
+        Self::before(Coordinator::builder().retry(RetryPolicy::never()), |builder| builder)
+    }
+
+    fn before(coordinator: CallBuilder, configure: impl FnOnce(Builder) -> Builder) -> Self {
         let mock = Mock::default();
-        let network = Network::new(&mock);
-        // Every scripted answer counts: none is asked for twice.
-        let coordinator = network.client(Coordinator::builder().retry(RetryPolicy::never()));
+        let coordinator = Network::new(&mock).client(coordinator);
         let events = Arc::new(Mutex::new(Vec::new()));
         let told = events.clone();
         let builder = Runtime::builder(coordinator).on_event(move |event| told.lock().push(event.clone()));

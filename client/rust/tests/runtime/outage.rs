@@ -28,7 +28,7 @@ async fn an_outage_does_not_cost_every_request_a_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn all_is_well_within_a_second_of_the_coordinators_return() {
-    let stage = Stage::new();
+    let stage = Stage::without_retries();
     stage.mock.script("lookup", (0..3).map(|_| Step::Fail(mock::unavailable("STORE_UNAVAILABLE"))));
     for _ in 0..4 {
         assert_eq!(ask(&stage).await.0, State::Bypass);

@@ -147,7 +147,7 @@ async fn one_who_is_overtaken_serves_the_successors_page_or_else_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_whose_commit_is_not_answered_is_served_all_the_same() {
-    let stage = Stage::new();
+    let stage = Stage::without_retries();
     stage.script_lookup([missing()]);
     stage.mock.script("commit", [Step::Fail(mock::unavailable("OUTCOME_UNKNOWN"))]);
     let served = stage.serve(&Policy::default()).await.unwrap();
