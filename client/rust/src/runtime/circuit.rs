@@ -3,16 +3,22 @@
 use crate::clock;
 use parking_lot::Mutex;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 /// So many calls in a row without an answer open it.
 const FAILURES: u32 = 3;
 /// After so long, one call is tried: so that all is well again within a second of the coordinator's return.
 const PAUSE: Duration = Duration::from_millis(500);
+/// So long the visitor waits whose request is that call: with the pause, less than that second.
+pub(super) const TRIAL: Duration = Duration::from_millis(400);
 
 /// Closed, calls are made. Open, none is, except for one from time to time, which closes it when it is answered.
-#[derive(Debug, Default)]
-pub(super) struct Circuit(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Circuit {
+    state: Mutex<State>,
+    /// For those whose call is under way. Changed under the lock of the state only.
+    is_open: watch::Sender<bool>,
+}
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -26,9 +32,10 @@ enum State {
     Trying,
 }
 
-impl Default for State {
+impl Default for Circuit {
     fn default() -> Self {
-        Self::Closed { failures: 0 }
+        let state = Mutex::new(State::Closed { failures: 0 });
+        Self { state, is_open: watch::Sender::new(false) }
     }
 }
 
@@ -41,7 +48,7 @@ pub(super) struct Permit<'a> {
 impl Circuit {
     /// `None`: the coordinator is not asked now.
     pub(super) fn permit(&self) -> Option<Permit<'_>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let is_trial = match *state {
             State::Closed { .. } => false,
             State::Open { until } if until <= clock::now() => {
@@ -55,21 +62,49 @@ impl Circuit {
 
     /// Nobody was there, or able to answer. Returns whether that opened it.
     pub(super) fn failed(&self) -> bool {
-        let mut state = self.0.lock();
-        let failures = match *state {
-            State::Closed { failures } => failures + 1,
-            State::Open { .. } => return false,
-            State::Trying => FAILURES,
-        };
-        let opens = failures >= FAILURES;
-        *state = if opens { open() } else { State::Closed { failures } };
-        opens
+        let mut state = self.state.lock();
+        match *state {
+            State::Closed { failures } if failures + 1 < FAILURES => {
+                *state = State::Closed { failures: failures + 1 };
+                false
+            }
+            State::Closed { .. } => {
+                *state = open();
+                self.is_open.send_replace(true);
+                true
+            }
+            State::Trying => {
+                *state = open();
+                false
+            }
+            State::Open { .. } => false,
+        }
     }
 
     /// There was an answer. Returns whether that closed it.
     pub(super) fn answered(&self) -> bool {
-        let was = std::mem::take(&mut *self.0.lock());
-        !matches!(was, State::Closed { .. })
+        let mut state = self.state.lock();
+        let was = std::mem::replace(&mut *state, State::Closed { failures: 0 });
+        let closes = !matches!(was, State::Closed { .. });
+        if closes {
+            self.is_open.send_replace(false);
+        }
+        closes
+    }
+
+    /// Waits until it is open.
+    pub(super) async fn opened(&self) {
+        if self.is_open.subscribe().wait_for(|is_open| *is_open).await.is_err() {
+            // It is gone with the runtime, and opens no more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Permit<'_> {
+    /// Whether all depends on this call.
+    pub(super) fn is_trial(&self) -> bool {
+        self.is_trial
     }
 }
 
@@ -79,7 +114,7 @@ fn open() -> State {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut state = self.circuit.0.lock();
+        let mut state = self.circuit.state.lock();
         if self.is_trial && matches!(*state, State::Trying) {
             // Whoever tried went away: the next one tries.
             *state = State::Open { until: clock::now() };
@@ -101,8 +136,8 @@ mod tests {
 
         tokio::time::advance(PAUSE).await;
         let trial = circuit.permit();
-        assert!(trial.is_some() && circuit.permit().is_none());
-        assert!(circuit.failed());
+        assert!(trial.as_ref().is_some_and(Permit::is_trial) && circuit.permit().is_none());
+        assert!(!circuit.failed(), "it was open before");
         drop(trial);
         assert!(circuit.permit().is_none());
 
@@ -122,6 +157,20 @@ mod tests {
         tokio::time::advance(PAUSE).await;
         drop(circuit.permit());
         assert!(circuit.permit().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_hear_that_it_opens() {
+        let circuit = Circuit::default();
+        let mut early = std::pin::pin!(circuit.opened());
+        for _ in 0..FAILURES {
+            assert!(futures::poll!(&mut early).is_pending());
+            circuit.failed();
+        }
+        early.await;
+        circuit.opened().await;
+        assert!(circuit.answered());
+        assert!(futures::poll!(std::pin::pin!(circuit.opened())).is_pending());
     }
 
     #[test]

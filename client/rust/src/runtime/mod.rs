@@ -29,8 +29,9 @@
 //! | not to be asked for, as the coordinator cannot be reached or does not answer | `stale-metadata-error`: the last one that this process knows; there is none: rendered without being kept, `bypass` | the same |
 //!
 //! An outage of the coordinator never makes an error of a page that can be rendered. After three calls in a row without an
-//! answer, the coordinator is asked only every half second until it answers again: so that an outage does not cost every request
-//! a timeout.
+//! answer, the coordinator is asked only every half second until it answers again, by one request that waits for it 400 ms at
+//! most, and those that wait for an answer, or for another's page, go on without: so that an outage does not cost every request a
+//! timeout.
 //!
 //! A visitor who goes away does not end the render: it has a task of its own, in which the lease is renewed and given back,
 //! with the reason when the render fails, panics, or takes too long.
@@ -96,6 +97,13 @@ struct Settings {
     listener: Option<Listener>,
 }
 
+impl Settings {
+    /// How long a visitor waits for a coordinator that did not answer before.
+    fn trial(&self) -> Duration {
+        self.patience.min(circuit::TRIAL)
+    }
+}
+
 /// Configures a [`Runtime`].
 pub struct Builder {
     coordinator: Coordinator,
@@ -105,8 +113,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How long the coordinator has to answer, waits for others' renders aside, before a request goes on without it.
-    /// Default: 2 s.
+    /// How long the coordinator has to answer, before a request goes on without it. Waits for others' renders come on top of
+    /// that, and so does the time that a large page takes to arrive. While the coordinator is lost, a request that tries
+    /// it again waits for 400 ms at most. Default: 2 s.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.settings.patience = patience;
         self

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     Acquire, AcquireOptions, BackingOff, BodyDelivery, Commit, Consistency, ConsistencyToken, CurrentPage,
-    EntryRef, Error, Lease, Lookup, LookupOptions, MissingReason, Page, PageBody, PageMetadata, Reason,
-    ServeOptions, StalePage, StaleReason, clock,
+    EntryRef, Error, Lease, Lookup, LookupOptions, LookupReply, MissingReason, Page, PageBody, PageMetadata,
+    Reason, ServeOptions, StalePage, StaleReason, clock,
 };
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -107,7 +107,11 @@ impl PageCall {
         let Some(permit) = runtime.circuit.permit() else {
             return Err(Obstacle::Outage("coordinator-lost"));
         };
-        let reply = self.lookup(Consistency::Bounded).await?;
+        let reply = if permit.is_trial() {
+            self.try_lookup().await?
+        } else {
+            self.lookup(Consistency::Bounded).await?
+        };
         // What was to be tried has been tried.
         drop(permit);
         let is_rendered = reply.regeneration.is_some();
@@ -153,15 +157,40 @@ impl PageCall {
         page.age.saturating_sub(page.metadata.revalidate.unwrap_or(self.policy.revalidate))
     }
 
-    async fn lookup(&self, consistency: Consistency) -> Result<crate::LookupReply, Obstacle> {
-        let options = LookupOptions {
+    async fn lookup(&self, consistency: Consistency) -> Result<LookupReply, Obstacle> {
+        let options = self.lookup_options(consistency);
+        self.ask(Duration::ZERO, self.runtime.coordinator.lookup(&self.entry, &options)).await
+    }
+
+    /// Of a coordinator that did not answer before. The visitor waits for it a short while only; whether it answers is still
+    /// of interest after that.
+    async fn try_lookup(&self) -> Result<LookupReply, Obstacle> {
+        let (call, options) = (self.clone(), self.lookup_options(Consistency::Bounded));
+        let trial = tokio::spawn(async move {
+            let patience = call.runtime.settings.patience;
+            let asking = call.runtime.coordinator.lookup(&call.entry, &options);
+            let result = within(patience, asking).await;
+            if !result.as_ref().is_err_and(Error::is_outage) {
+                call.runtime.heard();
+            }
+            result
+        });
+        let limit = self.runtime.settings.trial();
+        let result = match tokio::time::timeout(limit, trial).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(Error::TimedOut { after: limit }),
+        };
+        self.judge(result)
+    }
+
+    fn lookup_options(&self, consistency: Consistency) -> LookupOptions {
+        LookupOptions {
             consistency,
             body: BodyDelivery::Inline,
             known_generation: self.runtime.copies.generation(self.key),
             consistency_token: self.runtime.token(),
             explain: false,
-        };
-        self.ask(Duration::ZERO, self.runtime.coordinator.lookup(&self.entry, &options)).await
+        }
     }
 
     async fn acquire(&self, render: &mut Option<Renderer>) -> Turn {
@@ -307,12 +336,12 @@ impl PageCall {
         let Ok(Ok(outcome)) = tokio::time::timeout(patience, committing).await else {
             let error = Error::TimedOut { after: patience };
             self.runtime.tell(Event::NotCommitted { why: error.to_string() });
-            self.unheard(&error);
+            self.runtime.unheard(&error);
             return bypass(rendered, "not-committed");
         };
         match outcome {
             Ok(Commit::Committed { etag, .. }) => {
-                self.heard();
+                self.runtime.heard();
                 let how = Circumstances {
                     was_there_before: lease.previous().is_some(),
                     ..Circumstances::new(State::Miss)
@@ -323,18 +352,18 @@ impl PageCall {
                 Ok(Served::rendered(how, rendered, committed, &self.policy))
             }
             Ok(Commit::CommittedStale { etag, purged: false, .. }) => {
-                self.heard();
+                self.runtime.heard();
                 let committed = Some((lease.generation(), etag));
                 let how = Circumstances::stale(StaleReason::Invalidated);
                 Ok(Served::rendered(how, rendered, committed, &self.policy))
             }
             Ok(Commit::CommittedStale { purged: true, .. }) => {
-                self.heard();
+                self.runtime.heard();
                 self.runtime.copies.forget(self.key);
                 bypass(rendered, "purged")
             }
             Ok(late @ (Commit::Superseded { .. } | Commit::Fenced { .. })) => {
-                self.heard();
+                self.runtime.heard();
                 self.runtime.tell(Event::NotCommitted { why: format!("{late:?}") });
                 // This process slept, and another took over: its page counts, as soon as it is there.
                 let newer = match self.lookup(Consistency::Strict).await.map(|reply| reply.outcome) {
@@ -349,7 +378,7 @@ impl PageCall {
             Err(error) => {
                 self.runtime.tell(Event::NotCommitted { why: error.to_string() });
                 if error.is_outage() {
-                    self.unheard(&error);
+                    self.runtime.unheard(&error);
                 }
                 if !error.may_have_been_applied() {
                     // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
@@ -422,13 +451,11 @@ impl PageCall {
     async fn fetch(&self) -> Result<(Page, Bytes), Obstacle> {
         let options =
             ServeOptions { consistency: Consistency::Bounded, consistency_token: self.runtime.token() };
-        let limit = self.runtime.settings.max_body_bytes;
-        let fetching = async {
-            let served = self.runtime.coordinator.serve_page(&self.entry, &options).await?;
-            Ok((served.current, served.body.collect(limit).await?))
-        };
-        let (current, html) = self.ask(Duration::ZERO, fetching).await?;
-        let page = match current {
+        let served =
+            self.ask(Duration::ZERO, self.runtime.coordinator.serve_page(&self.entry, &options)).await?;
+        // It was answered: how long the body takes is a matter of its size. A silence in its midst ends it.
+        let html = self.judge(served.body.collect(self.runtime.settings.max_body_bytes).await)?;
+        let page = match served.current {
             CurrentPage::Fresh(fresh) => fresh.page,
             CurrentPage::Stale(stale) => stale.page,
         };
@@ -464,27 +491,36 @@ impl PageCall {
         }
     }
 
-    /// Asks the coordinator, for as long as patience and `wait` last.
+    /// Asks the coordinator, for as long as patience and `wait` last, and as others get answers.
     async fn ask<T>(
         &self,
         wait: Duration,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Obstacle> {
         let limit = wait.saturating_add(self.runtime.settings.patience);
-        let error = match tokio::time::timeout(limit, call).await {
-            Ok(Ok(answer)) => {
-                self.heard();
+        let result = tokio::select! {
+            biased;
+            result = within(limit, call) => result,
+            () = self.runtime.circuit.opened() => return Err(Obstacle::Outage("coordinator-lost")),
+        };
+        self.judge(result)
+    }
+
+    /// What an answer, or the lack of one, means for this request and for those to come.
+    fn judge<T>(&self, result: Result<T, Error>) -> Result<T, Obstacle> {
+        let error = match result {
+            Ok(answer) => {
+                self.runtime.heard();
                 return Ok(answer);
             }
-            Ok(Err(error)) => error,
-            Err(_) => Error::TimedOut { after: limit },
+            Err(error) => error,
         };
         if error.is_outage() {
-            self.unheard(&error);
+            self.runtime.unheard(&error);
             return Err(Obstacle::Outage("no-answer"));
         }
         // An answer, if not one to this request.
-        self.heard();
+        self.runtime.heard();
         match error.reason() {
             Some(Reason::TenantBoundary | Reason::InvalidField) => {
                 return Err(ServeError::Refused(error).into());
@@ -497,19 +533,6 @@ impl PageCall {
         self.runtime.tell(Event::NoAnswer { why: error.to_string() });
         Err(Obstacle::Outage("refused"))
     }
-
-    fn heard(&self) {
-        if self.runtime.circuit.answered() {
-            self.runtime.tell(Event::CoordinatorFound);
-        }
-    }
-
-    fn unheard(&self, error: &Error) {
-        self.runtime.tell(Event::NoAnswer { why: error.to_string() });
-        if self.runtime.circuit.failed() {
-            self.runtime.tell(Event::CoordinatorLost);
-        }
-    }
 }
 
 impl Inner {
@@ -517,6 +540,27 @@ impl Inner {
     fn token(&self) -> Option<ConsistencyToken> {
         self.token.lock().clone()
     }
+
+    pub(super) fn heard(&self) {
+        if self.circuit.answered() {
+            self.tell(Event::CoordinatorFound);
+        }
+    }
+
+    pub(super) fn unheard(&self, error: &Error) {
+        self.tell(Event::NoAnswer { why: error.to_string() });
+        if self.circuit.failed() {
+            self.tell(Event::CoordinatorLost);
+        }
+    }
+}
+
+/// The answer to a call, within so long.
+pub(super) async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(Error::TimedOut { after: limit }))
 }
 
 /// As the coordinator would tell it now.

@@ -2,6 +2,7 @@
 
 use super::{
     BoxError, Runtime,
+    pages::within,
     policy::Policy,
     render::{RenderContext, Rendered},
     request::{hide_what_does_not_matter, is_personal, sidecar_token},
@@ -163,13 +164,21 @@ impl IsrLayer {
 impl Runtime {
     /// A sidecar's token names one generation, which never changes.
     async fn sidecar(&self, entry: &EntryRef, token: &SidecarToken) -> Answer {
-        let patience = self.0.settings.patience;
         let asking = self.coordinator().serve_sidecar(entry, token);
         let served = match self.0.circuit.permit() {
-            Some(_permit) => tokio::time::timeout(patience, asking).await,
-            None => Ok(Err(Error::TimedOut { after: Duration::ZERO })),
+            Some(permit) => {
+                let settings = &self.0.settings;
+                let patience = if permit.is_trial() { settings.trial() } else { settings.patience };
+                let served = within(patience, asking).await;
+                match &served {
+                    Err(error) if error.is_outage() => self.0.unheard(error),
+                    Ok(_) | Err(_) => self.0.heard(),
+                }
+                served
+            }
+            None => Err(Error::TimedOut { after: Duration::ZERO }),
         };
-        match served.unwrap_or(Err(Error::TimedOut { after: patience })) {
+        match served {
             Ok(served) => {
                 let chunks = served.body.map_ok(http_body::Frame::data).map_err(BoxError::from);
                 let mut answer = Response::new(StreamBody::new(chunks).boxed_unsync());

@@ -29,10 +29,14 @@ pub enum Step {
     /// Never.
     Hang,
     Reply(Reply),
+    /// After the coordinator has thought for so long.
+    ReplyAfter(Duration, Reply),
     /// Of a lookup on a stream: ends the stream instead, with this.
     EndStream(Option<Status>),
     /// Of a stream: these messages, then its end with this.
     Messages(Vec<Reply>, Option<Status>),
+    /// Of a stream: these messages, with so long before each but the first.
+    Slowly(Duration, Vec<Reply>),
 }
 
 pub enum Reply {
@@ -125,7 +129,13 @@ impl Mock {
             }
             Some(Step::Hang) => std::future::pending().await,
             Some(Step::Reply(reply)) => Ok(Some(reply)),
-            Some(Step::EndStream(_) | Step::Messages(..)) => panic!("{call} is not a stream"),
+            Some(Step::ReplyAfter(pause, reply)) => {
+                tokio::time::sleep(pause).await;
+                Ok(Some(reply))
+            }
+            Some(Step::EndStream(_) | Step::Messages(..) | Step::Slowly(..)) => {
+                panic!("{call} is not a stream")
+            }
         }
     }
 
@@ -139,6 +149,15 @@ impl Mock {
                 let messages: Vec<_> =
                     replies.into_iter().map(|reply| Ok(pick(reply))).chain(end.map(Err)).collect();
                 Ok(Response::new(futures::stream::iter(messages).boxed()))
+            }
+            Some(Step::Slowly(pause, replies)) => {
+                let messages: Vec<_> = replies.into_iter().map(|reply| Ok(pick(reply))).collect();
+                let slowly =
+                    futures::stream::iter(messages).enumerate().then(move |(at, message)| async move {
+                        tokio::time::sleep(pause * at.min(1) as u32).await;
+                        message
+                    });
+                Ok(Response::new(slowly.boxed()))
             }
             Some(Step::Fail(status)) => Err(status),
             Some(Step::Hang) => Ok(Response::new(futures::stream::pending().boxed())),

@@ -39,6 +39,11 @@ async fn ask(stage: &Stage, change: Change, request: Request<Body>) -> (Response
     (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
 }
 
+/// The status of the answer to a request for a sidecar.
+pub(super) async fn ask_for_sidecar(stage: &Stage) -> u16 {
+    ask(stage, |_, _| {}, get("/p?__facetheory_isr_hydration=token")).await.0.status().as_u16()
+}
+
 fn get(uri: &str) -> Request<Body> {
     Request::get(uri).header("if-none-match", "\"x\"").body(Full::default()).unwrap()
 }

@@ -3,10 +3,25 @@
 use super::*;
 use leasehold_client::runtime::State;
 
+/// How long a visitor waits for a coordinator that was lost.
+const TRIAL: Duration = Duration::from_millis(400);
+
 async fn ask(stage: &Stage) -> (State, Duration) {
     let begun = mock::now();
     let served = stage.serve(&Policy::default()).await.unwrap();
     (served.state, mock::now() - begun)
+}
+
+/// A runtime that has lost its coordinator, and is about to try it again.
+async fn lost() -> Stage {
+    let stage = Stage::new();
+    stage.mock.script("lookup", (0..3).map(|_| Step::Hang));
+    for _ in 0..3 {
+        ask(&stage).await;
+    }
+    assert_eq!(stage.told(|event| matches!(event, Event::CoordinatorLost)), 1);
+    tokio::time::advance(SECOND).await;
+    stage
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +64,107 @@ async fn while_one_request_tries_the_others_do_not_wait() {
     }
     tokio::time::advance(SECOND).await;
     let (trial, other) = tokio::join!(ask(&stage), ask(&stage));
-    assert_eq!((trial.1.as_secs(), other.1.as_secs()), (2, 0));
+    assert_eq!((trial.1, other.1), (TRIAL, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_stays_silent_costs_one_request_in_a_while_a_little() {
+    let stage = lost().await;
+    // One is asked while the one before may still be answered: then they share a stream.
+    for call in ["lookup", "streamed"] {
+        stage.mock.script(call, (0..20).map(|_| Step::Hang));
+    }
+    let (begun, mut tried) = (mock::now(), 0);
+    while mock::now() - begun < 9 * SECOND {
+        let (state, took) = ask(&stage).await;
+        assert_eq!(state, State::Bypass);
+        assert!(took.is_zero() || took == TRIAL, "{took:?}");
+        tried += usize::from(!took.is_zero());
+        tokio::time::advance(Duration::from_millis(50)).await;
+    }
+    assert!((8..=11).contains(&tried), "{tried} of them in 9 s");
+    assert_eq!(stage.told(|event| matches!(event, Event::CoordinatorLost)), 1, "it was lost once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_is_answered_late_finds_the_coordinator_all_the_same() {
+    let stage = lost().await;
+    let reply = pb::LookupResponse { outcome: Some(fresh("kept")), ..Default::default() };
+    stage.mock.script("lookup", [Step::ReplyAfter(SECOND, Reply::Lookup(reply))]);
+    assert_eq!(ask(&stage).await, (State::Bypass, TRIAL));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(stage.told(|event| matches!(event, Event::CoordinatorFound)), 1);
+    stage.script_lookup([fresh("kept")]);
+    assert_eq!(ask(&stage).await.0, State::Hit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_that_is_a_trial_costs_no_more_than_another() {
+    let stage = lost().await;
+    stage.mock.script("serve_sidecar", (0..2).map(|_| Step::Hang));
+    for expected in [TRIAL, Duration::ZERO] {
+        let begun = mock::now();
+        assert_eq!(layer::ask_for_sidecar(&stage).await, 503);
+        assert_eq!(mock::now() - begun, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_go_on_with_what_they_have_when_the_coordinator_is_lost() {
+    let stage = Stage::new();
+    stage.script_lookup([stale("old"), missing()]);
+    stage.mock.script("acquire", [Step::Hang, Step::Hang]);
+    let (known, unknown) = (entry(), EntryRef::key("other"));
+    let waits = |entry: EntryRef| {
+        let runtime = stage.runtime.clone();
+        tokio::spawn(async move {
+            let begun = mock::now();
+            let render = |_| async { Ok::<_, std::io::Error>("rendered") };
+            let served = runtime.serve(&entry, &Policy::default(), render).await.unwrap();
+            (served.state, mock::now() - begun)
+        })
+    };
+    let known = waits(known);
+    stage.mock.until("acquire", 1).await;
+    let unknown = waits(unknown);
+    stage.mock.until("acquire", 2).await;
+    stage.mock.script("lookup", (0..3).map(|_| Step::Hang));
+    for _ in 0..3 {
+        ask(&stage).await;
+    }
+    assert_eq!(known.await.unwrap(), (State::StaleMetadataError, 6 * SECOND));
+    assert_eq!(unknown.await.unwrap(), (State::Bypass, 6 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_page_may_take_longer_to_arrive_than_an_answer() {
+    use pb::serve_page_response::Part;
+    let stage = Stage::new();
+    let large = pb::Page { body: None, body_too_large: true, ..page("", 20) };
+    let fresh = pb::FreshPage { page: Some(large), fresh_for: None };
+    stage.script_lookup([pb::lookup_response::Outcome::Fresh(fresh.clone())]);
+    let head = pb::ServePageHead { page: Some(pb::serve_page_head::Page::Fresh(fresh)) };
+    let parts =
+        [Part::Head(head), Part::Chunk("k".into()), Part::Chunk("e".into()), Part::Chunk("pt".into())];
+    stage.mock.script("serve_page", [Step::Slowly(SECOND, parts.map(Reply::Page).into())]);
+    let begun = mock::now();
+    let served = stage.serve(&Policy::default()).await.unwrap();
+    assert_eq!((text(&served), served.state), ("kept", State::Hit));
+    assert_eq!(mock::now() - begun, 3 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_page_that_breaks_off_is_rendered_instead() {
+    use pb::serve_page_response::Part;
+    let stage = Stage::new();
+    let large = pb::Page { body: None, body_too_large: true, ..page("", 20) };
+    let fresh = pb::FreshPage { page: Some(large), fresh_for: None };
+    stage.script_lookup([pb::lookup_response::Outcome::Fresh(fresh.clone())]);
+    let head = pb::ServePageHead { page: Some(pb::serve_page_head::Page::Fresh(fresh)) };
+    let parts = [Part::Head(head), Part::Chunk("ke".into())].map(Reply::Page);
+    let broken = mock::unavailable("STORE_UNAVAILABLE");
+    stage.mock.script("serve_page", [Step::Messages(parts.into(), Some(broken))]);
+    assert_eq!(ask(&stage).await.0, State::Bypass);
 }
 
 #[tokio::test(start_paused = true)]
