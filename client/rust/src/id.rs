@@ -35,7 +35,8 @@ impl fmt::Debug for RequestId {
 }
 
 /// What [`Coordinator::invalidate`](crate::Coordinator::invalidate) answers: whoever presents it with a lookup or an
-/// acquire sees that invalidation at once, on any coordinator. Opaque; not a secret.
+/// acquire sees that invalidation, and all before it, at once, on any coordinator. Opaque, but for the order of those of one
+/// store; not a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConsistencyToken(String);
 
@@ -71,6 +72,13 @@ macro_rules! opaque {
 }
 
 opaque!(ConsistencyToken, ResumeToken, SidecarToken);
+
+impl ConsistencyToken {
+    /// Whether it is that of a later invalidation than `other`, of the same store: of the two, it is the one to present.
+    pub fn is_after(&self, other: &Self) -> bool {
+        (self.0.len(), &self.0) > (other.0.len(), &other.0)
+    }
+}
 
 impl SidecarToken {
     /// The wire says "none" by the empty text.

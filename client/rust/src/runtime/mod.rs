@@ -46,6 +46,7 @@ mod circuit;
 mod copies;
 mod data;
 mod event;
+mod invalidations;
 mod pages;
 mod policy;
 mod render;
@@ -61,12 +62,13 @@ pub use render::{BoxError, RenderContext, RenderError, Rendered};
 pub use request::{SIDECAR_PARAM, TENANT_HEADERS, page_request};
 pub use service::{FailureReason, Isr, IsrLayer, PageRoute, Sidecar};
 
-use crate::{ConsistencyToken, Coordinator, Depth, Error, Scope};
+use crate::{Coordinator, Depth, Error, Scope};
 use background::Tasks;
 use circuit::Circuit;
 use copies::{Copies, LocalKey};
 use event::Listener;
 use http::HeaderName;
+use invalidations::Invalidations;
 use parking_lot::Mutex;
 use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
@@ -82,10 +84,7 @@ struct Inner {
     tasks: Tasks,
     /// What is being regenerated in the background: once at a time for each entry.
     refreshing: Mutex<HashSet<LocalKey>>,
-    /// Of the invalidation that this runtime made last.
-    token: Mutex<Option<ConsistencyToken>>,
-    /// One invalidation at a time, so that the last answer is that of the last one.
-    invalidating: tokio::sync::Mutex<()>,
+    invalidations: Invalidations,
 }
 
 /// What the builder settles.
@@ -162,8 +161,7 @@ impl Builder {
             copies: Copies::new(copies_bytes, copies_max_age),
             tasks: Tasks::default(),
             refreshing: Mutex::default(),
-            token: Mutex::default(),
-            invalidating: tokio::sync::Mutex::default(),
+            invalidations: Invalidations::default(),
         }))
     }
 }
@@ -201,7 +199,7 @@ impl Runtime {
     }
 
     /// Invalidates, as [`Coordinator::invalidate`] does. All that this runtime serves afterwards takes it into account; and
-    /// no copy that it kept before is served any more.
+    /// no copy that it kept before is served any more. Any number may be under way at a time: none waits for another.
     ///
     /// # Errors
     /// As [`Coordinator::invalidate`].
@@ -218,9 +216,9 @@ impl Runtime {
     ) -> Result<(), Error> {
         // Before the call, which may have been applied whatever comes of it; and after it, for what was asked meanwhile.
         self.0.copies.invalidate(only);
-        let _one = self.0.invalidating.lock().await;
+        let begun = self.0.invalidations.begin();
         let token = self.0.coordinator.invalidate(scopes, depth).await?;
-        *self.0.token.lock() = Some(token);
+        self.0.invalidations.answered(begun, token);
         self.0.copies.invalidate(only);
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::{
     Reason, ServeOptions, StalePage, StaleReason, clock,
 };
 use bytes::Bytes;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use std::{sync::Arc, time::Duration};
 
 /// How often a request asks for the lease when its answer was lost and the lease had ended by then.
@@ -158,14 +158,19 @@ impl PageCall {
     }
 
     async fn lookup(&self, consistency: Consistency) -> Result<LookupReply, Obstacle> {
-        let options = self.lookup_options(consistency);
-        self.ask(Duration::ZERO, self.runtime.coordinator.lookup(&self.entry, &options)).await
+        let lookup = |token| {
+            let options = self.lookup_options(consistency, token);
+            let asking = async move { self.runtime.coordinator.lookup(&self.entry, &options).await };
+            self.answer(Duration::ZERO, asking).boxed()
+        };
+        self.ask(lookup).await
     }
 
     /// Of a coordinator that did not answer before. The visitor waits for it a short while only; whether it answers is still
     /// of interest after that.
     async fn try_lookup(&self) -> Result<LookupReply, Obstacle> {
-        let (call, options) = (self.clone(), self.lookup_options(Consistency::Bounded));
+        let token = self.runtime.invalidations.token();
+        let (call, options) = (self.clone(), self.lookup_options(Consistency::Bounded, token.clone()));
         let trial = tokio::spawn(async move {
             let patience = call.runtime.settings.patience;
             let asking = call.runtime.coordinator.lookup(&call.entry, &options);
@@ -180,15 +185,22 @@ impl PageCall {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(Error::TimedOut { after: limit }),
         };
+        if self.forgets(token.as_ref(), &result) {
+            return self.lookup(Consistency::Bounded).await;
+        }
         self.judge(result)
     }
 
-    fn lookup_options(&self, consistency: Consistency) -> LookupOptions {
+    fn lookup_options(
+        &self,
+        consistency: Consistency,
+        consistency_token: Option<ConsistencyToken>,
+    ) -> LookupOptions {
         LookupOptions {
             consistency,
             body: BodyDelivery::Inline,
             known_generation: self.runtime.copies.generation(self.key),
-            consistency_token: self.runtime.token(),
+            consistency_token,
             explain: false,
         }
     }
@@ -227,15 +239,19 @@ impl PageCall {
     }
 
     async fn ask_for_lease(&self, wait: Duration) -> Result<Acquire, Obstacle> {
-        let options = AcquireOptions {
-            ttl: self.policy.lease_ttl,
-            wait,
-            body: BodyDelivery::Inline,
-            known_generation: self.runtime.copies.generation(self.key),
-            consistency_token: self.runtime.token(),
-            ..AcquireOptions::default()
+        let acquire = |consistency_token| {
+            let options = AcquireOptions {
+                ttl: self.policy.lease_ttl,
+                wait,
+                body: BodyDelivery::Inline,
+                known_generation: self.runtime.copies.generation(self.key),
+                consistency_token,
+                ..AcquireOptions::default()
+            };
+            let asking = async move { self.runtime.coordinator.acquire(&self.entry, &options).await };
+            self.answer(wait, asking).boxed()
         };
-        self.ask(wait, self.runtime.coordinator.acquire(&self.entry, &options)).await
+        self.ask(acquire).await
     }
 
     async fn waited_for(&self, page: Page) -> Turn {
@@ -449,10 +465,12 @@ impl PageCall {
 
     /// What does not fit a message.
     async fn fetch(&self) -> Result<(Page, Bytes), Obstacle> {
-        let options =
-            ServeOptions { consistency: Consistency::Bounded, consistency_token: self.runtime.token() };
-        let served =
-            self.ask(Duration::ZERO, self.runtime.coordinator.serve_page(&self.entry, &options)).await?;
+        let fetch = |consistency_token| {
+            let options = ServeOptions { consistency: Consistency::Bounded, consistency_token };
+            let asking = async move { self.runtime.coordinator.serve_page(&self.entry, &options).await };
+            self.answer(Duration::ZERO, asking).boxed()
+        };
+        let served = self.ask(fetch).await?;
         // It was answered: how long the body takes is a matter of its size. A silence in its midst ends it.
         let html = self.judge(served.body.collect(self.runtime.settings.max_body_bytes).await)?;
         let page = match served.current {
@@ -491,19 +509,46 @@ impl PageCall {
         }
     }
 
-    /// Asks the coordinator, for as long as patience and `wait` last, and as others get answers.
-    async fn ask<T>(
+    /// Asks the coordinator with the token of one's own invalidations. One that it does not know is presented once.
+    async fn ask<'a, T>(
+        &self,
+        call: impl Fn(Option<ConsistencyToken>) -> BoxFuture<'a, Result<Result<T, Error>, Obstacle>>,
+    ) -> Result<T, Obstacle> {
+        let token = self.runtime.invalidations.token();
+        let mut result = call(token.clone()).await?;
+        if self.forgets(token.as_ref(), &result) {
+            result = call(self.runtime.invalidations.token()).await?;
+        }
+        self.judge(result)
+    }
+
+    /// What comes of a call, for as long as patience and `wait` last, and as others get answers.
+    async fn answer<T>(
         &self,
         wait: Duration,
         call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Obstacle> {
+    ) -> Result<Result<T, Error>, Obstacle> {
         let limit = wait.saturating_add(self.runtime.settings.patience);
-        let result = tokio::select! {
+        tokio::select! {
             biased;
-            result = within(limit, call) => result,
-            () = self.runtime.circuit.opened() => return Err(Obstacle::Outage("coordinator-lost")),
+            result = within(limit, call) => Ok(result),
+            () = self.runtime.circuit.opened() => Err(Obstacle::Outage("coordinator-lost")),
+        }
+    }
+
+    /// Whether the call was refused for its token: then the log is another one than that of the invalidation, and has lost it.
+    fn forgets<T>(&self, token: Option<&ConsistencyToken>, result: &Result<T, Error>) -> bool {
+        let (Some(token), Err(error)) = (token, result) else { return false };
+        let is_unknown = match error.reason() {
+            Some(Reason::ConsistencyTokenUnknown) => true,
+            Some(Reason::InvalidField) => is_about("consistency_token", error),
+            _ => false,
         };
-        self.judge(result)
+        if is_unknown {
+            self.runtime.invalidations.forget(token);
+            self.runtime.tell(Event::NoAnswer { why: error.to_string() });
+        }
+        is_unknown
     }
 
     /// What an answer, or the lack of one, means for this request and for those to come.
@@ -525,8 +570,6 @@ impl PageCall {
             Some(Reason::TenantBoundary | Reason::InvalidField) => {
                 return Err(ServeError::Refused(error).into());
             }
-            // The log is another one than that of the invalidation: it has lost it.
-            Some(Reason::ConsistencyTokenUnknown) => *self.runtime.token.lock() = None,
             Some(Reason::PageNotFound) => self.runtime.copies.forget(self.key),
             _ => {}
         }
@@ -536,11 +579,6 @@ impl PageCall {
 }
 
 impl Inner {
-    /// Presented with every call: who has invalidated sees that.
-    fn token(&self) -> Option<ConsistencyToken> {
-        self.token.lock().clone()
-    }
-
     pub(super) fn heard(&self) {
         if self.circuit.answered() {
             self.tell(Event::CoordinatorFound);
@@ -553,6 +591,16 @@ impl Inner {
             self.tell(Event::CoordinatorLost);
         }
     }
+}
+
+/// Whether this field, or a part of it, is what a call was refused for.
+fn is_about(name: &str, error: &Error) -> bool {
+    let fields = error.refusal().map(|refusal| refusal.fields.as_slice()).unwrap_or_default();
+    fields.iter().any(|violation| {
+        // A lookup on a stream is a part of its message.
+        let field = violation.field.strip_prefix("lookup.").unwrap_or(&violation.field);
+        field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
 }
 
 /// The answer to a call, within so long.

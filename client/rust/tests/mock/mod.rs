@@ -49,6 +49,8 @@ pub enum Reply {
     Object(pb::serve_object_response::Part),
     Page(pb::serve_page_response::Part),
     Watch(pb::WatchResponse),
+    /// The consistency token.
+    Invalidate(&'static str),
 }
 
 /// A call that arrived.
@@ -175,6 +177,13 @@ pub fn now() -> Instant {
 pub fn refusal(code: Code, reason: &str) -> Status {
     let details = ErrorDetails::with_error_info(reason, "leasehold", HashMap::new());
     Status::with_error_details(code, "scripted", details)
+}
+
+/// Bad input in this field.
+pub fn invalid(field: &str) -> Status {
+    let mut details = ErrorDetails::with_error_info("INVALID_FIELD", "leasehold", HashMap::new());
+    details.add_bad_request_violation(field, "is wrong");
+    Status::with_error_details(Code::InvalidArgument, "scripted", details)
 }
 
 pub fn unavailable(reason: &str) -> Status {
@@ -395,8 +404,11 @@ impl CoordinatorService for Mock {
         let timeout = timeout_of(&request);
         let message = request.into_inner();
         self.log("invalidate", message.request_id.clone(), timeout, Message::Invalidate(message));
-        self.step("invalidate").await?;
-        Ok(Response::new(pb::InvalidateResponse { consistency_token: "at-42".into() }))
+        let consistency_token = match self.step("invalidate").await? {
+            Some(Reply::Invalidate(token)) => token.into(),
+            _ => "at-42".into(),
+        };
+        Ok(Response::new(pb::InvalidateResponse { consistency_token }))
     }
 
     type WatchStream = BoxStream<'static, Result<pb::WatchResponse, Status>>;

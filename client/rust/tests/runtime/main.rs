@@ -5,6 +5,7 @@ mod mock;
 
 mod background;
 mod data;
+mod invalidation;
 mod layer;
 mod outage;
 mod rendering;

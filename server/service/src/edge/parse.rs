@@ -596,7 +596,8 @@ pub(crate) fn serve_object(request: v1::ServeObjectRequest) -> Parsed<(TenantId,
     Ok((self::tenant("tenant", &tenant)?, object_name))
 }
 
-/// What consistency tokens begin with: a later form can be told from this one.
+/// What consistency tokens begin with: a later form can be told from this one. Clients compare tokens by their length, then
+/// by their bytes, and so a later form must be longer, or begin with something greater.
 const TOKEN_PREFIX: &str = "c1-";
 
 /// The consistency token of a position.
@@ -645,5 +646,19 @@ fn within(outer: &str, error: EdgeError) -> EdgeError {
     match error {
         EdgeError::Field { field, rule } => EdgeError::Field { field: format!("{outer}.{field}"), rule },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_of_later_positions_are_longer_or_greater() {
+        let in_order =
+            [0, 1, 9, 10, 11, 99, 100, 1_000_000, u64::MAX / 10, u64::MAX].map(Seq).map(write_token);
+        for pair in in_order.windows(2) {
+            assert!((pair[0].len(), &pair[0]) < (pair[1].len(), &pair[1]), "{pair:?}");
+        }
     }
 }
