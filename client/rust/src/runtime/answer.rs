@@ -98,7 +98,7 @@ pub enum ServeError {
         /// What the last worker said.
         reason: String,
     },
-    /// The coordinator refuses to serve such an entry: it is malformed, or crosses a tenant's boundary.
+    /// The coordinator refuses it: the entry crosses a tenant's boundary, or the policy is malformed.
     #[error(transparent)]
     Refused(Error),
     /// The request has a header that marks a tenant, and the entry has none.
@@ -107,14 +107,14 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// The status that answers it best: 500, 503 while backing off or stopping, 400 for what was refused.
+    /// The status that answers it best: 500, 503 while backing off or stopping, 400 where the request crosses a tenant's boundary.
     pub fn status(&self) -> u16 {
         match self {
             Self::Render(RenderError::Stopped) | Self::BackingOff { .. } => 503,
             Self::Render(_) => 500,
             Self::TenantBoundary => 400,
             Self::Refused(error) => match error.reason() {
-                Some(Reason::TenantBoundary | Reason::InvalidField) => 400,
+                Some(Reason::TenantBoundary) => 400,
                 _ => 500,
             },
         }

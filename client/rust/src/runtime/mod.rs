@@ -27,6 +27,7 @@
 //! | being rendered by another for longer than [`OnContention`] allows | `stale`; there is none: rendered without being kept, `bypass` | the same |
 //! | not to be rendered, or the render failed | [`OnFailure`]: `stale`, or [`ServeError`] | the same |
 //! | not to be asked for, as the coordinator cannot be reached or does not answer | `stale-metadata-error`: the last one that this process knows; there is none: rendered without being kept, `bypass` | the same |
+//! | not to be named, such as one whose path is over the limit | rendered without being kept, `bypass` | the same |
 //!
 //! An outage of the coordinator never makes an error of a page that can be rendered. After three calls in a row without an
 //! answer, the coordinator is asked only every half second until it answers again, by one request that waits for it 400 ms at

@@ -73,8 +73,10 @@ struct PageCall {
 
 /// What there is instead of an answer.
 enum Obstacle {
-    /// The coordinator could not be asked, or could not answer.
+    /// The coordinator could not be asked, or could not answer: the last known page will do.
     Outage(&'static str),
+    /// It was asked, and nothing is to be kept under this entry now.
+    Uncached(&'static str),
     /// There is no page.
     Failure(ServeError),
 }
@@ -97,7 +99,11 @@ impl PageCall {
         let served = match self.through_coordinator(&mut render).await {
             Ok(served) => served,
             Err(Obstacle::Failure(error)) => return Err(error),
-            Err(Obstacle::Outage(why)) => self.without_coordinator(render, why).await?,
+            Err(Obstacle::Outage(why)) => match self.last_known(why) {
+                Some(served) => served,
+                None => self.uncached(render, why).await?,
+            },
+            Err(Obstacle::Uncached(why)) => self.uncached(render, why).await?,
         };
         Ok(served.personal(request::is_personal(&self.entry)))
     }
@@ -228,14 +234,14 @@ impl PageCall {
                         let how = Circumstances::stale(previous.reason);
                         self.kept(how, previous.page).await
                     }
-                    None => Err(Obstacle::Outage("contention")),
+                    None => Err(Obstacle::Uncached("contention")),
                 },
                 Acquire::BackingOff(pause) => self.instead_of_failing(pause).await,
                 // The answer to an earlier attempt was lost, and that lease has ended.
                 Acquire::Ended => continue,
             };
         }
-        Err(Obstacle::Outage("contention"))
+        Err(Obstacle::Uncached("contention"))
     }
 
     async fn ask_for_lease(&self, wait: Duration) -> Result<Acquire, Obstacle> {
@@ -480,20 +486,17 @@ impl PageCall {
         Ok((page, html))
     }
 
-    /// The last known page, else one that nobody keeps.
-    async fn without_coordinator(
-        &self,
-        render: Option<Renderer>,
-        why: &'static str,
-    ) -> Result<Served, ServeError> {
-        if why != "contention"
-            && let Some(copy) = self.runtime.copies.get(self.key)
-        {
-            let how = Circumstances::new(State::StaleMetadataError).because(why);
-            let age = copy.page.age + copy.age();
-            let page = Page { age, ..copy.page };
-            return Ok(Served::kept(how, page, copy.html, &self.policy));
-        }
+    /// The last page that this process knows.
+    fn last_known(&self, why: &'static str) -> Option<Served> {
+        let copy = self.runtime.copies.get(self.key)?;
+        let how = Circumstances::new(State::StaleMetadataError).because(why);
+        let age = copy.page.age + copy.age();
+        let page = Page { age, ..copy.page };
+        Some(Served::kept(how, page, copy.html, &self.policy))
+    }
+
+    /// A page that nobody keeps.
+    async fn uncached(&self, render: Option<Renderer>, why: &'static str) -> Result<Served, ServeError> {
         let Some(render) = render else { return Err(RenderError::Stopped.into()) };
         let context = RenderContext { generation: None, sidecar_token: None, previous: None };
         let stop = &self.runtime.tasks.stop;
@@ -566,15 +569,20 @@ impl PageCall {
         }
         // An answer, if not one to this request.
         self.runtime.heard();
-        match error.reason() {
+        let obstacle = match error.reason() {
+            // Such as a path that is too long: what a visitor has asked for, and the site may have an answer to.
+            Some(Reason::InvalidField) if is_about("entry", &error) => Obstacle::Uncached("unnameable"),
             Some(Reason::TenantBoundary | Reason::InvalidField) => {
                 return Err(ServeError::Refused(error).into());
             }
-            Some(Reason::PageNotFound) => self.runtime.copies.forget(self.key),
-            _ => {}
-        }
+            Some(Reason::PageNotFound) => {
+                self.runtime.copies.forget(self.key);
+                Obstacle::Outage("refused")
+            }
+            _ => Obstacle::Outage("refused"),
+        };
         self.runtime.tell(Event::NoAnswer { why: error.to_string() });
-        Err(Obstacle::Outage("refused"))
+        Err(obstacle)
     }
 }
 

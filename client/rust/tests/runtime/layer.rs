@@ -246,3 +246,15 @@ async fn lengths_are_those_of_the_page_where_its_body_is_left_out() {
         assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_named_is_for_the_service_behind() {
+    let stage = Stage::new();
+    stage.mock.script("lookup", [Step::Fail(mock::invalid("entry.path"))]);
+    let long = format!("/p/{}", "x".repeat(3000));
+    let (response, body) = ask(&stage, |_, _| {}, get(&long)).await;
+    assert_eq!((response.status().as_u16(), body), (200, format!("GET {long}")));
+    assert_eq!(response.headers()["x-isr-state"], "bypass");
+    assert_eq!(response.headers()["cache-status"], "leasehold; fwd=bypass; detail=unnameable");
+    assert_eq!(response.headers()["cache-control"], "no-store");
+}

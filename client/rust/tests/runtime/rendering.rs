@@ -182,11 +182,37 @@ async fn a_page_that_does_not_fit_a_message_is_fetched() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_coordinator_refuses_for_good_is_an_error_of_the_request() {
-    for (reason, status) in [("TENANT_BOUNDARY", 400), ("INVALID_FIELD", 400)] {
+    let boundary = mock::refusal(tonic::Code::FailedPrecondition, "TENANT_BOUNDARY");
+    for (refused, status) in [(boundary, 400), (mock::invalid("body"), 500)] {
         let stage = Stage::new();
-        stage.mock.script("lookup", [Step::Fail(mock::refusal(tonic::Code::FailedPrecondition, reason))]);
+        stage.mock.script("lookup", [Step::Fail(refused)]);
         let error = stage.serve(&Policy::default()).await.unwrap_err();
-        assert_eq!(error.status(), status, "{reason}");
+        assert_eq!(error.status(), status, "{error}");
+        assert_eq!(stage.told(|event| matches!(event, Event::NotServed { .. })), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_the_coordinator_refuses_is_an_error_that_says_so() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    stage.mock.script("acquire", [Step::Fail(mock::invalid("ttl"))]);
+    let policy = Policy { lease_ttl: Some(Duration::ZERO), ..Policy::default() };
+    let error = stage.serve(&policy).await.unwrap_err();
+    // It is no fault of the visitor's.
+    assert!(error.status() == 500 && error.to_string().contains("INVALID_FIELD"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_named_is_rendered_without_being_kept() {
+    for field in ["entry", "entry.path", "entry.request.params", "entry.request.query[3]", "lookup.entry.key"]
+    {
+        let stage = Stage::new();
+        stage.mock.script("lookup", [Step::Fail(mock::invalid(field))]);
+        let served = stage.serve(&Policy::default()).await.unwrap();
+        assert_eq!((text(&served), served.state), ("rendered", State::Bypass), "{field}");
+        assert_eq!(served.cache_status(), "leasehold; fwd=bypass; detail=unnameable");
+        assert_eq!(stage.mock.count("acquire"), 0);
     }
 }
 
