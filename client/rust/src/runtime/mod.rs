@@ -86,6 +86,8 @@ struct Inner {
     /// What is being regenerated in the background: once at a time for each entry.
     refreshing: Mutex<HashSet<LocalKey>>,
     invalidations: Invalidations,
+    /// What is being replaced, because it cannot be read.
+    replacing: data::Turns,
 }
 
 /// What the builder settles.
@@ -163,6 +165,7 @@ impl Builder {
             tasks: Tasks::default(),
             refreshing: Mutex::default(),
             invalidations: Invalidations::default(),
+            replacing: data::Turns::default(),
         }))
     }
 }

@@ -40,28 +40,14 @@ impl Runtime {
         P: Into<Rendered>,
         E: Into<BoxError>,
     {
-        let begun = clock::now();
-        let request = PageCall {
-            runtime: self.0.clone(),
-            key: LocalKey::of(entry),
-            entry: entry.clone(),
-            policy: policy.clone(),
-            since: self.0.copies.epoch(),
-            was_there_before: false,
-        };
-        let result = request.serve(Renderer::new(render)).await;
-        let took = clock::now().saturating_duration_since(begun);
-        self.0.tell(match &result {
-            Ok(served) => Event::Served { state: served.state, took },
-            Err(error) => Event::NotServed { why: error.to_string(), took },
-        });
-        result
+        let request = PageCall::new(self, entry, policy);
+        request.serve(Renderer::new(render)).await
     }
 }
 
 /// One request for one page.
 #[derive(Clone)]
-struct PageCall {
+pub(super) struct PageCall {
     runtime: Arc<Inner>,
     entry: EntryRef,
     key: LocalKey,
@@ -69,6 +55,9 @@ struct PageCall {
     /// When it came.
     since: Epoch,
     was_there_before: bool,
+    /// How closely the coordinator is to look.
+    consistency: Consistency,
+    background: Background,
 }
 
 /// What there is instead of an answer.
@@ -90,7 +79,41 @@ impl From<ServeError> for Obstacle {
 type Turn = Result<Served, Obstacle>;
 
 impl PageCall {
-    async fn serve(mut self, render: Renderer) -> Result<Served, ServeError> {
+    pub(super) fn new(runtime: &Runtime, entry: &EntryRef, policy: &Policy) -> Self {
+        Self {
+            runtime: runtime.0.clone(),
+            key: LocalKey::of(entry),
+            entry: entry.clone(),
+            policy: policy.clone(),
+            since: runtime.0.copies.epoch(),
+            was_there_before: false,
+            consistency: Consistency::Bounded,
+            background: runtime.0.settings.background,
+        }
+    }
+
+    /// The coordinator is to read what is current.
+    pub(super) fn strictly(self) -> Self {
+        Self { consistency: Consistency::Strict, ..self }
+    }
+
+    /// What is left to do is handed over, whatever the runtime's setting.
+    pub(super) fn handing_over(self) -> Self {
+        Self { background: Background::HandOver, ..self }
+    }
+
+    pub(super) async fn serve(self, render: Renderer) -> Result<Served, ServeError> {
+        let (begun, runtime) = (clock::now(), self.runtime.clone());
+        let result = self.page(render).await;
+        let took = clock::now().saturating_duration_since(begun);
+        runtime.tell(match &result {
+            Ok(served) => Event::Served { state: served.state, took },
+            Err(error) => Event::NotServed { why: error.to_string(), took },
+        });
+        result
+    }
+
+    async fn page(mut self, render: Renderer) -> Result<Served, ServeError> {
         if request::crosses_tenants(&self.entry) {
             // The coordinator would refuse it too, if it could be asked.
             return Err(ServeError::TenantBoundary);
@@ -176,7 +199,7 @@ impl PageCall {
     /// of interest after that.
     async fn try_lookup(&self) -> Result<LookupReply, Obstacle> {
         let token = self.runtime.invalidations.token();
-        let (call, options) = (self.clone(), self.lookup_options(Consistency::Bounded, token.clone()));
+        let (call, options) = (self.clone(), self.lookup_options(self.consistency, token.clone()));
         let trial = tokio::spawn(async move {
             let patience = call.runtime.settings.patience;
             let asking = call.runtime.coordinator.lookup(&call.entry, &options);
@@ -192,7 +215,7 @@ impl PageCall {
             Ok(Err(_)) | Err(_) => Err(Error::TimedOut { after: limit }),
         };
         if self.forgets(token.as_ref(), &result) {
-            return self.lookup(Consistency::Bounded).await;
+            return self.lookup(self.consistency).await;
         }
         self.judge(result)
     }
@@ -438,7 +461,7 @@ impl PageCall {
                 drop(call.regenerate_for_sure(lease, render).await);
             }
         };
-        match self.runtime.settings.background {
+        match self.background {
             Background::Spawn => {
                 drop(self.runtime.tasks.spawn(work));
                 None
@@ -496,7 +519,11 @@ impl PageCall {
     }
 
     /// A page that nobody keeps.
-    async fn uncached(&self, render: Option<Renderer>, why: &'static str) -> Result<Served, ServeError> {
+    pub(super) async fn uncached(
+        &self,
+        render: Option<Renderer>,
+        why: &'static str,
+    ) -> Result<Served, ServeError> {
         let Some(render) = render else { return Err(RenderError::Stopped.into()) };
         let context = RenderContext { generation: None, sidecar_token: None, previous: None };
         let stop = &self.runtime.tasks.stop;

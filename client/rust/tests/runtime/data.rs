@@ -89,20 +89,77 @@ async fn a_fetch_that_fails_is_an_error_only_where_there_is_nothing_to_go_on_wit
     assert_eq!(data.with_revalidate("munich", MINUTE, failing).await.unwrap(), weather(20));
 }
 
+/// What another release of the program has kept.
+const UNREADABLE: &str = "{\"place\": 3}";
+
+fn unreadable_and_stale() -> pb::lookup_response::Outcome {
+    pb::lookup_response::Outcome::Stale(expired(UNREADABLE, Some(100), None))
+}
+
 #[tokio::test(start_paused = true)]
-async fn data_of_another_release_of_the_program_are_fetched_by_who_comes_next() {
+async fn data_of_another_release_of_the_program_are_fetched_and_replaced() {
+    for unreadable in [|| fresh(UNREADABLE), unreadable_and_stale] {
+        let stage = Stage::new();
+        // The second time, the coordinator is to look closely.
+        stage.script_lookup([unreadable(), unreadable(), missing(), fresh(&json(30))]);
+        let data = stage.runtime.data("weather").unwrap();
+        assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(30));
+        stage.runtime.finish_background().await;
+        let calls = ["acquire", "commit", "invalidate"].map(|call| stage.mock.count(call));
+        assert_eq!(calls, [1, 1, 1], "nothing is left to do in the background");
+        let unasked = || async { panic!("fetched") as Result<Weather, std::io::Error> };
+        assert_eq!(data.with_revalidate("munich", MINUTE, unasked).await.unwrap(), weather(30));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_cannot_read_what_is_kept_one_fetches() {
+    let stage = Stage::before(Coordinator::builder().streamed_lookups(0), |builder| builder);
+    stage.script_lookup((0..6).map(|_| fresh(UNREADABLE)));
+    stage.script_lookup([missing()]);
+    stage.script_lookup((0..4).map(|_| fresh(&json(30))));
+    let data = stage.runtime.data("weather").unwrap();
+    let fetched = Arc::new(Mutex::new(0));
+    let call = || {
+        let fetched = fetched.clone();
+        let counting = move || {
+            *fetched.lock() += 1;
+            fetch(30)
+        };
+        data.with_revalidate("munich", MINUTE, counting)
+    };
+    for got in futures::future::join_all((0..5).map(|_| call())).await {
+        assert_eq!(got.unwrap(), weather(30));
+    }
+    assert_eq!((*fetched.lock(), stage.mock.count("invalidate"), stage.mock.count("commit")), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_replaced_is_fetched_all_the_same() {
     let stage = Stage::new();
-    stage.script_lookup([fresh("{\"place\": 3}")]);
-    let error = stage
-        .runtime
-        .data("weather")
-        .unwrap()
-        .with_revalidate("munich", MINUTE, || fetch(1))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, DataError::Format { .. }), "{error}");
+    stage.script_lookup([fresh(UNREADABLE), fresh(UNREADABLE)]);
+    stage.mock.script("invalidate", [Step::Fail(mock::invalid("scopes"))]);
+    let data = stage.runtime.data("weather").unwrap();
+    assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(30));
+    assert_eq!(stage.mock.count("commit"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_read_again_is_not_kept() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct OneWay {
+        #[serde(skip_serializing)]
+        #[expect(dead_code, reason = "what is missing when it is read")]
+        secret: String,
+    }
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let fetch = || async { Ok::<_, std::io::Error>(OneWay { secret: "x".into() }) };
+    let data = stage.runtime.data("weather").unwrap();
+    let error = data.with_revalidate("munich", MINUTE, fetch).await.unwrap_err();
+    assert!(matches!(&error, DataError::Format { key, .. } if key == "munich"), "{error}");
     stage.runtime.finish_background().await;
-    assert_eq!(stage.mock.count("invalidate"), 1);
+    assert_eq!((stage.mock.count("commit"), stage.mock.count("release")), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
