@@ -27,6 +27,7 @@
 //! | being rendered by another for longer than [`OnContention`] allows | `stale`; there is none: rendered without being kept, `bypass` | the same |
 //! | not to be rendered, or the render failed | [`OnFailure`]: `stale`, or [`ServeError`] | the same |
 //! | not to be asked for, as the coordinator cannot be reached or does not answer | `stale-metadata-error`: the last one that this process knows; there is none: rendered without being kept, `bypass` | the same |
+//! | for one request only ([`Rendered::uncached`]) | rendered without being kept, `bypass`; and so are those after it, at once and without waiting for one another ([`Builder::remember_uncached`]) | the same |
 //! | not to be named, such as one whose path is over the limit | rendered without being kept, `bypass` | the same |
 //!
 //! An outage of the coordinator never makes an error of a page that can be rendered. After three calls in a row without an
@@ -53,6 +54,7 @@ mod policy;
 mod render;
 mod request;
 mod service;
+mod uncached;
 
 pub use answer::{ServeError, Served, State};
 pub use background::{Background, Handed};
@@ -72,6 +74,7 @@ use http::HeaderName;
 use invalidations::Invalidations;
 use parking_lot::Mutex;
 use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use uncached::Uncached;
 
 /// Serves pages and data through a coordinator. Cheap to clone; clones are the same one.
 #[derive(Clone)]
@@ -82,6 +85,7 @@ struct Inner {
     settings: Settings,
     circuit: Circuit,
     copies: Copies,
+    uncached: Uncached,
     tasks: Tasks,
     /// What is being regenerated in the background: once at a time for each entry.
     refreshing: Mutex<HashSet<LocalKey>>,
@@ -99,6 +103,17 @@ struct Settings {
     listener: Option<Listener>,
 }
 
+impl Inner {
+    /// What is known of this entry, or of any; and what is on its way.
+    fn forget(&self, only: Option<LocalKey>) {
+        self.copies.invalidate(only);
+        match only {
+            Some(key) => self.uncached.forget(key),
+            None => self.uncached.forget_all(),
+        }
+    }
+}
+
 impl Settings {
     /// How long a visitor waits for a coordinator that did not answer before.
     fn trial(&self) -> Duration {
@@ -112,6 +127,7 @@ pub struct Builder {
     settings: Settings,
     copies_bytes: u64,
     copies_max_age: Duration,
+    uncached_span: Duration,
 }
 
 impl Builder {
@@ -148,6 +164,18 @@ impl Builder {
         self
     }
 
+    /// For how long it is remembered that the render of an entry came out as [`Rendered::uncached`], of at most 4096 entries. For so
+    /// long, requests for it that find no page to serve are rendered at once, without the lease: as `bypass`, and as many at a time as
+    /// there are. The first render that comes out for everybody ends that, and so do a page that another worker
+    /// has committed and an invalidation by this runtime. After the span, one request takes the lease to find out, while the others
+    /// go on without. Zero: each takes the lease, and so they are rendered one after the other in the whole
+    /// fleet. Default: 10 s, which is long enough for one in many to be the only one that takes the lease; what Varnish calls
+    /// hit-for-miss lasts 120 s there.
+    pub fn remember_uncached(mut self, span: Duration) -> Self {
+        self.uncached_span = span;
+        self
+    }
+
     /// Is told of everything that happens, at once and in the task in which it does: it must not block.
     pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.settings.listener = Some(Arc::new(listener));
@@ -156,12 +184,13 @@ impl Builder {
 
     /// The runtime. Nothing is asked of the coordinator yet.
     pub fn build(self) -> Runtime {
-        let Self { coordinator, settings, copies_bytes, copies_max_age } = self;
+        let Self { coordinator, settings, copies_bytes, copies_max_age, uncached_span } = self;
         Runtime(Arc::new(Inner {
             coordinator,
             settings,
             circuit: Circuit::default(),
             copies: Copies::new(copies_bytes, copies_max_age),
+            uncached: Uncached::new(uncached_span),
             tasks: Tasks::default(),
             refreshing: Mutex::default(),
             invalidations: Invalidations::default(),
@@ -189,6 +218,7 @@ impl Runtime {
             },
             copies_bytes: 64 << 20,
             copies_max_age: Duration::from_secs(3600),
+            uncached_span: Duration::from_secs(10),
         }
     }
 
@@ -219,11 +249,11 @@ impl Runtime {
         only: Option<LocalKey>,
     ) -> Result<(), Error> {
         // Before the call, which may have been applied whatever comes of it; and after it, for what was asked meanwhile.
-        self.0.copies.invalidate(only);
+        self.0.forget(only);
         let begun = self.0.invalidations.begin();
         let token = self.0.coordinator.invalidate(scopes, depth).await?;
         self.0.invalidations.answered(begun, token);
-        self.0.copies.invalidate(only);
+        self.0.forget(only);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use super::{
     policy::{OnContention, OnFailure, Policy, WAIT},
     render::{BoxError, RenderContext, RenderError, Rendered, Renderer},
     request,
+    uncached::Way,
 };
 use crate::{
     Acquire, AcquireOptions, BackingOff, BodyDelivery, Commit, Consistency, ConsistencyToken, CurrentPage,
@@ -146,6 +147,7 @@ impl PageCall {
         let is_rendered = reply.regeneration.is_some();
         match reply.outcome {
             Lookup::Fresh(fresh) => {
+                runtime.uncached.forget(self.key);
                 return self.kept(Circumstances::new(State::Hit), fresh.page).await;
             }
             Lookup::Stale(stale) => {
@@ -154,7 +156,9 @@ impl PageCall {
                     let reason = stale.reason;
                     let mut served = self.kept(Circumstances::stale(reason), stale.page).await?;
                     // Of what cannot be verified, the next one could not be either.
-                    let is_wanted = !is_rendered && reason != StaleReason::Unverified;
+                    let is_wanted = !is_rendered
+                        && reason != StaleReason::Unverified
+                        && !runtime.uncached.is_known(self.key);
                     served.background = render
                         .take()
                         .filter(|_| is_wanted)
@@ -169,6 +173,10 @@ impl PageCall {
                     runtime.copies.forget(self.key);
                 }
             }
+        }
+        let way = runtime.uncached.way(self.key);
+        if matches!(way, Way::AtOnce) {
+            return Err(Obstacle::Uncached("uncached"));
         }
         self.acquire(render).await
     }
@@ -244,7 +252,13 @@ impl PageCall {
             if self.runtime.tasks.stop.is_cancelled() {
                 return Err(ServeError::Render(RenderError::Stopped).into());
             }
-            return match self.ask_for_lease(wait).await? {
+            let acquired = tokio::select! {
+                biased;
+                acquired = self.ask_for_lease(wait) => acquired?,
+                // What it waits for is no page.
+                () = self.runtime.uncached.until_known(self.key) => return Err(Obstacle::Uncached("uncached")),
+            };
+            return match acquired {
                 Acquire::Granted(lease) => {
                     let Some(render) = render.take() else { break };
                     self.regenerate_for_sure(lease, render).await
@@ -337,6 +351,8 @@ impl PageCall {
         let rendering = render.render(context, self.policy.render_timeout, stop);
         let mut rendered = match lease.renew_while(self.policy.lease_ttl, rendering).await {
             Ok(rendered) if rendered.uncached => {
+                // Before the lease is: else whoever waits here for it would be the next one to be granted it.
+                self.learn(&rendered);
                 self.give_back(&lease, None);
                 let how = Circumstances::new(State::Bypass).because("uncached");
                 return Ok(Served::rendered(how, rendered, None, &self.policy));
@@ -356,8 +372,18 @@ impl PageCall {
                 return Err(ServeError::Render(error).into());
             }
         };
+        self.learn(&rendered);
         self.complete(&mut rendered, clock::now().saturating_duration_since(begun));
         self.commit(&lease, rendered).await
+    }
+
+    /// Whether there is a page to wait for. Not from a render that an invalidation has overtaken.
+    fn learn(&self, rendered: &Rendered) {
+        if !rendered.uncached {
+            self.runtime.uncached.forget(self.key);
+        } else if self.runtime.copies.epoch() == self.since {
+            self.runtime.uncached.remember(self.key);
+        }
     }
 
     /// What the render leaves open is the policy's.
@@ -529,6 +555,7 @@ impl PageCall {
         let stop = &self.runtime.tasks.stop;
         match render.render(context, self.policy.render_timeout, stop).await {
             Ok(rendered) => {
+                self.learn(&rendered);
                 let how = Circumstances::new(State::Bypass).because(why);
                 Ok(Served::rendered(how, rendered, None, &self.policy))
             }

@@ -29,7 +29,8 @@ pub struct Rendered {
     pub sidecar: Option<Bytes>,
     /// What is to be said of it. What it leaves open of times is the policy's.
     pub metadata: PageMetadata,
-    /// Whether it is for this request only: then it is not committed, and not cached by anybody.
+    /// Whether it is for this request only: then it is not committed, and not cached by anybody. The requests after it are rendered
+    /// without waiting for one another: see [`Builder::remember_uncached`](super::Builder::remember_uncached).
     pub uncached: bool,
 }
 

@@ -10,6 +10,7 @@ mod layer;
 mod outage;
 mod rendering;
 mod table;
+mod uncached;
 
 use bytes::Bytes;
 use leasehold_client::{
