@@ -2,13 +2,19 @@
 
 use crate::{
     BodyDelivery, ConsistencyToken, Coordinator, CurrentPage, EntryRef, Error, Lease, Regeneration,
-    RequestId, StalePage,
+    RequestId, StalePage, clock,
     link::Client,
     lookup::token_text,
     wire::{self, FromWire, Malformed, Parse},
 };
+use futures::{FutureExt as _, future::BoxFuture};
 use leasehold_proto::v1 as pb;
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{runtime::Handle, time::Instant};
 
 /// How a lease is to be acquired.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,12 +77,26 @@ pub struct BackingOff {
 impl Coordinator {
     /// Asks for the right to render the next generation of an entry. Of all callers at a time, one is granted it.
     ///
-    /// The timeouts of the handle are on top of `options.wait`. Dropping the future ends the wait at the coordinator too.
+    /// The timeouts of the handle are on top of `options.wait`. Dropping the future ends the wait at the coordinator too, and a
+    /// grant that was on its way is given back, unless `options.request_id` is named: then somebody may ask for it again.
     ///
     /// # Errors
     /// `INVALID_FIELD`, `TENANT_BOUNDARY`, `CONSISTENCY_TOKEN_UNKNOWN`, `LIMIT_REACHED` beyond all retries; or no answer
     /// in time: what was granted meanwhile, unheard, expires after its ttl.
     pub async fn acquire(&self, entry: &EntryRef, options: &AcquireOptions) -> Result<Acquire, Error> {
+        let (coordinator, entry, options) = (self.clone(), entry.clone(), options.clone());
+        let heard_until = match options {
+            AcquireOptions { request_id: Some(_), .. } => None,
+            AcquireOptions { wait: Duration::ZERO, .. } => {
+                Some(clock::later(clock::now(), self.shared.limits.attempt))
+            }
+            _ => Some(clock::later(clock::now(), PROMPT)),
+        };
+        let call = async move { coordinator.ask_for_lease(&entry, &options).await };
+        Asking { call: Some(call.boxed()), heard_until }.await
+    }
+
+    async fn ask_for_lease(&self, entry: &EntryRef, options: &AcquireOptions) -> Result<Acquire, Error> {
         let AcquireOptions { ttl, wait, consistency_token, body, known_generation, owner, request_id } =
             options;
         // Whoever names one may have sent it before.
@@ -115,6 +135,45 @@ impl Coordinator {
             Outcome::BackingOff(pause) => Acquire::BackingOff(pause.parse()?),
             Outcome::Ended(pb::LeaseEnded {}) => Acquire::Ended,
         })
+    }
+}
+
+/// A call that has not been answered for so long waits. Dropped before, its answer may be on its way, and nobody would hear of it:
+/// the entry would be held for a ttl. Dropped later, the coordinator hears that the caller has gone, and takes back what it grants at that
+/// moment; what crosses that word on its way expires.
+const PROMPT: Duration = Duration::from_millis(500);
+
+/// A call whose answer is heard even if the caller goes away.
+struct Asking {
+    call: Option<BoxFuture<'static, Result<Acquire, Error>>>,
+    /// Until then. `None`: it is not.
+    heard_until: Option<Instant>,
+}
+
+impl Future for Asking {
+    type Output = Result<Acquire, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(call) = &mut self.call else { return Poll::Pending };
+        let answer = std::task::ready!(call.poll_unpin(context));
+        self.call = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let (Some(call), Some(until)) = (self.call.take(), self.heard_until) else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
+        if clock::now() < until {
+            runtime.spawn(async move {
+                if let Ok(Ok(Acquire::Granted(lease))) = tokio::time::timeout_at(until, call).await
+                    && let Err(error) = lease.release().await
+                {
+                    tracing::debug!(%error, "a lease that nobody waited for was not given back");
+                }
+            });
+        }
     }
 }
 

@@ -262,3 +262,46 @@ async fn health_is_asked_by_the_standard_service() {
     reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     assert_eq!(client.health().await.unwrap(), Health::NotServing);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_arrives_after_its_caller_has_gone_is_given_back() {
+    for wait in [Duration::ZERO, 30 * SECOND] {
+        let mock = Mock::default();
+        let client = Network::new(&mock).client(Coordinator::builder());
+        mock.script("acquire", [Step::ReplyAfter(SECOND / 4, granted(7, 10))]);
+        let options = AcquireOptions { wait, ..AcquireOptions::default() };
+        let asked = EntryRef::key("k");
+        let asking = tokio::time::timeout(SECOND / 10, client.acquire(&asked, &options));
+        assert!(asking.await.is_err());
+        tokio::time::timeout(SECOND, mock.until("release", 1)).await.expect("it is given back");
+        let (granted, released) = (&mock.arrived("acquire")[0], &mock.arrived("release")[0]);
+        assert_eq!(granted.request_id, released.request_id);
+        let Message::Release(release) = &released.message else { unreachable!() };
+        assert_eq!((release.lease.as_ref().unwrap().generation, &release.failure), (7, &None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_whose_caller_has_gone_is_over_at_the_coordinator_too() {
+    let mock = Mock::default();
+    let client = Network::new(&mock).client(Coordinator::builder());
+    mock.script("acquire", [Step::ReplyAfter(20 * SECOND, granted(7, 10))]);
+    let options = AcquireOptions { wait: 30 * SECOND, ..AcquireOptions::default() };
+    let asked = EntryRef::key("k");
+    assert!(tokio::time::timeout(SECOND, client.acquire(&asked, &options)).await.is_err());
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!((mock.count("acquire"), mock.count("release")), (1, 0), "it is granted nothing any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_another_process_may_ask_for_again_is_not_given_back() {
+    let mock = Mock::default();
+    let client = Network::new(&mock).client(Coordinator::builder());
+    mock.script("acquire", [Step::ReplyAfter(SECOND / 4, granted(7, 10))]);
+    let request_id = Some(client.new_request_id());
+    let options = AcquireOptions { request_id, ..AcquireOptions::default() };
+    let asked = EntryRef::key("k");
+    assert!(tokio::time::timeout(SECOND / 10, client.acquire(&asked, &options)).await.is_err());
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!((mock.count("acquire"), mock.count("release")), (1, 0));
+}
