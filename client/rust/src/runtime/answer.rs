@@ -51,8 +51,7 @@ impl fmt::Display for State {
     }
 }
 
-/// A page that is to be sent.
-#[derive(Debug)]
+/// A page that is to be sent. `Debug` shows how large it is, and not the page.
 pub struct Served {
     /// How it came about.
     pub state: State,
@@ -68,7 +67,8 @@ pub struct Served {
     pub generation: Option<u64>,
     /// With its quotes.
     pub etag: Option<String>,
-    /// How old it was when the coordinator answered. Zero for what was rendered now.
+    /// How old it was when the coordinator answered, counted from when its render began: what is newer was not seen by it. Zero
+    /// for what was rendered now.
     pub age: Duration,
     /// For the sidecar's URL, where it has one.
     pub sidecar_token: Option<SidecarToken>,
@@ -79,6 +79,8 @@ pub struct Served {
     detail: Option<&'static str>,
     was_there_before: bool,
     is_personal: bool,
+    /// Whether it was not rendered for this request.
+    is_stored: bool,
 }
 
 /// Why there is no page. None of these is an outage of the coordinator.
@@ -196,6 +198,7 @@ impl Served {
             detail: how.detail,
             was_there_before: how.was_there_before,
             is_personal: false,
+            is_stored: true,
         }
     }
 
@@ -224,6 +227,7 @@ impl Served {
             detail: how.detail,
             was_there_before: how.was_there_before,
             is_personal: false,
+            is_stored: false,
         }
     }
 
@@ -289,13 +293,17 @@ impl Served {
         };
         set(header::CONTENT_TYPE, &self.content_type);
         set(header::CACHE_CONTROL, &self.cache_control());
-        set(HeaderName::from_static("cache-status"), &self.cache_status());
         set(state_header.clone(), self.state.as_str());
         if let Some(etag) = &self.etag {
             set(header::ETAG, etag);
         }
-        if !self.age.is_zero() {
+        // It says that the page was not rendered for this request (RFC 9111, section 5.1).
+        if self.is_stored {
             set(header::AGE, &self.age.as_secs().to_string());
+        }
+        // After those of the caches that its render had the page from: the last one is next to the visitor (RFC 9211, section 2).
+        if let Ok(value) = HeaderValue::from_str(&self.cache_status()) {
+            headers.append(HeaderName::from_static("cache-status"), value);
         }
         headers
     }
@@ -320,6 +328,21 @@ impl Served {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("state", &self.state)
+            .field("detail", &self.detail)
+            .field("status", &self.status)
+            .field("content_type", &self.content_type)
+            .field("html", &format_args!("{} bytes", self.html.len()))
+            .field("generation", &self.generation)
+            .field("etag", &self.etag)
+            .field("age", &self.age)
+            .finish_non_exhaustive()
     }
 }
 

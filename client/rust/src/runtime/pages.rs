@@ -19,6 +19,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How often a request asks for the lease when its answer was lost and the lease had ended by then.
 const ROUNDS: u32 = 3;
@@ -263,6 +264,10 @@ impl PageCall {
                     let Some(render) = render.take() else { break };
                     self.regenerate_for_sure(lease, render).await
                 }
+                // Committed since this request looked.
+                Acquire::Ready(CurrentPage::Fresh(fresh)) if wait.is_zero() => {
+                    self.kept(Circumstances::new(State::Hit), fresh.page).await
+                }
                 Acquire::Ready(CurrentPage::Fresh(fresh)) => self.waited_for(fresh.page).await,
                 Acquire::Ready(CurrentPage::Stale(stale)) => self.waited_for(stale.page).await,
                 Acquire::Held(held) => match held.previous.filter(|previous| self.is_within_bounds(previous))
@@ -374,7 +379,7 @@ impl PageCall {
         };
         self.learn(&rendered);
         self.complete(&mut rendered, clock::now().saturating_duration_since(begun));
-        self.commit(&lease, rendered).await
+        self.commit(&lease, rendered, begun).await
     }
 
     /// Whether there is a page to wait for. Not from a render that an invalidation has overtaken.
@@ -395,7 +400,7 @@ impl PageCall {
         metadata.render_time.get_or_insert(took);
     }
 
-    async fn commit(&self, lease: &Lease, rendered: Rendered) -> Turn {
+    async fn commit(&self, lease: &Lease, rendered: Rendered, begun: Instant) -> Turn {
         let bypass = |rendered, why: &'static str| {
             let how = Circumstances::new(State::Bypass).because(why);
             Ok(Served::rendered(how, rendered, None, &self.policy))
@@ -417,7 +422,8 @@ impl PageCall {
                     was_there_before: lease.previous().is_some(),
                     ..Circumstances::new(State::Miss)
                 };
-                let page = committed_page(lease, &rendered, &etag);
+                let age = clock::now().saturating_duration_since(begun);
+                let page = committed_page(lease, &rendered, &etag, age);
                 self.runtime.copies.keep(self.key, &page, &rendered.html, self.since);
                 let committed = Some((lease.generation(), etag));
                 Ok(Served::rendered(how, rendered, committed, &self.policy))
@@ -674,12 +680,12 @@ pub(super) async fn within<T>(
 }
 
 /// As the coordinator would tell it now.
-fn committed_page(lease: &Lease, rendered: &Rendered, etag: &str) -> Page {
+fn committed_page(lease: &Lease, rendered: &Rendered, etag: &str, age: Duration) -> Page {
     Page {
         generation: lease.generation(),
         metadata: PageMetadata { etag: Some(etag.to_owned()), ..rendered.metadata.clone() },
         generated_at: None,
-        age: Duration::ZERO,
+        age,
         body: PageBody::Omitted,
         size_bytes: rendered.html.len() as u64,
         digest: Bytes::new(),

@@ -20,10 +20,12 @@ pub struct RenderContext {
     pub previous: Option<StalePage>,
 }
 
-/// A page that was rendered. One of status 500 or more is a render that failed.
-#[derive(Clone, Debug, PartialEq)]
+/// A page that was rendered. One of status 500 or more is a render that failed. `Debug` shows how large its bodies are, and not the
+/// bodies.
+#[derive(Clone, PartialEq)]
 pub struct Rendered {
-    /// The HTML, or whatever else it is.
+    /// The HTML, or whatever else it is. A slice of something larger than 64 KiB keeps that in memory for as long as the page is among
+    /// the last known ones.
     pub html: Bytes,
     /// The hydration sidecar that belongs to it.
     pub sidecar: Option<Bytes>,
@@ -71,6 +73,18 @@ impl Rendered {
             Some(sidecar) => page.sidecar(sidecar.clone()),
             None => page,
         }
+    }
+}
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |body: &Bytes| format!("{} bytes", body.len());
+        f.debug_struct("Rendered")
+            .field("html", &size(&self.html))
+            .field("sidecar", &self.sidecar.as_ref().map(size))
+            .field("metadata", &self.metadata)
+            .field("uncached", &self.uncached)
+            .finish()
     }
 }
 

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use std::{
+    fmt,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -33,9 +34,15 @@ impl<F: Fn(&Parts) -> Option<(EntryRef, Policy)> + Send + Sync + 'static> PageRo
     }
 }
 
-/// The hydration sidecar of a response: put into its extensions by what renders it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The hydration sidecar of a response: put into its extensions by what renders it. `Debug` shows how large it is.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Sidecar(pub Bytes);
+
+impl fmt::Debug for Sidecar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sidecar({} bytes)", self.0.len())
+    }
+}
 
 /// Why a render failed, in the extensions of a response of status 500 or more: operators see it, and so it must hold no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -64,6 +64,10 @@ fn expected(policy: &str, is: Is) -> Row {
         Is::HeldAndMissing => {
             Ok(("rendered", "bypass", "no-store", "leasehold; fwd=bypass; detail=contention"))
         }
+        // It waited for nobody.
+        Is::RenderedByAnother if policy.ends_with("stale on contention") => {
+            Ok(("another's", "hit", fresh, "leasehold; hit; ttl=60"))
+        }
         Is::RenderedByAnother => Ok(("another's", "wait-hit", fresh, "leasehold; fwd=stale; collapsed")),
         Is::BackingOff => or_error(failed, 503),
         Is::BackingOffAndMissing | Is::BackingOffBeyondStaleIfError => Err(503),
@@ -261,4 +265,83 @@ async fn what_the_render_leaves_open_is_the_policys() {
         )
     });
     assert_eq!(times.collect::<Vec<_>>(), [(Some(60), Some(60), Some(600)), (Some(1), Some(2), Some(3))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_rendered_for_this_request_has_no_age_and_what_was_not_has_one() {
+    let age = async |stage: &Stage| {
+        let render = |_| async {
+            tokio::time::sleep(5 * SECOND).await;
+            Ok::<_, std::io::Error>("rendered")
+        };
+        let served = stage.runtime.serve(&entry(), &Policy::default(), render).await.unwrap();
+        let state = served.state.as_str();
+        let response = served.into_response(stage.runtime.state_header(), &HeaderMap::new());
+        let age = response.headers().get("age").map(|age| age.to_str().unwrap().to_owned());
+        (state, age)
+    };
+    let some = |age: &str| Some(age.to_owned());
+    let stage = Stage::new();
+    let new = pb::FreshPage { page: Some(page("kept", 0)), fresh_for: seconds(60) };
+    stage.script_lookup([missing(), pb::lookup_response::Outcome::Fresh(new), missing()]);
+    stage.script_lookup([missing(), missing()]);
+    assert_eq!(age(&stage).await, ("miss", None));
+    assert_eq!(age(&stage).await, ("hit", some("0")));
+    stage.script_acquire(ready("another's"));
+    assert_eq!(age(&stage).await, ("wait-hit", some("0")));
+    let late = pb::CommitAppliedStale { etag: "\"e\"".into(), ..Default::default() };
+    let late = pb::commit_pointer_response::Outcome::CommittedStale(late);
+    stage.mock.script("commit", [Step::Reply(Reply::Commit(late))]);
+    assert_eq!(age(&stage).await, ("stale", None));
+
+    // The last known page counts from when its render began, as the coordinator counts.
+    assert_eq!(age(&stage).await, ("miss", None));
+    tokio::time::advance(3 * SECOND).await;
+    stage.mock.script("lookup", [Step::Hang]);
+    assert_eq!(
+        age(&stage).await,
+        ("stale-metadata-error", some("10")),
+        "5 s of rendering, 3 s, and 2 s of patience"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_caches_before_this_one_say_of_a_page_is_passed_on() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let metadata = leasehold_client::PageMetadata {
+        headers: vec![("cache-status".into(), "origin; hit; ttl=9".into())],
+        ..Default::default()
+    };
+    let render = |_| async { Ok::<_, std::io::Error>(Rendered::new("rendered").metadata(metadata)) };
+    let served = stage.runtime.serve(&entry(), &Policy::default(), render).await.unwrap();
+    let response = served.into_response(stage.runtime.state_header(), &HeaderMap::new());
+    // The one next to the origin is the first (RFC 9211, section 2).
+    let told: Vec<_> = response.headers().get_all("cache-status").iter().collect();
+    assert_eq!(told, ["origin; hit; ttl=9", "leasehold; fwd=miss; stored"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_another_has_just_committed_is_a_hit_for_who_waits_for_nobody() {
+    let stage = Stage::new();
+    stage.script_lookup([stale("old")]);
+    stage.script_acquire(ready("another's"));
+    let policy = Policy { on_contention: OnContention::ServeStale, ..Policy::blocking(MINUTE) };
+    let served = stage.serve(&policy).await.unwrap();
+    assert_eq!((text(&served), served.state.as_str()), ("another's", "hit"));
+    assert_eq!(served.cache_status(), "leasehold; hit; ttl=60");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_do_not_show() {
+    let stage = Stage::new();
+    stage.script_lookup([fresh("kept")]);
+    let served = stage.serve(&Policy::default()).await.unwrap();
+    let sidecar = leasehold_client::runtime::Sidecar("{secret}".into());
+    let rendered = Rendered::new("<h1>secret").sidecar("{secret}");
+    let shown = format!("{served:?} {sidecar:?} {rendered:?}");
+    assert!(!shown.contains("kept") && !shown.contains("secret"), "{shown}");
+    for part in ["4 bytes", "8 bytes", "10 bytes"] {
+        assert!(shown.contains(part), "{shown}");
+    }
 }
