@@ -127,18 +127,20 @@ impl Data {
         }
         // One replaces it, and others of this process read what that one has fetched. Nobody purges what has been replaced
         // since this process was told of it.
-        let _turn = self.runtime.0.replacing.take(LocalKey::of(&entry)).await;
-        let served = call().strictly().serve(fetching.renderer()).await;
-        let is_known_only = served.as_ref().is_ok_and(|served| served.state == State::StaleMetadataError);
-        read = self.read(key, served);
-        if !fetching.is_needed_for(&read) {
-            return read;
-        }
-        let patience = self.runtime.0.settings.patience;
-        if !is_known_only && within(patience, self.invalidate(key)).await.is_ok() {
-            read = self.read(key, call().serve(fetching.renderer()).await);
+        let turn = self.runtime.0.replacing.take(LocalKey::of(&entry));
+        if let Ok(_turn) = tokio::time::timeout(WAIT, turn).await {
+            let served = call().strictly().serve(fetching.renderer()).await;
+            let is_known_only = served.as_ref().is_ok_and(|served| served.state == State::StaleMetadataError);
+            read = self.read(key, served);
             if !fetching.is_needed_for(&read) {
                 return read;
+            }
+            let patience = self.runtime.0.settings.patience;
+            if !is_known_only && within(patience, self.invalidate(key)).await.is_ok() {
+                read = self.read(key, call().serve(fetching.renderer()).await);
+                if !fetching.is_needed_for(&read) {
+                    return read;
+                }
             }
         }
         let served = call().uncached(Some(fetching.renderer()), "unreadable").await;

@@ -29,7 +29,7 @@ impl Runtime {
     /// of it.
     ///
     /// # Errors
-    /// When the render failed and nothing else may be served; or when the coordinator refuses the entry for good.
+    /// When the render failed and nothing else may be served; or when the coordinator refuses the request for good.
     pub async fn serve<R, F, P, E>(
         &self,
         entry: &EntryRef,
@@ -264,12 +264,7 @@ impl PageCall {
                     let Some(render) = render.take() else { break };
                     self.regenerate_for_sure(lease, render).await
                 }
-                // Committed since this request looked.
-                Acquire::Ready(CurrentPage::Fresh(fresh)) if wait.is_zero() => {
-                    self.kept(Circumstances::new(State::Hit), fresh.page).await
-                }
-                Acquire::Ready(CurrentPage::Fresh(fresh)) => self.waited_for(fresh.page).await,
-                Acquire::Ready(CurrentPage::Stale(stale)) => self.waited_for(stale.page).await,
+                Acquire::Ready(current) => self.ready(current, !wait.is_zero()).await,
                 Acquire::Held(held) => match held.previous.filter(|previous| self.is_within_bounds(previous))
                 {
                     Some(previous) => {
@@ -300,6 +295,18 @@ impl PageCall {
             self.answer(wait, asking).boxed()
         };
         self.ask(acquire).await
+    }
+
+    async fn ready(&self, current: CurrentPage, has_waited: bool) -> Turn {
+        self.runtime.uncached.forget(self.key);
+        match current {
+            // Committed since this request looked.
+            CurrentPage::Fresh(fresh) if !has_waited => {
+                self.kept(Circumstances::new(State::Hit), fresh.page).await
+            }
+            CurrentPage::Fresh(fresh) => self.waited_for(fresh.page).await,
+            CurrentPage::Stale(stale) => self.waited_for(stale.page).await,
+        }
     }
 
     async fn waited_for(&self, page: Page) -> Turn {

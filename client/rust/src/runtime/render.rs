@@ -12,7 +12,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What a render is told.
 #[derive(Clone, Debug)]
 pub struct RenderContext {
-    /// The generation that is rendered. `None`: nobody keeps it, for the coordinator cannot be reached.
+    /// The generation that is rendered. `None`: nobody keeps it, whatever comes of it.
     pub generation: Option<u64>,
     /// For the URL of the sidecar. `None`: the page is not kept, and its sidecar could not be fetched.
     pub sidecar_token: Option<SidecarToken>,

@@ -135,6 +135,21 @@ async fn of_many_that_cannot_read_what_is_kept_one_fetches() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_never_comes_to_its_end_holds_up_others_no_longer_than_another_worker_would() {
+    let stage = Stage::new();
+    stage.script_lookup([fresh(UNREADABLE), fresh(UNREADABLE), missing(), fresh(UNREADABLE)]);
+    let data = stage.runtime.data("weather").unwrap();
+    let endless = || std::future::pending::<Result<Weather, std::io::Error>>();
+    let stuck = data.clone();
+    let stuck = tokio::spawn(async move { stuck.with_revalidate("munich", MINUTE, endless).await });
+    stage.mock.until("acquire", 1).await;
+    let begun = mock::now();
+    assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(30));
+    assert_eq!((mock::now() - begun).as_secs(), 30);
+    stuck.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_replaced_is_fetched_all_the_same() {
     let stage = Stage::new();
     stage.script_lookup([fresh(UNREADABLE), fresh(UNREADABLE)]);
