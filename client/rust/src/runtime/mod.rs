@@ -166,8 +166,8 @@ impl Builder {
 
     /// For how long it is remembered that the render of an entry came out as [`Rendered::uncached`], of at most 4096 entries. For so
     /// long, requests for it that find no page to serve are rendered at once, without the lease: as `bypass`, and as many at a time as
-    /// there are. The first render that comes out for everybody ends that, and so do a page that another worker
-    /// has committed and an invalidation by this runtime. After the span, one request takes the lease to find out, while the others
+    /// there are. The first render that comes out for everybody ends that, and so do one that fails, a page that
+    /// another worker has committed, and an invalidation by this runtime. After the span, one request takes the lease to find out, while the others
     /// go on without. Zero: each takes the lease, and so they are rendered one after the other in the whole
     /// fleet. Default: 10 s, which is long enough for one in many to be the only one that takes the lease; what Varnish calls
     /// hit-for-miss lasts 120 s there.

@@ -146,7 +146,7 @@ impl PageCall {
         // What was to be tried has been tried.
         drop(permit);
         let is_rendered = reply.regeneration.is_some();
-        match reply.outcome {
+        let previous = match reply.outcome {
             Lookup::Fresh(fresh) => {
                 runtime.uncached.forget(self.key);
                 return self.kept(Circumstances::new(State::Hit), fresh.page).await;
@@ -167,19 +167,21 @@ impl PageCall {
                     return Ok(served);
                 }
                 self.remember(&stale.page);
+                Some(stale)
             }
             Lookup::Missing(reason) => {
                 // One whose body is gone may still be known here.
                 if reason != MissingReason::BodyGone {
                     runtime.copies.forget(self.key);
                 }
+                None
             }
-        }
+        };
         let way = runtime.uncached.way(self.key);
         if matches!(way, Way::AtOnce) {
-            return Err(Obstacle::Uncached("uncached"));
+            return self.at_once(render, previous).await;
         }
-        self.acquire(render).await
+        self.acquire(render, previous).await
     }
 
     /// Whether nobody has to wait for the next one.
@@ -243,7 +245,22 @@ impl PageCall {
         }
     }
 
-    async fn acquire(&self, render: &mut Option<Renderer>) -> Turn {
+    /// For one request only, as those before it.
+    async fn at_once(&self, render: &mut Option<Renderer>, previous: Option<StalePage>) -> Turn {
+        match self.uncached(render.take(), "uncached").await {
+            Ok(served) => Ok(served),
+            Err(error) => {
+                // It is for the coordinator to say who tries again, and when.
+                self.runtime.uncached.forget(self.key);
+                match self.previous_on_failure(previous) {
+                    Some(previous) => self.kept(failed(), previous.page).await,
+                    None => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    async fn acquire(&self, render: &mut Option<Renderer>, previous: Option<StalePage>) -> Turn {
         let wait = match self.policy.on_contention {
             OnContention::Wait(longest) => longest,
             OnContention::ServeStale if self.was_there_before => Duration::ZERO,
@@ -257,7 +274,7 @@ impl PageCall {
                 biased;
                 acquired = self.ask_for_lease(wait) => acquired?,
                 // What it waits for is no page.
-                () = self.runtime.uncached.until_known(self.key) => return Err(Obstacle::Uncached("uncached")),
+                () = self.runtime.uncached.until_known(self.key) => return self.at_once(render, previous).await,
             };
             return match acquired {
                 Acquire::Granted(lease) => {

@@ -60,6 +60,20 @@ async fn a_page_that_is_for_everybody_again_is_kept_by_the_next_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_render_that_fails_ends_it_and_the_previous_page_is_served() {
+    let stage = Stage::new();
+    stage.script_lookup([stale("old"), stale("old"), stale("old")]);
+    ask(&stage, &entry(), true).await;
+    let failing = |_| async { Err::<&str, _>("no database") };
+    let served = stage.runtime.serve(&entry(), &Policy::default(), failing).await.unwrap();
+    assert_eq!((text(&served), served.state), ("old", State::Stale));
+    assert_eq!(stage.mock.count("acquire"), 1);
+    // It is for the coordinator to say who tries again, and when.
+    ask(&stage, &entry(), true).await;
+    assert_eq!(stage.mock.count("acquire"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_is_there_is_served_and_ends_it() {
     let stage = Stage::new();
     stage.script_lookup([missing(), fresh("kept"), missing()]);
