@@ -138,9 +138,9 @@ impl Coordinator {
     }
 }
 
-/// A call that has not been answered for so long waits. Dropped before, its answer may be on its way, and nobody would hear of it:
-/// the entry would be held for a ttl. Dropped later, the coordinator hears that the caller has gone, and takes back what it grants at that
-/// moment; what crosses that word on its way expires.
+/// A call that has not been answered for so long waits. Dropped before, its answer may be on its way, and nobody would hear
+/// of it: the entry would be held for a ttl. Dropped later, the coordinator hears that the caller has gone, and takes back
+/// what it grants at that moment; what crosses that word on its way expires.
 const PROMPT: Duration = Duration::from_millis(500);
 
 /// A call whose answer is heard even if the caller goes away.

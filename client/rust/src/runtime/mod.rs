@@ -132,8 +132,8 @@ pub struct Builder {
 
 impl Builder {
     /// How long the coordinator has to answer, before a request goes on without it. Waits for others' renders come on top of
-    /// that, and so does the time that a large page takes to arrive. While the coordinator is lost, a request that tries
-    /// it again waits for 400 ms at most. Default: 2 s.
+    /// that, and so does the time that a large page takes to arrive. While the coordinator is lost, a request that tries it
+    /// again waits for 400 ms at most. Default: 2 s.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.settings.patience = patience;
         self
@@ -164,13 +164,13 @@ impl Builder {
         self
     }
 
-    /// For how long it is remembered that the render of an entry came out as [`Rendered::uncached`], of at most 4096 entries. For so
-    /// long, requests for it that find no page to serve are rendered at once, without the lease: as `bypass`, and as many at a time as
-    /// there are. The first render that comes out for everybody ends that, and so do one that fails, a page that
-    /// another worker has committed, and an invalidation by this runtime. After the span, one request takes the lease to find out, while the others
-    /// go on without. Zero: each takes the lease, and so they are rendered one after the other in the whole
-    /// fleet. Default: 10 s, which is long enough for one in many to be the only one that takes the lease; what Varnish calls
-    /// hit-for-miss lasts 120 s there.
+    /// For how long it is remembered that the render of an entry came out as [`Rendered::uncached`], of at most 4096 entries.
+    /// For so long, requests for it that find no page to serve are rendered at once, without the lease: as `bypass`, and as
+    /// many at a time as there are. The first render that comes out for everybody ends that, and so do one that fails, a page
+    /// that another worker has committed, and an invalidation by this runtime. After the span, one request takes the lease to
+    /// find out, while the others go on without. Zero: each takes the lease, and so they are rendered one after the other in
+    /// the whole fleet. Default: 10 s, which is long enough for one in many to be the only one that takes the lease; what
+    /// Varnish calls hit-for-miss lasts 120 s there.
     pub fn remember_uncached(mut self, span: Duration) -> Self {
         self.uncached_span = span;
         self

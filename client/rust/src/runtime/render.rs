@@ -24,8 +24,8 @@ pub struct RenderContext {
 /// bodies.
 #[derive(Clone, PartialEq)]
 pub struct Rendered {
-    /// The HTML, or whatever else it is. A slice of something larger than 64 KiB keeps that in memory for as long as the page is among
-    /// the last known ones.
+    /// The HTML, or whatever else it is. One of more than 64 KiB that is a slice of something larger keeps all of that in
+    /// memory for as long as the page is among the last known ones.
     pub html: Bytes,
     /// The hydration sidecar that belongs to it.
     pub sidecar: Option<Bytes>,

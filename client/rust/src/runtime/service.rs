@@ -55,10 +55,10 @@ pub struct FailureReason(pub String);
 /// and headers, without those that are of the connection, and `Cache-Control`, which is the policy's. Into the response's extensions, it may put
 /// [`PageMetadata`], for tags and times, and a [`Sidecar`].
 ///
-/// For this request only, and kept by nobody: what says `no-store` or `private`, what sets a cookie, and statuses that
-/// caches do not keep by themselves (RFC 9110, section 15.1); and what answers a request that the coordinator has no name for, such as
-/// one whose path is over its limit. A status of 500 or more is a render that failed, for the
-/// [`FailureReason`] in its extensions.
+/// For this request only, and kept by nobody: what says `no-store` or `private`, what sets a cookie, and statuses that caches
+/// do not keep by themselves (RFC 9110, section 15.1); and what answers a request that the coordinator has no name for, such
+/// as one whose path is over its limit. A status of 500 or more is a render that failed, for the [`FailureReason`] in its
+/// extensions.
 ///
 /// Requests whose query has [`SIDECAR_PARAM`](super::SIDECAR_PARAM) are for the page's sidecar. Regeneration in the background is always in tasks of the
 /// runtime's.

@@ -137,6 +137,18 @@ async fn those_who_wait_go_on_with_what_they_have_when_the_coordinator_is_lost()
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_asked_later_do_not_wait_for_an_answer_of_their_own_when_the_coordinator_is_lost() {
+    let stage = Stage::before(Coordinator::builder().streamed_lookups(0), |builder| builder);
+    stage.mock.script("lookup", (0..4).map(|_| Step::Hang));
+    let late = async {
+        tokio::time::sleep(SECOND).await;
+        ask(&stage).await
+    };
+    let (_, _, _, late) = tokio::join!(ask(&stage), ask(&stage), ask(&stage), late);
+    assert_eq!(late, (State::Bypass, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_large_page_may_take_longer_to_arrive_than_an_answer() {
     use pb::serve_page_response::Part;
     let stage = Stage::new();
