@@ -165,15 +165,14 @@ impl Drop for Asking {
     fn drop(&mut self) {
         let (Some(call), Some(until)) = (self.call.take(), self.heard_until) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        if clock::now() < until {
-            runtime.spawn(async move {
-                if let Ok(Ok(Acquire::Granted(lease))) = tokio::time::timeout_at(until, call).await
-                    && let Err(error) = lease.release().await
-                {
-                    tracing::debug!(%error, "a lease that nobody waited for was not given back");
-                }
-            });
-        }
+        // Looked at once in any case: the answer may have come while nobody did.
+        runtime.spawn(async move {
+            if let Ok(Ok(Acquire::Granted(lease))) = tokio::time::timeout_at(until, call).await
+                && let Err(error) = lease.release().await
+            {
+                tracing::debug!(%error, "a lease that nobody waited for was not given back");
+            }
+        });
     }
 }
 

@@ -138,11 +138,8 @@ impl PageCall {
         let Some(permit) = runtime.circuit.permit() else {
             return Err(Obstacle::Outage("coordinator-lost"));
         };
-        let reply = if permit.is_trial() {
-            self.try_lookup().await?
-        } else {
-            self.lookup(Consistency::Bounded).await?
-        };
+        let reply =
+            if permit.is_trial() { self.try_lookup().await? } else { self.lookup(self.consistency).await? };
         // What was to be tried has been tried.
         drop(permit);
         let is_rendered = reply.regeneration.is_some();

@@ -107,6 +107,11 @@ async fn data_of_another_release_of_the_program_are_fetched_and_replaced() {
         stage.runtime.finish_background().await;
         let calls = ["acquire", "commit", "invalidate"].map(|call| stage.mock.count(call));
         assert_eq!(calls, [1, 1, 1], "nothing is left to do in the background");
+        let closely = stage.mock.arrived("lookup").into_iter().map(|arrived| match arrived.message {
+            mock::Message::Lookup(lookup) => lookup.consistency() == pb::Consistency::Strict,
+            _ => unreachable!(),
+        });
+        assert_eq!(closely.collect::<Vec<_>>(), [false, true, false]);
         let unasked = || async { panic!("fetched") as Result<Weather, std::io::Error> };
         assert_eq!(data.with_revalidate("munich", MINUTE, unasked).await.unwrap(), weather(30));
     }
@@ -147,6 +152,16 @@ async fn one_that_never_comes_to_its_end_holds_up_others_no_longer_than_another_
     assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(30));
     assert_eq!((mock::now() - begun).as_secs(), 30);
     stuck.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_only_known_here_is_not_purged_without_a_look_at_what_is_current() {
+    let stage = Stage::new();
+    stage.script_lookup([fresh(UNREADABLE)]);
+    stage.mock.script("lookup", [Step::Hang]);
+    let data = stage.runtime.data("weather").unwrap();
+    assert_eq!(data.with_revalidate("munich", MINUTE, || fetch(30)).await.unwrap(), weather(30));
+    assert_eq!((stage.mock.count("invalidate"), stage.mock.count("commit")), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

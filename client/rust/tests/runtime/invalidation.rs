@@ -123,3 +123,12 @@ async fn a_token_that_is_refused_again_and_again_is_no_reason_to_ask_for_ever() 
     assert_eq!(stage.serve(&Policy::default()).await.unwrap().state, State::Bypass);
     assert_eq!(stage.mock.count("lookup"), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_something_else_takes_no_token_with_it() {
+    let stage = Stage::new();
+    begin(&stage, 1).await.await.unwrap();
+    stage.mock.script("lookup", [Step::Fail(mock::invalid("entry.path"))]);
+    assert_eq!(stage.serve(&Policy::default()).await.unwrap().state, State::Bypass);
+    assert_eq!(presented(&stage).await, "at-42");
+}

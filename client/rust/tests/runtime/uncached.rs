@@ -154,6 +154,19 @@ async fn a_stale_page_is_not_regenerated_in_vain_at_every_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_invalidation_has_overtaken_is_not_remembered() {
+    let stage = stage(|builder| builder);
+    let asked = entry();
+    let invalidating = async {
+        stage.mock.until("acquire", 1).await;
+        stage.runtime.invalidate(&[Scope::key("k")], Depth::Soft).await.unwrap();
+    };
+    tokio::join!(ask(&stage, &asked, true), invalidating);
+    ask(&stage, &entry(), true).await;
+    assert_eq!(stage.mock.count("acquire"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_not_remembered_where_the_builder_says_so() {
     let stage = stage(|builder| builder.remember_uncached(Duration::ZERO));
     for expected in 1..4 {
