@@ -3,8 +3,9 @@
 use super::{
     Policy, Runtime, State,
     answer::{ServeError, Served},
+    asking::within,
     copies::LocalKey,
-    pages::{PageCall, within},
+    pages::PageCall,
     policy::{Mode, OnContention, OnFailure, WAIT},
     render::{BoxError, RenderError, Rendered, Renderer},
 };

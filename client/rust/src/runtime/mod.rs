@@ -43,6 +43,7 @@
 //! in the background too, and when the coordinator is lost and found. [`Builder::on_event`] gets the same.
 
 mod answer;
+mod asking;
 mod background;
 mod circuit;
 mod copies;

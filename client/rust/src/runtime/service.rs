@@ -2,7 +2,7 @@
 
 use super::{
     BoxError, Runtime,
-    pages::within,
+    asking::within,
     policy::Policy,
     render::{RenderContext, Rendered},
     request::{hide_what_does_not_matter, is_personal, sidecar_token},
