@@ -177,7 +177,9 @@ mod tests {
             body: PageBody::Omitted,
             size_bytes: 0,
             digest: Bytes::new(),
+            html_object_name: None,
             sidecar_token: None,
+            sidecar_object_name: None,
         }
     }
 
