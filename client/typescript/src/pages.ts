@@ -21,6 +21,7 @@ import {
 } from './page-policy.js';
 import { Reach } from './reach.js';
 import {
+  CLIENTS_HEADERS,
   type Copy,
   copyOf,
   DEFAULT_CONTENT_TYPE,
@@ -30,7 +31,6 @@ import {
   nameOf,
   type Render,
   type RenderedPage,
-  STRICT_CSP_HEADER,
 } from './rendered-page.js';
 import type { Depth, Scope } from './scope.js';
 
@@ -265,7 +265,7 @@ export class PageServer implements AsyncDisposable {
       return undefined;
     }
     const { status = 200, contentType = DEFAULT_CONTENT_TYPE, etag } = page.metadata;
-    const headers = (page.metadata.headers ?? []).filter(([name]) => name !== STRICT_CSP_HEADER);
+    const headers = (page.metadata.headers ?? []).filter(([name]) => !name.startsWith(CLIENTS_HEADERS));
     const { generation } = page;
     const bornAt = now() - page.ageMs;
     const copy = { bytes, status, contentType, headers, etag: etag ?? etagOf(bytes), generation, bornAt };

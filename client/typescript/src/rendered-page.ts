@@ -46,8 +46,10 @@ export interface Copy {
   readonly bornAt: number;
 }
 
-/** The header that keeps with a page what FaceTheory checks of it before it serves it: for no visitor. */
-export const STRICT_CSP_HEADER = 'leasehold-strict-csp';
+/** How the names of headers begin that are for other clients, and for no visitor. */
+export const CLIENTS_HEADERS = 'leasehold-';
+/** The header that keeps with a page what FaceTheory checks of it before it serves it. */
+export const STRICT_CSP_HEADER = `${CLIENTS_HEADERS}strict-csp`;
 export const DEFAULT_CONTENT_TYPE = 'text/html; charset=utf-8';
 /** What tells visitors apart, beside cookies. */
 const CREDENTIALS = ['authorization', 'proxy-authorization', 'x-api-key', 'x-amz-security-token'];

@@ -280,7 +280,7 @@ impl Served {
     /// Every header of the response but those of its length.
     pub fn header_map(&self, state_header: &HeaderName) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
+        for (name, value) in self.headers.iter().filter(|(name, _)| !name.starts_with(OF_CLIENTS)) {
             // A render cannot have committed any that is none.
             if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
                 headers.append(name, value);
@@ -347,6 +347,8 @@ impl fmt::Debug for Served {
 }
 
 const CACHE_NAME: &str = "leasehold";
+/// How the names of headers begin that clients leave for one another, and no visitor gets.
+const OF_CLIENTS: &str = "leasehold-";
 const DEFAULT_TYPE: &str = "text/html; charset=utf-8";
 
 /// Whether an `If-None-Match` names an entity tag, by the weak comparison of RFC 9110, section 8.8.3.2.

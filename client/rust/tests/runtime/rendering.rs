@@ -1,7 +1,10 @@
 //! Renders that fail, panic, take too long, are overtaken, or are not for everybody.
 
 use super::*;
-use leasehold_client::runtime::{RenderError, Rendered, State};
+use leasehold_client::{
+    PageMetadata,
+    runtime::{RenderError, Rendered, State},
+};
 
 /// What the lease was given back with.
 fn reasons(stage: &Stage) -> Vec<Option<String>> {
@@ -105,6 +108,21 @@ async fn a_render_is_told_whose_turn_it_is() {
     let mock::Message::Commit(commit) = &stage.mock.arrived("commit")[0].message else { unreachable!() };
     assert!(commit.sidecar.is_some());
     assert_eq!(commit.metadata.as_ref().unwrap().tags, ["news"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_that_clients_leave_for_one_another_reach_no_visitor() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let headers = [("leasehold-strict-csp", "scripts"), ("link", "</a.css>")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let metadata = PageMetadata { headers, ..PageMetadata::default() };
+    let render = |_| async { Ok::<_, std::io::Error>(Rendered::new("rendered").metadata(metadata)) };
+    let served = stage.runtime.serve(&entry(), &Policy::default(), render).await.unwrap();
+    let sent = served.header_map(&http::HeaderName::from_static("x-state"));
+    assert!(sent.contains_key("link") && !sent.contains_key("leasehold-strict-csp"), "{sent:?}");
+    let mock::Message::Commit(commit) = &stage.mock.arrived("commit")[0].message else { unreachable!() };
+    assert_eq!(commit.metadata.as_ref().unwrap().headers.len(), 2, "other clients get it");
 }
 
 #[tokio::test(start_paused = true)]
