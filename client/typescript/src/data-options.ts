@@ -11,7 +11,7 @@ export interface DataCacheOptions {
   /** The coordinator, or how to make a handle on it. Default: the one on this machine. */
   readonly coordinator?: Coordinator | CoordinatorOptions | undefined;
   /**
-   * Keeps the data of one application apart from that of others: 1 to 64 letters, digits, dots, dashes and underscores.
+   * Keeps the data of one application apart from that of others: 1 to 128 letters, digits, dots, dashes and underscores.
    * Default: `default`.
    */
   readonly namespace?: string | undefined;

@@ -4,13 +4,15 @@
  * @module
  */
 
+import { Background } from './background.js';
+import type { CallOptions } from './calls.js';
 import { now } from './clock.js';
 import { Coordinator, type CoordinatorOptions } from './coordinator.js';
 import { BackingOffError, type DataCacheOptions, type DataReport, warn } from './data-options.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
 import { LastKnown } from './last-known.js';
-import type { Lease } from './lease.js';
+import type { Commit, Lease } from './lease.js';
 import type { Page } from './page.js';
 import { Reach } from './reach.js';
 import type { Scope } from './scope.js';
@@ -65,7 +67,9 @@ export class DataCache implements AsyncDisposable {
   readonly #ownsCoordinator: boolean;
   readonly #lastKnown: LastKnown<Copy>;
   readonly #fetching = new Map<string, Promise<Fetched>>();
-  readonly #refreshing = new Map<string, Promise<void>>();
+  /** What is refreshed in the background: once at a time for each key. */
+  readonly #refreshing = new Set<string>();
+  readonly #background = new Background();
   readonly #pausedUntil = new Map<string, number>();
   /** Raised by every invalidation: what was asked for before one is not remembered after it. */
   #epoch = 0;
@@ -73,9 +77,9 @@ export class DataCache implements AsyncDisposable {
   /** @throws LeaseholdError of the kind `configuration` for a malformed namespace or endpoint. */
   constructor(options: DataCacheOptions = {}) {
     const { coordinator, namespace = 'default' } = options;
-    if (!/^[\w.-]{1,64}$/.test(namespace)) {
+    if (!/^[\w.-]{1,128}$/.test(namespace)) {
       throw LeaseholdError.configuration(
-        `namespace ${JSON.stringify(namespace)}: 1 to 64 letters, digits, dots, dashes and underscores`,
+        `namespace ${JSON.stringify(namespace)}: 1 to 128 letters, digits, dots, dashes and underscores`,
       );
     }
     this.#options = options;
@@ -155,15 +159,14 @@ export class DataCache implements AsyncDisposable {
   }
 
   /**
-   * Waits for the refreshes that run in the background: before a process ends, or a Lambda is frozen. Never rejects.
+   * Waits for whatever has a lease, in the background too, until that is committed or given back: before a process ends, or a
+   * Lambda is frozen. Never rejects.
    */
-  async idle(): Promise<void> {
-    while (this.#refreshing.size > 0) {
-      await Promise.all(this.#refreshing.values());
-    }
+  idle(): Promise<void> {
+    return this.#background.idle();
   }
 
-  /** Waits for the refreshes in the background, and closes the connections if they are its own. */
+  /** Waits as {@link idle} does, and closes the connections if they are its own. */
   async close(): Promise<void> {
     await this.idle();
     if (this.#ownsCoordinator) {
@@ -264,7 +267,8 @@ export class DataCache implements AsyncDisposable {
   }
 
   #remember(key: string, copy: Copy, epoch: number): void {
-    if (epoch === this.#epoch) {
+    const isOlder = (this.#lastKnown.get(key)?.generation ?? 0n) > copy.generation;
+    if (epoch === this.#epoch && !isOlder) {
       this.#lastKnown.set(key, copy, copy.bytes.length + key.length);
     }
   }
@@ -312,7 +316,8 @@ export class DataCache implements AsyncDisposable {
         case undefined:
           return this.#fetchUnkept(wish);
         case 'granted': {
-          const fetched = await this.#fetchUnderLease(wish, acquired.lease, epoch);
+          const fetching = this.#fetchUnderLease(wish, acquired.lease, epoch);
+          const fetched = await this.#background.track(fetching);
           if (fetched) {
             return fetched;
           }
@@ -356,7 +361,7 @@ export class DataCache implements AsyncDisposable {
     try {
       bytes = encode(await lease.renewWhile(wish.fetch, this.#options.leaseTtlMs));
     } catch (error) {
-      await this.#reach.ask((options) => lease.fail(this.#failureReason(error), options));
+      this.#giveBack(lease, this.#failureReason(error));
       const copy = await this.#previous(wish, lease.previous?.page);
       if (!copy) {
         throw error;
@@ -365,7 +370,7 @@ export class DataCache implements AsyncDisposable {
       return { bytes: copy.bytes, overtaken: false };
     }
     if (!bytes) {
-      await this.#reach.ask((options) => lease.release(options));
+      this.#giveBack(lease);
       this.#report({ type: 'notKept', key: wish.key, error: new TypeError('the value is undefined') });
       return { bytes, overtaken: false };
     }
@@ -376,6 +381,9 @@ export class DataCache implements AsyncDisposable {
         this.#remember(wish.key, { bytes, generation: lease.generation, bornAt, ttlMs: wish.ttlMs }, epoch);
         return { bytes, overtaken: false };
       case 'committedStale':
+        if (committed.purged) {
+          this.#lastKnown.delete(wish.key);
+        }
         return { bytes, overtaken: true };
       case 'superseded':
       case 'fenced': {
@@ -386,7 +394,7 @@ export class DataCache implements AsyncDisposable {
     }
   }
 
-  async #commit(wish: Wish, lease: Lease, bytes: Uint8Array) {
+  async #commit(wish: Wish, lease: Lease, bytes: Uint8Array): Promise<Commit | undefined> {
     const metadata = {
       contentType: 'application/json',
       revalidateMs: wish.ttlMs,
@@ -396,14 +404,38 @@ export class DataCache implements AsyncDisposable {
       }),
       tags: [this.#tag()],
     };
+    let failure: unknown;
+    const commit = async (options: CallOptions) => {
+      try {
+        return await lease.commit({ html: bytes, metadata }, options);
+      } catch (error) {
+        failure = error;
+        throw error;
+      }
+    };
+    let committed: Commit | undefined;
     try {
-      return await this.#reach.ask((options) => lease.commit({ html: bytes, metadata }, options));
+      committed = await this.#reach.ask(commit);
     } catch (error) {
       // Refused for good, such as for a ttl of more than ten years: the value itself is none the worse.
       this.#report({ type: 'notKept', key: wish.key, error });
-      await this.#reach.ask((options) => lease.release(options));
-      return undefined;
     }
+    const isInDoubt = failure instanceof LeaseholdError && failure.mayHaveBeenApplied;
+    if (!committed && !isInDoubt) {
+      // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
+      this.#giveBack(lease);
+    }
+    return committed;
+  }
+
+  /** In the background, for nobody waits for it. A lease that is not given back expires. */
+  #giveBack(lease: Lease, failure?: string): void {
+    const givingBack = this.#reach.ask((options) =>
+      failure === undefined ? lease.release(options) : lease.fail(failure, options),
+    );
+    this.#background.track(
+      givingBack.catch((error: unknown) => this.#report({ type: 'unreachable', error })),
+    );
   }
 
   /** In the background: nobody waits for it, and nobody sees it fail but who reads the reports. */
@@ -412,10 +444,11 @@ export class DataCache implements AsyncDisposable {
     if (this.#refreshing.has(key) || now() < (this.#pausedUntil.get(key) ?? 0)) {
       return;
     }
+    this.#refreshing.add(key);
     const running = this.#refreshed(wish)
       .catch((error: unknown) => this.#report({ type: 'refreshFailed', key, error }))
       .finally(() => this.#refreshing.delete(key));
-    this.#refreshing.set(key, running);
+    this.#background.track(running);
   }
 
   async #refreshed(wish: Wish): Promise<void> {

@@ -62,10 +62,11 @@ export function cookiesOf(header: string | null): [name: string, value: string][
   const pairs = (header ?? '').split(';').map((pair) => pair.trim());
   return pairs
     .filter((pair) => pair !== '')
-    .map((pair) => {
+    .map((pair): [string, string] => {
       const at = pair.indexOf('=');
       return at < 0 ? [pair, ''] : [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
-    });
+    })
+    .filter(([name]) => name !== '');
 }
 
 /** The query, each name with its values in their order. */

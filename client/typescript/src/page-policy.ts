@@ -39,9 +39,13 @@ export interface PagePolicy {
   >;
 }
 
-export function cacheControl(policy: PagePolicy, state: PageState): string {
+export function cacheControl(policy: PagePolicy, state: PageState, isPersonal: boolean): string {
   if (state === 'bypass') {
     return 'no-store';
+  }
+  if (isPersonal) {
+    // A shared cache knows its URL only, and would show it to everybody.
+    return 'private, no-store';
   }
   const { mode, revalidateSeconds } = policy;
   if (mode === 'blocking') {
@@ -49,8 +53,9 @@ export function cacheControl(policy: PagePolicy, state: PageState): string {
       revalidateSeconds === undefined ? '' : ` stale-if-error=${Math.floor(revalidateSeconds)},`;
     return `public, max-age=0, s-maxage=0,${ifError} must-revalidate`;
   }
-  // Until invalidated is no time that a cache on the way could keep to.
-  return `s-maxage=${Math.floor(revalidateSeconds ?? 0)}, stale-while-revalidate=${Math.floor(staleWindowSeconds(policy))}`;
+  // Until invalidated is no time that a cache on the way could keep to; and what is stale is asked for again.
+  const isFresh = state === 'miss' || state === 'hit' || state === 'wait-hit';
+  return `s-maxage=${isFresh ? Math.floor(revalidateSeconds ?? 0) : 0}, stale-while-revalidate=${Math.floor(staleWindowSeconds(policy))}`;
 }
 
 export function staleWindowSeconds(policy: PagePolicy): number {
@@ -59,6 +64,18 @@ export function staleWindowSeconds(policy: PagePolicy): number {
 
 export function staleIfErrorSeconds(policy: PagePolicy): number | undefined {
   return policy.staleIfErrorSeconds ?? policy.revalidateSeconds;
+}
+
+/**
+ * Whether a page may be served while another renders the next one. Who waits for that by policy has no bound for what comes
+ * instead; who is served stale pages has.
+ */
+export function isWithinBounds(policy: PagePolicy, copy: Copy): boolean {
+  return (
+    policy.mode === 'blocking' ||
+    isWithin(policy, copy, staleWindowSeconds(policy)) ||
+    isWithin(policy, copy, staleIfErrorSeconds(policy) ?? Infinity)
+  );
 }
 
 /** Whether a page is stale for no longer than so many seconds. */

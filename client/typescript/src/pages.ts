@@ -4,16 +4,21 @@
  * @module
  */
 
+import { Background } from './background.js';
+import type { CallOptions } from './calls.js';
 import { now } from './clock.js';
 import { Coordinator, type CoordinatorOptions } from './coordinator.js';
 import type { EntryRef } from './entry.js';
+import { LeaseholdError } from './error.js';
 import { cacheStatus, cookiesOf, isNotModified, type PageState, queryOf, type Served } from './http.js';
+import { whyNotKept } from './kept-page.js';
 import { LastKnown } from './last-known.js';
-import type { Lease } from './lease.js';
+import type { Commit, Lease } from './lease.js';
 import type { Page, StalePage } from './page.js';
 import {
   cacheControl,
   isWithin,
+  isWithinBounds,
   type PagePolicy,
   staleIfErrorSeconds,
   staleWindowSeconds,
@@ -26,13 +31,12 @@ import {
   copyOf,
   DEFAULT_CONTENT_TYPE,
   etagOf,
-  hasCookie,
   headersOf,
-  nameOf,
   type Render,
   type RenderedPage,
 } from './rendered-page.js';
 import type { Depth, Scope } from './scope.js';
+import { asForEverybody, crossesTenants, isPersonal, nameOf, type VisitedPage } from './visitor.js';
 
 export type { PageState } from './http.js';
 export type { PagePolicy } from './page-policy.js';
@@ -75,6 +79,7 @@ export interface PageReport {
 /** One request, and what holds for it. */
 interface Visit {
   readonly request: Request;
+  readonly page: VisitedPage;
   readonly entry: EntryRef;
   /** Of the entry, in this process. */
   readonly name: string;
@@ -123,7 +128,9 @@ export class PageServer implements AsyncDisposable {
   readonly #options: PageServerOptions;
   readonly #ownsCoordinator: boolean;
   readonly #lastKnown: LastKnown<Copy>;
-  readonly #regenerating = new Map<string, Promise<void>>();
+  /** What is regenerated in the background: once at a time for each page. */
+  readonly #regenerating = new Set<string>();
+  readonly #background = new Background();
   /** Raised by every invalidation: what was asked for before one is not remembered after it. */
   #epoch = 0;
 
@@ -154,9 +161,12 @@ export class PageServer implements AsyncDisposable {
    */
   async servePage(request: Request, policy: PagePolicy, render: Render): Promise<Response> {
     const visit = this.#visit(request, policy, render);
-    const isCacheable = request.method === 'GET' || request.method === 'HEAD';
+    if (isReading(request) && crossesTenants(visit.page, this.#options.tenant)) {
+      // The coordinator would refuse it too, if it could be asked.
+      throw LeaseholdError.tenantBoundary();
+    }
     try {
-      return this.#respond(visit, await (isCacheable ? this.#answer(visit) : bypass(visit, 'method')));
+      return this.#respond(visit, await (isReading(request) ? this.#answer(visit) : bypass(visit, 'method')));
     } catch (error) {
       if (error instanceof FailedRender) {
         return this.#respond(visit, {
@@ -166,7 +176,7 @@ export class PageServer implements AsyncDisposable {
       }
       if (error instanceof Paused) {
         const headers = {
-          'retry-after': String(Math.ceil(error.retryAfterMs / 1000)),
+          'retry-after': String(Math.max(1, Math.ceil(error.retryAfterMs / 1000))),
           'cache-control': 'no-store',
         };
         return new Response('Service Unavailable', { status: 503, headers });
@@ -183,22 +193,29 @@ export class PageServer implements AsyncDisposable {
    * @throws LeaseholdError when the coordinator gave no answer; it may have been applied, and is harmless to repeat.
    */
   async invalidate(scopes: readonly Scope[], depth: Depth = 'soft'): Promise<void> {
+    this.#forget();
     try {
       await this.#reach.invalidate((coordinator) => coordinator.invalidate(scopes, { depth }));
     } finally {
-      this.#epoch += 1;
-      this.#lastKnown.clear();
+      // Once more: what was asked for meanwhile may have been answered from before.
+      this.#forget();
     }
   }
 
-  /** Waits for the renders that run in the background: before a process ends, or a Lambda is frozen. Never rejects. */
-  async idle(): Promise<void> {
-    while (this.#regenerating.size > 0) {
-      await Promise.all(this.#regenerating.values());
-    }
+  #forget(): void {
+    this.#epoch += 1;
+    this.#lastKnown.clear();
   }
 
-  /** Waits for the renders in the background, and closes the connections if they are its own. */
+  /**
+   * Waits for whatever has a lease, in the background too, until that is committed or given back: before a process ends, or a
+   * Lambda is frozen. Never rejects.
+   */
+  idle(): Promise<void> {
+    return this.#background.idle();
+  }
+
+  /** Waits as {@link idle} does, and closes the connections if they are its own. */
   async close(): Promise<void> {
     await this.idle();
     if (this.#ownsCoordinator) {
@@ -222,7 +239,7 @@ export class PageServer implements AsyncDisposable {
       ...policy.page,
     };
     const entry = { tenant, deployment, path: url.pathname, request: page };
-    return { request, entry, name: nameOf(page, tenant), policy, render, epoch: this.#epoch };
+    return { request, page, entry, name: nameOf(page, tenant), policy, render, epoch: this.#epoch };
   }
 
   async #answer(visit: Visit): Promise<Answer> {
@@ -274,7 +291,9 @@ export class PageServer implements AsyncDisposable {
   }
 
   #remember(visit: Visit, copy: Copy): void {
-    if (visit.epoch === this.#epoch) {
+    const known = this.#lastKnown.get(visit.name);
+    const isOlder = (known?.generation ?? 0n) > (copy.generation ?? 0n);
+    if (visit.epoch === this.#epoch && !isOlder) {
       this.#lastKnown.set(visit.name, copy, copy.bytes.length);
     }
   }
@@ -306,13 +325,8 @@ export class PageServer implements AsyncDisposable {
       switch (acquired?.outcome) {
         case undefined:
           return this.#withoutCoordinator(visit);
-        case 'granted': {
-          const answer = await this.#renderUnder(visit, acquired.lease, wasStale, previous);
-          if (answer) {
-            return answer;
-          }
-          break;
-        }
+        case 'granted':
+          return this.#background.track(this.#renderUnder(visit, acquired.lease, wasStale, previous));
         case 'ready': {
           const copy = await this.#read(visit, acquired.page);
           if (copy) {
@@ -322,7 +336,7 @@ export class PageServer implements AsyncDisposable {
         }
         case 'held': {
           const copy = previous ?? (await this.#previous(visit, acquired.previous));
-          return copy ? stale(visit, copy) : bypass(visit, 'contention');
+          return copy && isWithinBounds(policy, copy) ? stale(visit, copy) : bypass(visit, 'contention');
         }
         case 'backingOff': {
           const copy = previous ?? (await this.#previous(visit, acquired.previous));
@@ -339,33 +353,30 @@ export class PageServer implements AsyncDisposable {
     return previous && this.#read(visit, previous.page);
   }
 
-  /** `undefined`: the lease was lost meanwhile, and its successor's page is not to be had yet. */
   async #renderUnder(
     visit: Visit,
     lease: Lease,
     wasStale: boolean,
     previous: Copy | undefined,
-  ): Promise<Answer | undefined> {
+  ): Promise<Answer> {
     const { request, render, policy } = visit;
     const begun = now();
     let page: RenderedPage;
     try {
-      page = await lease.renewWhile(() => render({ request, lease }), policy.leaseTtlMs);
+      page = await lease.renewWhile(() => render({ request: toRender(visit), lease }), policy.leaseTtlMs);
       if ((page.status ?? 200) >= 500) {
         throw new FailedRender(page);
       }
     } catch (error) {
       // Who went away did not find the page broken: nobody else has to pause for that.
-      const isCancelled = request.signal.aborted;
-      await this.#reach.ask((options) =>
-        isCancelled ? lease.release(options) : lease.fail(this.#failureReason(error), options),
-      );
+      this.#giveBack(lease, request.signal.aborted ? undefined : this.#failureReason(error));
       return this.#inPlaceOf(error, visit, previous ?? (await this.#previous(visit, lease.previous)));
     }
     const copy = { ...copyOf(page), bornAt: begun, generation: lease.generation };
-    if (hasCookie(page)) {
-      await this.#reach.ask((options) => lease.release(options));
-      return { copy, served: { state: 'bypass', detail: 'set-cookie' } };
+    const detail = whyNotKept(page, new URL(request.url).pathname);
+    if (detail !== undefined) {
+      this.#giveBack(lease);
+      return { copy, served: { state: 'bypass', detail } };
     }
     const committed = await this.#commit(visit, lease, page, now() - begun);
     switch (committed?.outcome) {
@@ -374,16 +385,26 @@ export class PageServer implements AsyncDisposable {
         return { copy: { ...copy, etag: committed.etag }, served: { state: 'miss', wasStale } };
       case 'committedStale':
         // An invalidation came after the render had begun: nobody else is to keep this.
+        if (committed.purged) {
+          this.#lastKnown.delete(visit.name);
+        }
         return { copy, served: { state: 'bypass', detail: 'invalidated' } };
       case undefined:
         return { copy, served: { state: 'bypass', detail: 'not-kept' } };
       case 'superseded':
       case 'fenced':
-        return this.#successor(visit);
+        // This process slept, and another took over: its page counts, as soon as it is there.
+        return (
+          (await this.#successor(visit, lease.generation)) ?? {
+            copy,
+            served: { state: 'bypass', detail: 'overtaken' },
+          }
+        );
     }
   }
 
-  async #successor(visit: Visit): Promise<Answer | undefined> {
+  /** `undefined`: there is none that is newer, or it is not to be had. */
+  async #successor(visit: Visit, generation: bigint): Promise<Answer | undefined> {
     const found = await this.#reach.ask((options) =>
       this.#reach.coordinator.lookup(visit.entry, {
         ...options,
@@ -392,7 +413,7 @@ export class PageServer implements AsyncDisposable {
         body: 'inline',
       }),
     );
-    if (!found || found.outcome === 'missing') {
+    if (!found || found.outcome === 'missing' || found.page.generation <= generation) {
       return undefined;
     }
     const copy = await this.#read(visit, found.page);
@@ -402,7 +423,12 @@ export class PageServer implements AsyncDisposable {
     return found.outcome === 'fresh' ? { copy, served: { state: 'wait-hit' } } : stale(visit, copy);
   }
 
-  async #commit(visit: Visit, lease: Lease, page: RenderedPage, renderTimeMs: number) {
+  async #commit(
+    visit: Visit,
+    lease: Lease,
+    page: RenderedPage,
+    renderTimeMs: number,
+  ): Promise<Commit | undefined> {
     const { mode, revalidateSeconds } = visit.policy;
     const errorSeconds = staleIfErrorSeconds(visit.policy);
     const metadata = {
@@ -417,15 +443,38 @@ export class PageServer implements AsyncDisposable {
       }),
       ...(errorSeconds !== undefined && { staleIfErrorMs: errorSeconds * 1000 }),
     };
+    let failure: unknown;
+    const commit = async (options: CallOptions) => {
+      try {
+        return await lease.commit({ html: page.html, sidecar: page.sidecar, metadata }, options);
+      } catch (error) {
+        failure = error;
+        throw error;
+      }
+    };
+    let committed: Commit | undefined;
     try {
-      const rendered = { html: page.html, sidecar: page.sidecar, metadata };
-      return await this.#reach.ask((options) => lease.commit(rendered, options));
+      committed = await this.#reach.ask(commit);
     } catch (error) {
       // Refused for good, such as for a tag that is too long: the page itself is none the worse.
       this.#report({ type: 'notKept', error });
-      await this.#reach.ask((options) => lease.release(options));
-      return undefined;
     }
+    const isInDoubt = failure instanceof LeaseholdError && failure.mayHaveBeenApplied;
+    if (!committed && !isInDoubt) {
+      // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
+      this.#giveBack(lease);
+    }
+    return committed;
+  }
+
+  /** In the background, for nobody waits for it. A lease that is not given back expires. */
+  #giveBack(lease: Lease, failure?: string): void {
+    const givingBack = this.#reach.ask((options) =>
+      failure === undefined ? lease.release(options) : lease.fail(failure, options),
+    );
+    this.#background.track(
+      givingBack.catch((error: unknown) => this.#report({ type: 'unreachable', error })),
+    );
   }
 
   /** The previous page in place of a failed render, where the policy allows. */
@@ -445,10 +494,11 @@ export class PageServer implements AsyncDisposable {
     if (this.#regenerating.has(visit.name)) {
       return;
     }
+    this.#regenerating.add(visit.name);
     const running = this.#regenerated(visit)
       .catch((error: unknown) => this.#report({ type: 'renderFailed', error }))
       .finally(() => this.#regenerating.delete(visit.name));
-    this.#regenerating.set(visit.name, running);
+    this.#background.track(running);
   }
 
   async #regenerated(visit: Visit): Promise<void> {
@@ -474,12 +524,15 @@ export class PageServer implements AsyncDisposable {
     }
     headers.set('content-type', copy.contentType);
     headers.set('etag', copy.etag);
-    headers.set('cache-control', cacheControl(visit.policy, served.state));
+    headers.set('cache-control', cacheControl(visit.policy, served.state, isPersonal(visit.page)));
     headers.set('cache-status', cacheStatus(served));
     headers.set(this.#options.stateHeader ?? 'x-isr-state', served.state satisfies PageState);
-    const isReading = visit.request.method === 'GET' || visit.request.method === 'HEAD';
+    const age = copy.generation === undefined ? 0 : Math.floor((now() - copy.bornAt) / 1000);
+    if (age > 0 && served.state !== 'miss' && served.state !== 'bypass') {
+      headers.set('age', String(age));
+    }
     if (
-      isReading &&
+      isReading(visit.request) &&
       copy.status === 200 &&
       isNotModified(visit.request.headers.get('if-none-match'), copy.etag)
     ) {
@@ -505,8 +558,17 @@ export class PageServer implements AsyncDisposable {
   }
 }
 
+function isReading({ method }: Request): boolean {
+  return method === 'GET' || method === 'HEAD';
+}
+
+/** What is asked of the render: a page for everybody whom it is the same for, if it is one that is kept. */
+function toRender({ request, page }: Visit): Request {
+  return isReading(request) ? asForEverybody(request, page) : request;
+}
+
 async function bypass(visit: Visit, detail: string): Promise<Answer> {
-  const copy = copyOf(await visit.render({ request: visit.request }));
+  const copy = copyOf(await visit.render({ request: toRender(visit) }));
   return { copy, served: { state: 'bypass', detail } };
 }
 

@@ -6,12 +6,15 @@
 
 import { createHash } from 'node:crypto';
 import { now } from './clock.js';
-import type { PageRequest } from './entry.js';
 import type { Lease } from './lease.js';
 
 /** What a render is given. */
 export interface RenderContext {
-  /** The request that is answered; of a render in the background, the one that found the page stale. */
+  /**
+   * The request that is answered; of a render in the background, the one that found the page stale. Of a GET or HEAD, as it
+   * is for everybody: a GET, without conditions and ranges, and without the credentials and cookies that the page does not
+   * depend on.
+   */
   readonly request: Request;
   /** The right to render, with the token for the sidecar's URL. Absent: the page will not be kept. */
   readonly lease?: Lease | undefined;
@@ -22,11 +25,14 @@ export interface RenderedPage {
   readonly html: string | Uint8Array;
   /** The hydration sidecar that belongs to it. */
   readonly sidecar?: string | Uint8Array | undefined;
-  /** Default: 200. */
+  /** Default: 200. What caches do not keep by themselves, such as 302 or 403, is not kept. */
   readonly status?: number | undefined;
   /** Default: `text/html; charset=utf-8`. */
   readonly contentType?: string | undefined;
-  /** Further response headers. A page with `set-cookie` is not kept. */
+  /**
+   * Further response headers. With `set-cookie`, `content-encoding`, or a `cache-control` of `no-store` or `private`, a page
+   * is not kept; nor is one whose `location` is its own path in another spelling.
+   */
   readonly headers?: readonly (readonly [name: string, value: string])[] | undefined;
   /** Labels to invalidate it by. At most 64, of 1 to 256 bytes. */
   readonly tags?: readonly string[] | undefined;
@@ -51,8 +57,6 @@ export const CLIENTS_HEADERS = 'leasehold-';
 /** The header that keeps with a page what FaceTheory checks of it before it serves it. */
 export const STRICT_CSP_HEADER = `${CLIENTS_HEADERS}strict-csp`;
 export const DEFAULT_CONTENT_TYPE = 'text/html; charset=utf-8';
-/** What tells visitors apart, beside cookies. */
-const CREDENTIALS = ['authorization', 'proxy-authorization', 'x-api-key', 'x-amz-security-token'];
 /** Of the connection or of this very response, not of the page. */
 const NOT_OF_THE_PAGE = new Set([
   'cache-control',
@@ -85,36 +89,7 @@ export function headersOf(page: RenderedPage): readonly (readonly [name: string,
   return (page.headers ?? []).filter(([name]) => !NOT_OF_THE_PAGE.has(name.toLowerCase()));
 }
 
-export function hasCookie(page: RenderedPage): boolean {
-  return (page.headers ?? []).some(([name]) => name.toLowerCase() === 'set-cookie');
-}
-
 /** As the coordinator makes it, so that a page which could not be kept has the entity tag that it would have had. */
 export function etagOf(bytes: Uint8Array): string {
   return `"${createHash('sha256').update(bytes).digest('hex').slice(0, 32)}"`;
-}
-
-/**
- * What a page is remembered by in this process. Whatever may make it another visitor's page is in it: too much costs a copy,
- * too little shows somebody another's page.
- */
-export function nameOf(
-  page: PageRequest & { headers: readonly (readonly [string, readonly string[]])[] },
-  tenant?: string,
-): string {
-  const { route, params, query, headers, cookies, ignoreCredentials, cookieVariance = 'all' } = page;
-  const isCredential = (name: string) => !ignoreCredentials && CREDENTIALS.includes(name);
-  // Without a declared tenant, any of these may be a tenant boundary, which only the coordinator knows.
-  const isBoundary = (name: string) => tenant === undefined && name.startsWith('x-');
-  const counted = Array.from(cookies ?? []).filter(
-    ([name]) => cookieVariance === 'all' || (cookieVariance !== 'none' && cookieVariance.includes(name)),
-  );
-  const parts = [
-    route,
-    Object.entries(params ?? {}),
-    Array.from(query ?? []),
-    headers.filter(([name]) => isCredential(name) || isBoundary(name)),
-    counted,
-  ];
-  return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }

@@ -10,6 +10,7 @@ import {
   type RenderedPage,
 } from '../src/index.js';
 import { CoordinatorProcess } from './coordinator-process.js';
+import { answering } from './interposed.js';
 
 const HOUR = 3600;
 
@@ -48,7 +49,10 @@ interface Row {
   state: string;
   expected: (policy: Policy) => Result;
   page?: 'fresh' | 'stale';
-  lease?: 'held' | 'failed';
+  lease?: 'held' | 'failed' | 'committed meanwhile';
+  /** Of the policy, in seconds. Default: an hour. */
+  window?: number;
+  staleIfError?: number;
   isDown?: boolean;
   isKnown?: boolean;
 }
@@ -65,27 +69,55 @@ interface Cell {
 const ifItRenders = (result: Result) => (policy: Policy) =>
   policy.render === 'succeeds' ? result : 'thrown';
 
+const ifItRendersOrServesStale = ({ onFailure, render }: Policy) =>
+  render === 'succeeds' ? 'miss' : onFailure === 'serve-stale' ? 'stale' : 'thrown';
+
 const TABLE: Row[] = [
   { state: 'fresh', page: 'fresh', expected: () => 'hit' },
   {
     state: 'stale',
     page: 'stale',
-    expected: ({ mode, onFailure, render }) => {
-      if (mode === 'stale-while-revalidate') {
-        return 'stale';
-      }
-      return render === 'succeeds' ? 'miss' : onFailure === 'serve-stale' ? 'stale' : 'thrown';
-    },
+    expected: (policy) =>
+      policy.mode === 'stale-while-revalidate' ? 'stale' : ifItRendersOrServesStale(policy),
+  },
+  { state: 'stale beyond its window', page: 'stale', window: 0, expected: ifItRendersOrServesStale },
+  {
+    state: 'stale beyond what errors allow',
+    page: 'stale',
+    window: 0,
+    staleIfError: 0,
+    expected: ifItRenders('miss'),
   },
   { state: 'missing', expected: ifItRenders('miss') },
   { state: 'held, over nothing', lease: 'held', expected: ifItRenders('bypass') },
   { state: 'held, over a stale page', page: 'stale', lease: 'held', expected: () => 'stale' },
+  {
+    state: 'rendered by another, over a stale page',
+    page: 'stale',
+    lease: 'committed meanwhile',
+    // Who is served what is there does not wait, but is given what has come.
+    expected: ({ mode, onContention }) =>
+      mode === 'stale-while-revalidate' ? 'stale' : onContention === 'wait' ? 'wait-hit' : 'hit',
+  },
+  {
+    state: 'rendered by another, over nothing',
+    lease: 'committed meanwhile',
+    expected: () => 'wait-hit',
+  },
   { state: 'backing off, over nothing', lease: 'failed', expected: () => '503' },
   {
     state: 'backing off, over a stale page',
     page: 'stale',
     lease: 'failed',
     expected: ({ mode, onFailure }) => (mode === 'blocking' && onFailure === 'error' ? '503' : 'stale'),
+  },
+  {
+    state: 'backing off, over a page beyond what errors allow',
+    page: 'stale',
+    lease: 'failed',
+    window: 0,
+    staleIfError: 0,
+    expected: () => '503',
   },
   {
     state: 'coordinator down, a page known here',
@@ -102,6 +134,28 @@ const TABLE: Row[] = [
   },
 ];
 
+/** `Cache-Control` and `Cache-Status` of a page in this state. */
+function expectedHeaders({ page, isDown, window = HOUR }: Row, { mode }: Policy, state: Result) {
+  const revalidate = page === 'fresh' ? HOUR : 0;
+  const isStale = state.startsWith('stale');
+  const control =
+    state === 'bypass'
+      ? 'no-store'
+      : mode === 'blocking'
+        ? `public, max-age=0, s-maxage=0, stale-if-error=${revalidate}, must-revalidate`
+        : `s-maxage=${isStale ? 0 : revalidate}, stale-while-revalidate=${window}`;
+  const forwarded = page ? 'fwd=stale' : 'fwd=miss';
+  const status: Record<Result, string> = {
+    hit: page === 'fresh' ? 'hit; ttl=_' : 'hit',
+    miss: `${forwarded}; stored`,
+    'wait-hit': `${forwarded}; collapsed`,
+    stale: 'hit; ttl=-_',
+    'stale-metadata-error': 'hit; ttl=-_; detail=coordinator-unreachable',
+    bypass: `fwd=bypass; detail=${isDown ? 'coordinator-unreachable' : 'contention'}`,
+  };
+  return [control, `leasehold; ${status[state]}`];
+}
+
 test('every state of a page, under every policy', async (t) => {
   const coordinator = await CoordinatorProcess.start(t, '--backoff-base', '60s');
   const other = serverOn(coordinator.connect()).server;
@@ -111,8 +165,20 @@ test('every state of a page, under every policy', async (t) => {
     for (const [column, policy] of POLICIES.entries()) {
       const name = `${row.state}: ${Object.values(policy).join(', ')}`;
       const path = `/${row.state.replaceAll(/\W+/g, '-')}/${column}`;
-      const { server, reports } = serverOn(coordinator.connect());
-      const seconds = { revalidateSeconds: row.page === 'fresh' ? HOUR : 0, staleIfErrorSeconds: HOUR };
+      const seconds = {
+        revalidateSeconds: row.page === 'fresh' ? HOUR : 0,
+        staleWhileRevalidateSeconds: row.window ?? HOUR,
+        staleIfErrorSeconds: row.staleIfError ?? HOUR,
+      };
+      let meanwhile = async () => {};
+      const handle = coordinator.connect();
+      const asking = answering(handle, {
+        acquire: async (...asked) => {
+          await meanwhile();
+          return handle.acquire(...asked);
+        },
+      });
+      const { server, reports } = serverOn(asking);
       if (row.page) {
         const seeding = row.isKnown ? server : other;
         const seeded = await seeding.servePage(get(path), { mode: 'blocking', ...seconds }, () => ({
@@ -123,14 +189,17 @@ test('every state of a page, under every policy', async (t) => {
       if (row.lease) {
         const acquired = await leases.acquire({ path, request: { route: path } }, { ttlMs: 120_000 });
         assert.ok(acquired.outcome === 'granted', name);
+        const { lease } = acquired;
         if (row.lease === 'failed') {
-          await acquired.lease.fail('an earlier render');
+          await lease.fail('an earlier render');
+        } else if (row.lease === 'committed meanwhile') {
+          meanwhile = async () => void (await lease.commit({ html: "another's" }));
         }
       }
       let renders = 0;
       const run = async (): Promise<Result> => {
         const { render, ...rest } = policy;
-        const full = { ...rest, ...seconds, staleWhileRevalidateSeconds: HOUR, maxWaitMs: 50 };
+        const full = { ...rest, ...seconds, maxWaitMs: 50 };
         try {
           const response = await server.servePage(get(path), full, (): RenderedPage => {
             renders += 1;
@@ -141,10 +210,15 @@ test('every state of a page, under every policy', async (t) => {
           });
           const result = response.status === 200 ? String(stateOf(response)) : String(response.status);
           const isNew = ['miss', 'bypass'].includes(result);
+          const isAnothers = row.lease === 'committed meanwhile' && result !== 'stale';
           if (response.status === 200) {
-            assert.equal(await response.text(), isNew ? 'new' : 'old', name);
+            assert.equal(await response.text(), isNew ? 'new' : isAnothers ? "another's" : 'old', name);
+            const status = response.headers.get('cache-status')?.replace(/(ttl=-?)\d+/, '$1_');
+            const shown = [response.headers.get('cache-control'), status];
+            assert.deepEqual(shown, expectedHeaders(row, policy, result), name);
           } else {
             assert.ok(Number(response.headers.get('retry-after')) > 0, name);
+            assert.equal(response.headers.get('cache-control'), 'no-store', name);
           }
           return result;
         } catch (error) {
@@ -160,10 +234,11 @@ test('every state of a page, under every policy', async (t) => {
   const judge = async ({ name, row, policy, run, reports, renders }: Cell) => {
     const expected = row.expected(policy);
     assert.equal(await run(), expected, name);
-    const isTried = ['miss', 'bypass', 'thrown'].includes(expected) || row.state === 'stale';
+    const isOfARender = ['miss', 'bypass', 'thrown'].includes(expected);
+    const isTried = isOfARender || row.state.startsWith('stale');
     assert.equal(renders(), isTried ? 1 : 0, name);
     const types = [...new Set(reports.map(({ type }) => type))];
-    const isHidden = row.state === 'stale' && policy.render === 'fails' && expected === 'stale';
+    const isHidden = row.state.startsWith('stale') && policy.render === 'fails' && expected === 'stale';
     assert.deepEqual(types, row.isDown ? ['unreachable'] : isHidden ? ['renderFailed'] : [], name);
   };
   for (const cell of cells.filter(({ row }) => !row.isDown)) {
@@ -207,7 +282,7 @@ test('a page comes with its headers, and says who may keep it', async (t) => {
     contentType: 'text/plain',
     headers: [
       ['Content-Security-Policy', "default-src 'self'"],
-      ['Cache-Control', 'private'],
+      ['Cache-Control', 'max-age=5'],
     ] as const,
   });
   const first = await server.servePage(get('/a?b=1'), policy, render);

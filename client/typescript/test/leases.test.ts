@@ -1,0 +1,306 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  type Coordinator,
+  DataCache,
+  LeaseholdError,
+  type PagePolicy,
+  PageServer,
+  type Refusal,
+} from '../src/index.js';
+import { CoordinatorProcess } from './coordinator-process.js';
+import { answering, leasing } from './interposed.js';
+
+/** As stale as can be from the beginning, and served for an hour where the render fails. */
+const stalePolicy: PagePolicy = { mode: 'blocking', revalidateSeconds: 0, staleIfErrorSeconds: 3600 };
+const blocking: PagePolicy = { mode: 'blocking', revalidateSeconds: 3600 };
+
+const serverOn = (coordinator: Coordinator) => new PageServer({ coordinator, onReport: () => {} });
+
+const stateOf = (response: Response) => response.headers.get('x-isr-state');
+
+const request = new Request('http://site/a');
+const entry = { path: '/a', request: { route: '/a' } };
+
+const rendering = (html: string) => () => ({ html, tags: ['docs'] });
+
+function refusal(reason: Refusal['reason'], code: string): LeaseholdError {
+  return LeaseholdError.refused({
+    code,
+    reason,
+    statedReason: reason,
+    message: 'no',
+    metadata: {},
+    fields: [],
+  });
+}
+
+/** What does not come before it is let. */
+function gate() {
+  let open = () => {};
+  const passed = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { passed, open };
+}
+
+/** A handle that can be cut off. */
+function cuttable(handle: Coordinator) {
+  const lookup = handle.lookup.bind(handle);
+  let isCut = false;
+  const coordinator = answering(handle, {
+    lookup: async (...asked) => (isCut ? Promise.reject(LeaseholdError.notSent()) : lookup(...asked)),
+  });
+  const cut = () => {
+    isCut = true;
+  };
+  return { coordinator, cut };
+}
+
+test('a page that was purged while its successor was rendered is known no more', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const { coordinator, cut } = cuttable(process.connect());
+  const server = serverOn(coordinator);
+  const witness = process.connect();
+  assert.equal(stateOf(await server.servePage(request, stalePolicy, rendering('old'))), 'miss');
+  const purged = await server.servePage(request, stalePolicy, async () => {
+    await witness.invalidate([{ tag: 'docs' }], { depth: 'hard' });
+    return { html: 'purged', tags: ['docs'] };
+  });
+  assert.deepEqual([stateOf(purged), purged.headers.get('cache-control')], ['bypass', 'no-store']);
+  cut();
+  assert.equal(stateOf(await server.servePage(request, stalePolicy, rendering('new'))), 'bypass');
+});
+
+test('a value that was purged while its successor was fetched is known no more', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const { coordinator, cut } = cuttable(process.connect());
+  const cache = new DataCache({ coordinator, staleBoundSeconds: (ttl) => ttl, onReport: () => {} });
+  const other = new DataCache({ coordinator: process.connect() });
+  assert.equal(await cache.withRevalidate('k', 0, () => 'old'), 'old');
+  const fetched = await cache.withRevalidate('k', 0, async () => {
+    await other.invalidate('k');
+    return 'purged';
+  });
+  assert.equal(fetched, 'purged');
+  cut();
+  // Within this one's bound, it would be good enough.
+  assert.equal(await cache.withRevalidate('k', 3600, () => 'new'), 'new');
+});
+
+test('what a process invalidates it forgets at once, and what it asked for before does not come back', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const handle = process.connect();
+  for (const depth of ['soft', 'hard'] as const) {
+    const asked = gate();
+    const { coordinator, cut } = cuttable(
+      answering(handle, {
+        invalidate: async (...invalidation) => {
+          asked.open();
+          await rendered.passed;
+          return handle.invalidate(...invalidation);
+        },
+      }),
+    );
+    const server = serverOn(coordinator);
+    const [begun, rendered] = [gate(), gate()];
+    const at = (path: string) => new Request(`http://site/${depth}/${path}`);
+    await server.servePage(at('known'), blocking, rendering('old'));
+    const rendering1 = server.servePage(at('rendered'), blocking, async () => {
+      begun.open();
+      await rendered.passed;
+      return { html: 'old' };
+    });
+    await begun.passed;
+    const invalidating = server.invalidate([{ tag: 'docs' }], depth);
+    await asked.passed;
+    cut();
+    const early = await server.servePage(at('known'), blocking, rendering('new'));
+    assert.deepEqual([stateOf(early), await early.text()], ['bypass', 'new'], depth);
+    rendered.open();
+    await Promise.all([invalidating, rendering1]);
+    assert.equal(
+      stateOf(await server.servePage(at('rendered'), blocking, rendering('new'))),
+      'bypass',
+      depth,
+    );
+  }
+});
+
+test('an older page that comes late is not known in place of a newer one', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const handle = process.connect();
+  const [asked, released] = [gate(), gate()];
+  let isFirst = true;
+  const { coordinator, cut } = cuttable(
+    answering(handle, {
+      lookup: async (...lookup) => {
+        const found = await handle.lookup(...lookup);
+        if (isFirst) {
+          isFirst = false;
+          asked.open();
+          await released.passed;
+        }
+        return found;
+      },
+    }),
+  );
+  await serverOn(handle).servePage(request, blocking, rendering('old'));
+  const server = serverOn(coordinator);
+  const late = server.servePage(request, blocking, rendering('unasked'));
+  await asked.passed;
+  const consistencyToken = await handle.invalidate([{ tag: 'docs' }]);
+  const acquired = await handle.acquire(entry, { consistencyToken });
+  assert.ok(acquired.outcome === 'granted');
+  await acquired.lease.commit({ html: 'new' });
+  assert.equal(await (await server.servePage(request, blocking, rendering('unasked'))).text(), 'new');
+  released.open();
+  assert.equal(await (await late).text(), 'old');
+  cut();
+  const known = await server.servePage(request, blocking, rendering('unasked'));
+  assert.deepEqual([stateOf(known), await known.text()], ['stale-metadata-error', 'new']);
+});
+
+test('what cannot be committed does not keep its lease', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const witness = process.connect();
+  const errors = [
+    refusal('INVALID_FIELD', 'INVALID_ARGUMENT'),
+    refusal('OBJECT_CONFLICT', 'FAILED_PRECONDITION'),
+    LeaseholdError.notSent(),
+  ];
+  for (const [index, error] of errors.entries()) {
+    const failing = leasing(process.connect(), () => ({ commit: () => Promise.reject(error) }));
+    const path = `/${index}`;
+    const server = serverOn(failing);
+    const response = await server.servePage(new Request(`http://site${path}`), blocking, rendering('page'));
+    assert.deepEqual([stateOf(response), await response.text()], ['bypass', 'page']);
+    await server.idle();
+    const page = await witness.acquire({ path, request: { route: path } });
+    assert.equal(page.outcome, 'granted', String(error));
+    const cache = new DataCache({ coordinator: failing, onReport: () => {} });
+    assert.equal(await cache.withRevalidate(String(index), 60, () => 'value'), 'value');
+    await cache.idle();
+    const value = await witness.acquire({ key: `default::/~data/default/${index}` });
+    assert.equal(value.outcome, 'granted', String(error));
+  }
+});
+
+test('a lease that cannot be given back costs nobody any time', { timeout: 30_000 }, async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const over = gate();
+  const silent = async () => {
+    await over.passed;
+    return { outcome: 'released' as const };
+  };
+  const handle = leasing(process.connect(), () => ({ fail: silent, release: silent }));
+  const server = serverOn(handle);
+  const cache = new DataCache({ coordinator: handle, onReport: () => {} });
+  const failing = () => {
+    throw new Error('no database');
+  };
+  const at = (path: string) => new Request(`http://site/${path}`);
+  await assert.rejects(server.servePage(at('fails'), blocking, failing), /no database/);
+  const uncached = () => ({ html: 'mine', headers: [['set-cookie', 'a=1']] as const });
+  assert.equal(stateOf(await server.servePage(at('mine'), blocking, uncached)), 'bypass');
+  await assert.rejects(cache.withRevalidate('fails', 60, failing), /no database/);
+  assert.equal(await cache.withRevalidate('undefined', 60, () => undefined), undefined);
+  over.open();
+  await Promise.all([server.idle(), cache.idle()]);
+});
+
+test('who is overtaken serves the newer page, or else its own', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const handle = process.connect();
+  let path = '';
+  const successor = async () => {
+    const named = { path, request: { route: path } };
+    const consistencyToken = await handle.invalidate([{ tag: 'docs' }]);
+    const acquired = await handle.acquire(named, { consistencyToken });
+    assert.ok(acquired.outcome === 'granted');
+    await acquired.lease.commit({ html: 'newer' });
+  };
+  const nobody = async () => {};
+  for (const [row, [before, meanwhile, outcome, expected]] of (
+    [
+      [true, successor, 'superseded', ['wait-hit', 'newer']],
+      // The one before its own.
+      [true, nobody, 'fenced', ['bypass', 'rendered']],
+      [false, nobody, 'fenced', ['bypass', 'rendered']],
+      [false, nobody, 'superseded', ['bypass', 'rendered']],
+    ] as const
+  ).entries()) {
+    path = `/${row}`;
+    const asked = new Request(`http://site${path}`);
+    if (before) {
+      await serverOn(handle).servePage(asked, stalePolicy, rendering('old'));
+    }
+    const late =
+      outcome === 'superseded'
+        ? ({ outcome, currentGeneration: 100n } as const)
+        : ({ outcome, latestGeneration: 100n } as const);
+    const overtaken = leasing(handle, () => ({
+      commit: async () => {
+        await meanwhile();
+        return late;
+      },
+    }));
+    let renders = 0;
+    const response = await serverOn(overtaken).servePage(asked, stalePolicy, () => {
+      renders += 1;
+      return { html: 'rendered', tags: ['docs'] };
+    });
+    assert.deepEqual([stateOf(response), await response.text()], expected, String(row));
+    assert.equal(renders, 1);
+  }
+});
+
+test('what the coordinator cannot tell of one page is no outage', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const handle = process.connect();
+  let isCorrupt = true;
+  const corrupt = () => Promise.reject(refusal('STORED_DATA_CORRUPT', 'DATA_LOSS'));
+  const lookup = handle.lookup.bind(handle);
+  const server = serverOn(
+    answering(handle, { lookup: (...asked) => (isCorrupt ? corrupt() : lookup(...asked)) }),
+  );
+  for (let visit = 0; visit < 5; visit += 1) {
+    assert.equal(stateOf(await server.servePage(request, blocking, rendering('page'))), 'bypass');
+  }
+  isCorrupt = false;
+  assert.equal(stateOf(await server.servePage(request, blocking, rendering('page'))), 'miss');
+});
+
+test('a page beyond its bounds is not served while another renders either', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const handle = process.connect();
+  const swr: PagePolicy = { mode: 'stale-while-revalidate', revalidateSeconds: 0, maxWaitMs: 0 };
+  await serverOn(handle).servePage(request, stalePolicy, rendering('old'));
+  assert.equal((await handle.acquire(entry, { ttlMs: 120_000 })).outcome, 'granted');
+  for (const [policy, expected] of [
+    [{ ...swr, staleWhileRevalidateSeconds: 0, staleIfErrorSeconds: 0 }, 'bypass'],
+    [{ ...swr, staleWhileRevalidateSeconds: 0, staleIfErrorSeconds: 3600 }, 'stale'],
+    [{ ...swr, staleWhileRevalidateSeconds: 3600, staleIfErrorSeconds: 0 }, 'stale'],
+    [{ ...stalePolicy, maxWaitMs: 0, staleIfErrorSeconds: 0 }, 'stale'],
+  ] as const) {
+    const response = await serverOn(handle).servePage(request, policy, rendering('rendered'));
+    assert.equal(stateOf(response), expected, JSON.stringify(policy));
+  }
+});
+
+test('a server that is closed has committed what it rendered', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const server = new PageServer({ coordinator: { endpoint: process.endpoint }, onReport: () => {} });
+  const [begun, over] = [gate(), gate()];
+  const serving = server.servePage(request, blocking, async () => {
+    begun.open();
+    await over.passed;
+    return { html: 'page' };
+  });
+  await begun.passed;
+  const closing = server.close();
+  over.open();
+  await closing;
+  assert.equal((await process.connect().lookup(entry)).outcome, 'fresh');
+  assert.equal(stateOf(await serving), 'miss');
+});

@@ -1,0 +1,201 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { cookiesOf } from '../src/http.js';
+import {
+  type Coordinator,
+  LeaseholdError,
+  type PagePolicy,
+  PageServer,
+  type PageServerOptions,
+  type RenderedPage,
+} from '../src/index.js';
+import { CoordinatorProcess } from './coordinator-process.js';
+import { answering } from './interposed.js';
+
+const blocking: PagePolicy = { mode: 'blocking', revalidateSeconds: 3600 };
+const forEverybody = { ignoreCredentials: true, cookieVariance: ['lang'] };
+
+const serverOn = (coordinator: Coordinator, options: PageServerOptions = {}) =>
+  new PageServer({ coordinator, onReport: () => {}, ...options });
+
+const stateOf = (response: Response) => response.headers.get('x-isr-state');
+
+const get = (path: string, headers: Record<string, string> = {}) =>
+  new Request(`http://site${path}`, { headers });
+
+const down = async () => Promise.reject(LeaseholdError.notSent());
+
+test("a page of one visitor is no shared cache's", async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const server = serverOn(coordinator.connect());
+  const swr: PagePolicy = { ...blocking, mode: 'stale-while-revalidate' };
+  const table: [Record<string, string>, NonNullable<PagePolicy['page']>, boolean][] = [
+    [{ cookie: 'sid=1' }, {}, true],
+    [{ authorization: 'Bearer a' }, {}, true],
+    [{ 'x-api-key': 'a' }, {}, true],
+    [{ accept: '*/*' }, {}, false],
+    [{ cookie: 'sid=1', authorization: 'Bearer a' }, forEverybody, false],
+    [{ cookie: 'sid=1; lang=de' }, forEverybody, true],
+    [{ cookie: 'sid=1' }, { cookieVariance: 'none' }, false],
+  ];
+  for (const [row, [headers, page, isPersonal]] of table.entries()) {
+    for (const policy of [blocking, swr]) {
+      for (const state of ['miss', 'hit']) {
+        const path = `/${policy.mode}/${row}`;
+        const render = () => ({ html: 'x' });
+        const response = await server.servePage(get(path, headers), { ...policy, page }, render);
+        assert.equal(stateOf(response), state);
+        const control = response.headers.get('cache-control');
+        assert.equal(control === 'private, no-store', isPersonal, `${row}: ${control}`);
+      }
+    }
+  }
+});
+
+test('who renders for everybody sees neither who asked, nor what that one has already', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const asked = {
+    cookie: 'sid=1; lang=de',
+    authorization: 'Bearer a',
+    'accept-encoding': 'gzip',
+    'if-none-match': '"x"',
+    'if-modified-since': 'Sat, 21 Nov 2026 13:06:17 GMT',
+    range: 'bytes=0-1',
+    accept: 'text/html',
+  };
+  const policy = { ...blocking, page: forEverybody };
+  const seen: unknown[] = [];
+  const render = ({ request }: { request: Request }) => {
+    seen.push([request.method, request.url, Object.fromEntries(request.headers)]);
+    return { html: 'page' };
+  };
+  const head = new Request('http://site/a?b=1', { method: 'HEAD', headers: asked });
+  const first = await serverOn(handle).servePage(head, policy, render);
+  assert.deepEqual([stateOf(first), await first.text()], ['miss', '']);
+  const second = await serverOn(handle).servePage(get('/a?b=1', { cookie: 'lang=de' }), policy, render);
+  assert.deepEqual([stateOf(second), await second.text()], ['hit', 'page']);
+  const without = serverOn(answering(handle, { lookup: down }));
+  assert.equal(stateOf(await without.servePage(head, policy, render)), 'bypass');
+  const expected = ['GET', 'http://site/a?b=1', { cookie: 'lang=de', accept: 'text/html' }];
+  assert.deepEqual(seen, [expected, expected]);
+});
+
+test('a response for one visitor is served to that one only', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const server = serverOn(coordinator.connect());
+  const witness = coordinator.connect();
+  const headers = (name: string, value: string): RenderedPage => ({ html: 'x', headers: [[name, value]] });
+  const table: [RenderedPage, string][] = [
+    [headers('Set-Cookie', 'a=1'), 'set-cookie'],
+    [headers('Content-Encoding', 'gzip'), 'content-encoding'],
+    [headers('Cache-Control', 'no-store'), 'cache-control'],
+    [headers('Cache-Control', 'max-age=60, Private="x"'), 'cache-control'],
+    [{ html: 'x', status: 206 }, 'status'],
+    [{ html: 'x', status: 302 }, 'status'],
+    [{ html: 'x', status: 403 }, 'status'],
+  ];
+  for (const [row, [page, detail]] of table.entries()) {
+    const path = `/${row}`;
+    for (let visit = 0; visit < 2; visit += 1) {
+      const response = await server.servePage(get(path), blocking, () => page);
+      assert.deepEqual(
+        [response.status, stateOf(response), response.headers.get('cache-control')],
+        [page.status ?? 200, 'bypass', 'no-store'],
+        detail,
+      );
+      assert.equal(response.headers.get('cache-status'), `leasehold; fwd=bypass; detail=${detail}`);
+    }
+    assert.equal((await witness.lookup({ path, request: { route: path } })).outcome, 'missing');
+  }
+  for (const value of ['max-age=60', 'max-age=60, no-cache', 'x-private-ish']) {
+    const page = headers('Cache-Control', value);
+    const response = await server.servePage(get(`/kept/${value.length}`), blocking, () => page);
+    assert.equal(stateOf(response), 'miss', value);
+  }
+});
+
+test('a redirection to another spelling of the same page is not kept', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const server = serverOn(coordinator.connect());
+  for (const [asked, location, state] of [
+    ['/p/', '/p', 'bypass'],
+    ['/p', '/p/', 'bypass'],
+    ['/p', '/p/?a=1', 'bypass'],
+    ['/p', 'https://example.com/p/', 'bypass'],
+    ['/p', '//elsewhere.example/p', 'bypass'],
+    ['/p', '/q', 'miss'],
+  ] as const) {
+    const render = () => ({ html: '', status: 308, headers: [['location', location]] as const });
+    const response = await server.servePage(get(asked), blocking, render);
+    assert.deepEqual([response.status, stateOf(response)], [308, state], `${asked} to ${location}`);
+  }
+});
+
+test('a request for a tenant that nobody declared is refused without the coordinator too', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = answering(coordinator.connect(), { lookup: down });
+  const render = () => ({ html: 'x' });
+  for (const name of ['X-Tenant-Id', 'x-facetheory-tenant']) {
+    const request = get('/a', { [name]: 'acme' });
+    for (const tenant of [undefined, '']) {
+      await assert.rejects(serverOn(handle, { tenant }).servePage(request, blocking, render), {
+        reason: 'TENANT_BOUNDARY',
+      });
+    }
+    const declared = await serverOn(handle, { tenant: 'acme' }).servePage(request, blocking, render);
+    assert.equal(stateOf(declared), 'bypass');
+  }
+});
+
+test('cookies that count are told apart as the coordinator does', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const server = serverOn(handle);
+  const policy = { ...blocking, page: { cookieVariance: [' lang'] } };
+  const visit = (of: PageServer, lang: string) =>
+    of.servePage(get('/a', { cookie: `lang=${lang}; =1` }), policy, () => ({ html: lang }));
+  assert.equal(stateOf(await visit(server, 'de')), 'miss');
+  assert.equal(stateOf(await visit(server, 'en')), 'miss');
+  await coordinator.kill();
+  for (const lang of ['de', 'en']) {
+    const known = await visit(server, lang);
+    assert.deepEqual([stateOf(known), await known.text()], ['stale-metadata-error', lang]);
+  }
+  assert.deepEqual(cookiesOf('a=1; =2; c'), [
+    ['a', '1'],
+    ['c', ''],
+  ]);
+});
+
+test('an answer says how old its page is, and one that is stale is asked for again', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const render = () => ({ html: 'x' });
+  const seconds = { revalidateSeconds: 60, staleWhileRevalidateSeconds: 600 };
+  const swr: PagePolicy = { mode: 'stale-while-revalidate', ...seconds };
+  const first = await serverOn(handle).servePage(get('/a'), swr, render);
+  assert.equal(first.headers.get('age'), null);
+  assert.equal(first.headers.get('cache-control'), 's-maxage=60, stale-while-revalidate=600');
+  let ageMs = 20_500;
+  const aged = answering(handle, {
+    lookup: async (entry, options) => {
+      const found = await handle.lookup(entry, options);
+      assert.ok(found.outcome === 'fresh');
+      const page = { ...found.page, ageMs };
+      const regeneration = { owner: 'another', generation: 2n, remainingMs: 1 };
+      return ageMs < 60_000
+        ? { ...found, page }
+        : { outcome: 'stale', freshness: 'stale', page, reason: 'expired', regeneration };
+    },
+  });
+  const fresh = await serverOn(aged).servePage(get('/a', { 'if-none-match': '*' }), swr, render);
+  assert.equal(fresh.status, 304);
+  assert.equal(fresh.headers.get('age'), '20');
+  assert.equal(fresh.headers.get('content-type'), null);
+  assert.equal(fresh.headers.get('cache-control'), 's-maxage=60, stale-while-revalidate=600');
+  ageMs = 100_500;
+  const stale = await serverOn(aged).servePage(get('/a'), swr, render);
+  assert.deepEqual([stateOf(stale), stale.headers.get('age')], ['stale', '100']);
+  assert.equal(stale.headers.get('cache-control'), 's-maxage=0, stale-while-revalidate=600');
+});
