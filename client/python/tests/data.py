@@ -156,7 +156,7 @@ def it_waits_for_a_fetch_past_the_stale_bound(
 def it_raises_what_the_fetch_raises_and_then_pauses(
     api: Api, coordinator: Coordinator, name: str, source: Source
 ) -> None:
-    data = api.data(coordinator, wait_seconds=0)
+    data = api.data(coordinator)
     source.failure = RuntimeError("the source is down")
     with pytest.raises(RuntimeError, match="the source is down"):
         data.with_revalidate(name, 60, source.fetch)

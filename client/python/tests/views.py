@@ -37,6 +37,7 @@ from leasehold.views import Visit, page
 
 POLICY = Policy.blocking(60)
 PUBLIC = Identity(ignore_credentials=True, cookies=NoCookies(), query=("page",))
+TOLD = {"accept", "accept-encoding", "authorization", "cookie", "if-none-match", "range"}
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Site(Protocol):
     renders: list[str]
 
     def get(self, path: str, **headers: str) -> Answer: ...
+    def head(self, path: str, **headers: str) -> Answer: ...
     def post(self, path: str) -> Answer: ...
     def invalidate(self, tag: str) -> None: ...
 
@@ -89,6 +91,12 @@ class StarletteSite:
                     return answer
                 case "streamed":
                     return StreamingResponse(iter(["str", "eam"]), media_type="text/plain")
+                case "asked":
+                    asked = {name: value for name, value in request.headers.items() if name in TOLD}
+                    return PlainTextResponse(f"{request.method} {asked} {request.cookies}")
+                case "spelling" | "elsewhere":
+                    to = f"/{prefix}/spelling/" if slug == "spelling" else "/other"
+                    return PlainTextResponse("", 308, {"location": to})
                 case "task":
                     return PlainTextResponse("task", background=BackgroundTask(lambda: None))
             page_number = request.query_params.get("page", "1")
@@ -99,7 +107,11 @@ class StarletteSite:
         self._client.__enter__()
 
     def get(self, path: str, **headers: str) -> Answer:
-        response = self._client.get(f"/{self._prefix}{path}", headers=_named(headers))
+        response = self._client.get(f"/{self._prefix}{path}", headers=_named(headers), follow_redirects=False)
+        return Answer(response.status_code, response.headers, response.text)
+
+    def head(self, path: str, **headers: str) -> Answer:
+        response = self._client.head(f"/{self._prefix}{path}", headers=_named(headers))
         return Answer(response.status_code, response.headers, response.text)
 
     def post(self, path: str) -> Answer:
@@ -149,6 +161,13 @@ class FlaskSite:
                     return answer
                 case "streamed":
                     return flask.Response(iter(["str", "eam"]), mimetype="text/plain")
+                case "asked":
+                    headers = {name.lower(): value for name, value in flask.request.headers.items()}
+                    asked = {name: value for name, value in headers.items() if name in TOLD}
+                    return f"{flask.request.method} {asked} {dict(flask.request.cookies)}"
+                case "spelling" | "elsewhere":
+                    to = f"/{prefix}/spelling/" if slug == "spelling" else "/other"
+                    return "", 308, {"location": to}
                 case "task":
                     return flask.Response("task", headers={"cache-control": "private"})
             page_number = flask.request.args.get("page", "1")
@@ -158,6 +177,12 @@ class FlaskSite:
 
     def get(self, path: str, **headers: str) -> Answer:
         response = self._client.get(f"/{self._prefix}{path}", headers=_named(headers))
+        return Answer(
+            response.status_code, {name.lower(): value for name, value in response.headers}, response.text
+        )
+
+    def head(self, path: str, **headers: str) -> Answer:
+        response = self._client.head(f"/{self._prefix}{path}", headers=_named(headers))
         return Answer(
             response.status_code, {name.lower(): value for name, value in response.headers}, response.text
         )
@@ -219,6 +244,29 @@ def it_counts_the_query_and_the_visitor_as_told(site: Site) -> None:
     assert site.get("/hello?page=3").state == "miss"
 
 
+def it_shows_who_renders_for_everybody_neither_who_asked_nor_what_that_one_has(site: Site) -> None:
+    head = site.head(
+        "/asked",
+        accept="text/x",
+        accept_encoding="gzip",
+        authorization="Bearer a",
+        cookie="session=1",
+        if_none_match='"x"',
+        range="bytes=0-1",
+    )
+    expected = "GET {'accept': 'text/x'} {}"
+    assert (head.status, head.state, head.text) == (200, "miss", "")
+    assert int(head.headers["content-length"]) == len(expected)
+    kept = site.get("/asked")
+    assert (kept.state, kept.text) == ("hit", expected)
+    assert len(site.renders) == 1
+
+
+def it_keeps_no_redirection_to_another_spelling_of_the_same_page(site: Site) -> None:
+    assert [site.get("/spelling").state for _ in range(2)] == ["bypass", "bypass"]
+    assert [site.get("/elsewhere").state for _ in range(2)] == ["miss", "hit"]
+
+
 def it_passes_other_methods_to_the_view(site: Site) -> None:
     for _ in range(2):
         answer = site.post("/hello")
@@ -276,6 +324,9 @@ class Own:
 
     def visit(self, request: Asked) -> Visit:
         return Visit(method="GET", path=request.path, query={}, headers={}, cookies=())
+
+    def with_headers(self, request: Asked, headers: Mapping[str, str | None]) -> Asked:
+        return request
 
     def rendered(self, response: str) -> Rendered:
         return Rendered(body=response)

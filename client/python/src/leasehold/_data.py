@@ -16,9 +16,9 @@ from leasehold._guard import Rejected, Unreachable
 from leasehold._kept import Copy
 from leasehold._lease import CoreLease, failure_of
 from leasehold.entry import EntryRef
-from leasehold.errors import ConfigurationError, RegenerationPaused
+from leasehold.errors import ConfigurationError, Reason, RegenerationPaused
 from leasehold.ids import ConsistencyToken
-from leasehold.invalidation import Depth, Key, Tag
+from leasehold.invalidation import Depth, Key, Scope, Tag
 from leasehold.outcomes import (
     BackingOff,
     Committed,
@@ -40,7 +40,7 @@ OnRefreshError = Callable[[str, Exception], None]
 
 # What `encodeURIComponent` leaves as it is, so that every language gives a value the same key.
 _UNQUOTED = "!'()*-._~"
-_NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 LEAST_STALE_SECONDS = 60.0
 STALE_TTLS = 10.0
@@ -86,7 +86,7 @@ class CoreData:
     ) -> None:
         if not _NAMESPACE.fullmatch(namespace):
             raise ConfigurationError(
-                f"a namespace is 1 to 64 letters, digits, '.', '_' or '-', not {namespace!r}"
+                f"a namespace is 1 to 128 letters, digits, '.', '_' or '-', not {namespace!r}"
             )
         if max_stale_seconds is not None and max_stale_seconds < 0:
             raise ConfigurationError("max_stale_seconds must not be negative")
@@ -125,7 +125,9 @@ class CoreData:
         try:
             return (await self._through_coordinator(job)).value
         except Rejected as error:
-            raise error.cause from None
+            if error.cause.reason is not Reason.STORED_DATA_CORRUPT:
+                raise error.cause from None
+            _log.warning("data not kept: namespace=%s error=%s", self._namespace, error)
         except Unreachable as error:
             _log.debug("data without the coordinator: %s", error)
         copy = self._entries.kept.get(key)
@@ -213,7 +215,10 @@ class CoreData:
                 copy = Copy(lease.generation, metadata, encoded, began)
                 self._entries.kept.put(job.key, copy, epoch)
                 return value
-            case CommittedStale() | Fenced() | Superseded():
+            case (CommittedStale() | Fenced() | Superseded()) as late:
+                if isinstance(late, CommittedStale):
+                    # Nor is what was known here before.
+                    self._entries.kept.missing(job.key, self._entries.kept.epoch)
                 # Invalidated after the fetch began, or another's turn by now: nobody is to see this one.
                 return Overtaken(value)
             case Unreachable() | Rejected():
@@ -247,12 +252,18 @@ class CoreData:
     async def invalidate(self, key: str) -> ConsistencyToken:
         name = self._entry(key).name
         assert isinstance(name, str)
-        self._entries.kept.forget(key)
-        return await self._entries.invalidate((Key(name, self._tenant),), Depth.HARD)
+        return await self._invalidated(Key(name, self._tenant), lambda: self._entries.kept.forget(key))
 
     async def invalidate_all(self) -> ConsistencyToken:
-        self._entries.kept.forget_all()
-        return await self._entries.invalidate((Tag(self._tag, self._tenant),), Depth.HARD)
+        return await self._invalidated(Tag(self._tag, self._tenant), self._entries.kept.forget_all)
+
+    async def _invalidated(self, scope: Scope, forget: Callable[[], None]) -> ConsistencyToken:
+        forget()
+        try:
+            return await self._entries.invalidate((scope,), Depth.HARD)
+        finally:
+            # Once more: what was asked for meanwhile may have been answered from before.
+            forget()
 
 
 def _encoded(value: object) -> bytes:

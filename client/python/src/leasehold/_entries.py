@@ -119,11 +119,17 @@ class Entries:
             return error
 
     async def give_back(self, lease: CoreLease, failure: str | None) -> None:
-        """What goes wrong with that is no concern of a visitor's: the lease then expires."""
-        try:
-            await self.guard.tell(lambda limits: lease.give_back(failure, limits))
-        except (Unreachable, Rejected) as error:
-            _log.warning("lease not given back: generation=%d error=%s", lease.generation, error)
+        """In the background, for nobody waits for it, and what goes wrong with it is no concern of a visitor's: the lease
+        then expires."""
+
+        async def give_back() -> None:
+            try:
+                await self.guard.tell(lambda limits: lease.give_back(failure, limits))
+            except (Unreachable, Rejected) as error:
+                _log.warning("lease not given back: generation=%d error=%s", lease.generation, error)
+
+        if not self.core.io.spawn(give_back):
+            await give_back()
 
     async def invalidate(self, scopes: tuple[Scope, ...], depth: Depth) -> ConsistencyToken:
         """All later questions of this process see it."""

@@ -100,8 +100,8 @@ class Guard:
         self._appending = core.io.lock()
         self._usual = Limits(ATTEMPT_SECONDS, ANSWER_SECONDS, patience=PATIENCE_SECONDS)
         self._trial = Limits(TRIAL_SECONDS, TRIAL_SECONDS, patience=TRIAL_SECONDS)
-        # A commit carries bodies, and is worth more than a question: what it costs was spent already.
-        self._costly = Limits(core.calls.limits.attempt, core.calls.limits.overall, patience=PATIENCE_SECONDS)
+        # A commit carries bodies: one attempt has all the time that a visitor can bear.
+        self._costly = Limits(ANSWER_SECONDS, ANSWER_SECONDS, patience=PATIENCE_SECONDS)
 
     async def ask(self, question: Callable[[Terms], Awaitable[A]]) -> A:
         """``Unreachable`` where there is no answer, ``Rejected`` where it is a refusal, and nothing else."""

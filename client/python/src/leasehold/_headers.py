@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 from leasehold.policy import Policy
 from leasehold.response import Rendered, Response, State
@@ -21,7 +22,14 @@ _NOT_KEPT_HEADERS = frozenset(
 )  # fmt: skip
 
 # What a 304 repeats of the response that it stands for.
-_NOT_MODIFIED_HEADERS = frozenset({"cache-control", "cache-status", "content-location", "etag", "vary"})
+_NOT_MODIFIED_HEADERS = frozenset(
+    {"age", "cache-control", "cache-status", "content-location", "etag", "vary"}
+)
+
+# What caches keep by themselves (RFC 9110, section 15.1), as far as it can be a whole page.
+_KEPT_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 451})
+
+_FRESH = frozenset({State.MISS, State.HIT, State.WAIT_HIT})
 
 _ETAG = re.compile(r'\s*(?:(\*)|((?:W/)?"[^"]*"))\s*(?:,|$)')
 
@@ -42,6 +50,10 @@ class Served:
     """Why it was rendered: there was none, or a stale one."""
     detail: str | None = None
     """Why it is not kept, or is stale without having expired."""
+    age_seconds: float = 0.0
+    """How old it is; of what was rendered now, zero."""
+    is_personal: bool = False
+    """Whether it is one visitor's."""
 
 
 def kept_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -51,16 +63,34 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], .
 
 
 def may_be_kept(rendered: Rendered) -> bool:
-    """Whether it says of itself that it is for one visitor."""
-    if not rendered.is_kept:
+    """Whether it is for everybody, by all that it says of itself."""
+    if not rendered.is_kept or rendered.status not in _KEPT_STATUSES:
         return False
     for name, value in rendered.headers:
-        if name.lower() == "set-cookie":
+        # Not every visitor can decode what is encoded.
+        if name.lower() in ("set-cookie", "content-encoding"):
             return False
         directives = {directive.split("=")[0].strip().lower() for directive in value.split(",")}
         if name.lower() == "cache-control" and directives & {"no-store", "private"}:
             return False
     return True
+
+
+def is_about_spelling(rendered: Rendered, path: str) -> bool:
+    """Whether it sends its visitor to the same page in another spelling: the spellings are one page at the coordinator,
+    and whoever comes by the other one would be sent in a circle."""
+
+    def segments(spelling: str) -> list[str]:
+        return [segment for segment in spelling.split("/") if segment]
+
+    for name, value in rendered.headers:
+        if name.lower() == "location":
+            try:
+                to = unquote(urlsplit(value).path)
+            except ValueError:
+                return True
+            return value.startswith("//") or segments(to) == segments(path)
+    return False
 
 
 def response(served: Served, policy: Policy, state_header: str, if_none_match: str | None) -> Response:
@@ -74,6 +104,8 @@ def response(served: Served, policy: Policy, state_header: str, if_none_match: s
     ]
     if served.etag is not None:
         headers.append(("etag", served.etag))
+    if served.age_seconds >= 1:
+        headers.append(("age", str(int(served.age_seconds))))
     if served.status == 200 and served.etag is not None and is_match(if_none_match, served.etag):
         sent = {*_NOT_MODIFIED_HEADERS, state_header}
         return Response(304, tuple(header for header in headers if header[0] in sent), b"", served.state)
@@ -83,8 +115,13 @@ def response(served: Served, policy: Policy, state_header: str, if_none_match: s
 def cache_control(served: Served, policy: Policy) -> str:
     if served.state is State.BYPASS:
         return NO_STORE
+    if served.is_personal:
+        # A shared cache knows its URL only, and would show it to everybody.
+        return f"private, {NO_STORE}"
     revalidate = int(policy.revalidate_seconds)
     if policy.window_seconds is not None:
+        # What is stale is asked for again.
+        revalidate = revalidate if served.state in _FRESH else 0
         return f"s-maxage={revalidate}, stale-while-revalidate={int(policy.window_seconds)}"
     error_window = int(policy.error_window_seconds)
     return f"public, max-age=0, s-maxage=0, stale-if-error={error_window}, must-revalidate"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from leasehold import _headers, _wire
+import grpc
+
+from leasehold import _headers, _visitor
 from leasehold._core import Core
 from leasehold._entries import ROUNDS, Entries
 from leasehold._guard import Rejected, Unreachable
 from leasehold._headers import Served
 from leasehold._kept import Copy
 from leasehold._lease import CoreLease, failure_of
-from leasehold.entry import AllCookies, EntryRef, NoCookies, OnlyCookies, PageRequest
-from leasehold.errors import ConfigurationError, Reason, RegenerationPaused
+from leasehold.entry import EntryRef
+from leasehold.errors import ConfigurationError, Reason, Refusal, Refused, RegenerationPaused
 from leasehold.ids import ConsistencyToken
 from leasehold.invalidation import Depth, Scope
 from leasehold.outcomes import (
@@ -38,12 +39,6 @@ _log = logging.getLogger("leasehold")
 
 Render = Callable[[Rendering], Awaitable[Rendered]]
 OnRefreshError = Callable[[EntryRef, Exception], None]
-
-# Of a request, what tells nothing of whom it is from. All the rest may keep last known copies apart.
-_OF_NO_CONCERN = frozenset(
-    {"accept", "accept-encoding", "cache-control", "cookie", "if-none-match", "pragma", "user-agent"}
-)
-_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "x-api-key", "x-amz-security-token"})
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,10 @@ class CorePages:
     async def serve(
         self, entry: EntryRef, policy: Policy, render: Render, if_none_match: str | None
     ) -> Response:
-        job = Job(_key(entry), entry, policy, render)
+        if _visitor.crosses_tenants(entry):
+            # The coordinator would refuse it too, if it could be asked.
+            raise Refused(_CROSSES_TENANTS)
+        job = Job(_visitor.local_key(entry), entry, policy, render)
         try:
             served = await self._through_coordinator(job)
         except Unreachable as error:
@@ -100,6 +98,8 @@ class CorePages:
                 raise error.cause from None
             _log.warning("page not kept: %s", error)
             served = await self._bypass(job, "refused")
+        if _visitor.is_personal(entry):
+            served = replace(served, is_personal=True)
         return _headers.response(served, policy, self._state_header, if_none_match)
 
     async def _through_coordinator(self, job: Job) -> Served:
@@ -112,19 +112,29 @@ class CorePages:
             if self._is_within_window(outcome, copy, job.policy):
                 self._entries.refresh(job.key, lambda: self._refresh(job))
                 return self._of_copy(State.STALE, copy)
-        mine: Served | None = None
         for _ in range(ROUNDS):
             turn = await self._turn(job, forwarded_for)
             if isinstance(turn, Served):
                 return turn
-            mine = turn.mine or mine
-            # This worker slept, and another took over: its page counts. Where it is not there yet, it is waited for.
+            # This worker slept, and another took over: its page counts, as soon as it is there.
+            newer = await self._newer(job, turn, forwarded_for)
+            if newer is not None:
+                return newer
+        return await self._bypass(job, "overtaken")
+
+    async def _newer(self, job: Job, turn: Overtaken, forwarded_for: str) -> Served | None:
+        """The page of whoever took over, or else what was rendered for nothing."""
+        try:
             outcome, copy = await self._entries.lookup(job.key, job.entry, Consistency.STRICT)
-            if copy is not None and isinstance(outcome, FreshPage):
-                return self._of_copy(State.WAIT_HIT, copy, forwarded_for)
-            if copy is not None and copy.generation > turn.generation:
-                return self._of_copy(State.STALE, copy)
-        return mine or await self._bypass(job, "overtaken")
+        except (Unreachable, Rejected):
+            if turn.mine is None:
+                raise
+            return turn.mine
+        if copy is not None and isinstance(outcome, FreshPage) and copy.generation > turn.generation:
+            return self._of_copy(State.WAIT_HIT, copy, forwarded_for)
+        if copy is not None and copy.generation > turn.generation:
+            return self._of_copy(State.STALE, copy)
+        return turn.mine
 
     async def _turn(self, job: Job, forwarded_for: str) -> Served | Overtaken:
         """Waits for one's turn, or for the page of whoever has it."""
@@ -143,7 +153,7 @@ class CorePages:
             case Held(previous=previous):
                 if previous is not None:
                     copy = await self._entries.copy(job.key, job.entry, previous.page, epoch)
-                    if copy is not None:
+                    if copy is not None and self._is_within_bounds(previous, copy, job.policy):
                         return self._of_copy(State.STALE, copy, detail="held")
                 return await self._bypass(job, "held")
             case BackingOff(remaining_seconds=seconds, failures=failures, reason=reason, previous=previous):
@@ -173,7 +183,10 @@ class CorePages:
         """The previous page, where the policy allows that after a failure."""
         if previous is None or job.policy.on_failure is not OnFailure.SERVE_STALE:
             return None
-        copy = await self._entries.copy(job.key, job.entry, previous.page, epoch)
+        try:
+            copy = await self._entries.copy(job.key, job.entry, previous.page, epoch)
+        except (Unreachable, Rejected):
+            return None
         if copy is None or not self._is_within_error_window(previous, copy, job.policy):
             return None
         return self._of_copy(State.STALE, copy, detail=detail)
@@ -206,12 +219,18 @@ class CorePages:
         )
         body = rendered.body_bytes
         match await self._entries.commit(lease, NewPage(body, rendered.sidecar, metadata)):
-            case Committed(etag=etag) | CommittedStale(etag=etag) as outcome:
+            case Committed(etag=etag):
                 committed = replace(metadata, etag=etag)
-                # What was purged is not kept here either.
-                if not (isinstance(outcome, CommittedStale) and outcome.purged):
-                    self._entries.kept.put(job.key, Copy(lease.generation, committed, body, began), epoch)
+                self._entries.kept.put(job.key, Copy(lease.generation, committed, body, began), epoch)
                 return self._of_rendered(State.MISS, rendered, committed, forwarded_for)
+            case CommittedStale(purged=True):
+                # Nor is what was known here before.
+                self._entries.kept.missing(job.key, self._entries.kept.epoch)
+                return self._of_rendered(State.BYPASS, rendered, detail="purged")
+            case CommittedStale(etag=etag):
+                # Invalidated after the render began: good enough for this visitor, and to be asked for again.
+                committed = replace(metadata, etag=etag)
+                return self._of_rendered(State.STALE, rendered, committed, forwarded_for, "invalidated")
             case Superseded(current_generation=newer) | Fenced(latest_generation=newer):
                 _log.info("committed too late: generation=%d latest=%d", lease.generation, newer)
                 mine = self._of_rendered(State.BYPASS, rendered, detail="overtaken")
@@ -256,6 +275,7 @@ class CorePages:
             self._ttl_seconds(copy),
             forwarded_for,
             detail,
+            self._core.io.now() - copy.born,
         )
 
     def _of_rendered(
@@ -281,6 +301,15 @@ class CorePages:
         left = stale.stale_while_revalidate_for_seconds
         return left > 0 if left is not None else self._is_within(copy, policy, policy.window_seconds)
 
+    def _is_within_bounds(self, previous: StalePage, copy: Copy, policy: Policy) -> bool:
+        """Whether it may be served while another renders the next one. Who waits for that by policy has no bound for what
+        comes instead; who is served stale pages has."""
+        return (
+            policy.window_seconds is None
+            or self._is_within_window(previous, copy, policy)
+            or self._is_within_error_window(previous, copy, policy)
+        )
+
     def _is_within_error_window(self, stale: StalePage, copy: Copy, policy: Policy) -> bool:
         left = stale.stale_if_error_for_seconds
         return left > 0 if left is not None else self._is_within(copy, policy, policy.error_window_seconds)
@@ -297,9 +326,20 @@ class CorePages:
                 _log.exception("on_refresh_error failed")
 
     async def invalidate(self, scopes: tuple[Scope, ...], depth: Depth) -> ConsistencyToken:
-        if depth is Depth.HARD:
+        self._entries.kept.forget_all()
+        try:
+            return await self._entries.invalidate(scopes, depth)
+        finally:
+            # Once more: what was asked for meanwhile may have been answered from before.
             self._entries.kept.forget_all()
-        return await self._entries.invalidate(scopes, depth)
+
+
+_CROSSES_TENANTS = Refusal(
+    grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.TENANT_BOUNDARY,
+    Reason.TENANT_BOUNDARY.value,
+    "the request is meant for a tenant, and none is declared",
+)
 
 
 class _RenderedFailure(Exception):
@@ -308,41 +348,3 @@ class _RenderedFailure(Exception):
     def __init__(self, rendered: Rendered) -> None:
         super().__init__(f"status {rendered.status}")
         self.rendered = rendered
-
-
-def _key(entry: EntryRef) -> str:
-    """Names its copy in this process. Too many names lose a copy, too few would mix visitors up: what is not known to
-    be of no concern counts."""
-    name = entry.name
-    if isinstance(name, PageRequest):
-        name = replace(
-            name,
-            params=dict(sorted(name.params.items())),
-            query=dict(sorted(name.query.items())),
-            headers=_headers_of_concern(name, is_declared=bool(entry.tenant)),
-            cookies=_cookies_of_concern(name),
-        )
-    material = _wire.to_entry(replace(entry, name=name, path="")).SerializeToString(deterministic=True)
-    return hashlib.sha256(material).hexdigest()
-
-
-def _headers_of_concern(request: PageRequest, *, is_declared: bool) -> dict[str, list[str]]:
-    concern: dict[str, list[str]] = {}
-    for name, values in sorted((name.lower(), values) for name, values in request.headers.items()):
-        if name in _CREDENTIALS:
-            is_of_concern = not request.ignore_credentials
-        else:
-            is_of_concern = not is_declared and name not in _OF_NO_CONCERN
-        if is_of_concern:
-            concern[name] = [*concern.get(name, []), *values]
-    return concern
-
-
-def _cookies_of_concern(request: PageRequest) -> list[tuple[str, str]]:
-    match request.cookie_variance:
-        case AllCookies():
-            return sorted(request.cookies)
-        case NoCookies():
-            return []
-        case OnlyCookies(names=names):
-            return sorted(cookie for cookie in request.cookies if cookie[0] in names)

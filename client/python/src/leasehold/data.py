@@ -37,7 +37,7 @@ class Data:
         kept_bytes: int = KEPT_BYTES,
         on_refresh_error: Callable[[str, Exception], None] | None = None,
     ) -> None:
-        """``tenant``: whose; empty: ``default``. ``namespace``: 1 to 64 letters, digits, ``.``, ``_`` or ``-``.
+        """``tenant``: whose; empty: ``default``. ``namespace``: 1 to 128 letters, digits, ``.``, ``_`` or ``-``.
 
         A value is answered stale for ``max_stale_seconds`` beyond its ttl, while it is fetched anew in the background;
         past that, callers wait. ``None``: ten times the ttl, and a minute at least. ``wait_seconds``: how long a caller

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec
 
 import flask
+from flask.ctx import RequestContext
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
@@ -35,6 +36,17 @@ class Flask:
             cookies=tuple(request.cookies.items(multi=True)),
         )
 
+    def with_headers(self, request: flask.Request, headers: Mapping[str, str | None]) -> flask.Request:
+        """The same request by GET, with these headers in place of its own."""
+        environ = {**request.environ, "REQUEST_METHOD": "GET"}
+        for name, value in headers.items():
+            key = name.upper().replace("-", "_")
+            key = key if key == "CONTENT_LENGTH" else f"HTTP_{key}"
+            environ.pop(key, None)
+            if value is not None:
+                environ[key] = value
+        return type(request)(environ)
+
     def rendered(self, response: flask.Response) -> Rendered:
         """What a view answered; one that streams is read to its end."""
         return Rendered(
@@ -61,9 +73,10 @@ class Flask:
 def page(
     pages: Pages, policy: Policy, *, identity: Identity = Identity(), tags: Tags[flask.Request] = ()
 ) -> Callable[[Callable[P, ResponseReturnValue]], Callable[P, flask.Response]]:
-    """Decorates a view, below ``@app.route``, so that its pages are rendered once for the whole fleet. Only GET is served
-    from what is kept. A page is not kept when it sets a cookie, or is marked ``private`` or ``no-store``; a status of 500
-    or more is a failed render. What Flask adds after the view, such as the cookie of a session, is not kept.
+    """Decorates a view, below ``@app.route``, so that its pages are rendered once for the whole fleet. Only GET and HEAD
+    are served from what is kept, and the view sees no more of the request than its page depends on: see
+    ``leasehold.views.page``. A page is not kept when it sets a cookie, is marked ``private`` or ``no-store``, is encoded, or
+    has a status that caches do not keep by themselves; a status of 500 or more is a failed render. What Flask adds after the view, such as the cookie of a session, is not kept.
 
     By default a page is another one for each path, query, visitor's credentials and cookies: narrow that down by
     ``identity``. ``tags`` are labels to invalidate pages by, or what tells them of a request. While a render is paused
@@ -73,13 +86,18 @@ def page(
     def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, flask.Response]:
         @functools.wraps(view)
         def served(*args: P.args, **kwargs: P.kwargs) -> flask.Response:
-            # In the background the view runs on another thread, after the request.
-            @flask.copy_current_request_context
-            def answered() -> flask.Response:
-                return flask.make_response(view(*args, **kwargs))
+            context = flask.globals.request_ctx
+            app, asked, session = context.app, context.request, context.session
 
-            kept = view_page(pages, policy, Flask(), identity=identity, tags=tags)(lambda _: answered())
-            return kept(flask.request)
+            # In the background the view runs on another thread, after the request.
+            def answered(request: flask.Request) -> flask.Response:
+                if request is asked:
+                    return flask.make_response(view(*args, **kwargs))
+                with RequestContext(app, request.environ, session=session):
+                    return flask.make_response(view(*args, **kwargs))
+
+            kept = view_page(pages, policy, Flask(), identity=identity, tags=tags)(answered)
+            return kept(asked)
 
         return served
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -37,6 +37,15 @@ class Starlette:
             headers=headers,
             cookies=tuple(request.cookies.items()),
         )
+
+    def with_headers(self, request: Request, headers: Mapping[str, str | None]) -> Request:
+        """The same request by GET, with these headers in place of its own."""
+        own = [
+            (name, value) for name, value in request.scope["headers"] if name.decode("latin-1") not in headers
+        ]
+        new = [(name, value) for name, value in headers.items() if value is not None]
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in new]
+        return Request({**request.scope, "method": "GET", "headers": own + encoded}, request.receive)
 
     async def rendered(self, response: StarletteResponse) -> Rendered:
         """What a view answered; one that streams is read to its end."""
@@ -76,8 +85,10 @@ def page(
     Callable[Concatenate[Request, P], Awaitable[StarletteResponse]],
 ]:
     """Decorates an ``async def`` view, whose first argument is the request, so that its pages are rendered once for the
-    whole fleet. Only GET is served from what is kept. A page is not kept when it sets a cookie, is marked ``private`` or
-    ``no-store``, or has a background task; a status of 500 or more is a failed render.
+    whole fleet. Only GET and HEAD are served from what is kept, and the view sees no more of the request than its page
+    depends on: see ``leasehold.views.page``. A page is not kept when it sets a cookie, is marked ``private`` or ``no-store``,
+    is encoded, has a background task, or a status that caches do not keep by themselves; a status of 500 or more is a failed
+    render.
 
     By default a page is another one for each path, query, visitor's credentials and cookies: narrow that down by
     ``identity``. ``tags`` are labels to invalidate pages by, or what tells them of a request. While a render is paused

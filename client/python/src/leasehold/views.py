@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+from leasehold import _headers, _visitor
 from leasehold.entry import AllCookies, CookieVariance, EntryRef, NamedValues, PageRequest
 from leasehold.errors import LeaseholdError, Reason, RegenerationPaused
 from leasehold.pages import AsyncPages, Pages
@@ -21,7 +22,6 @@ from leasehold.response import Rendered, Rendering, Response, State
 P = ParamSpec("P")
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
-RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Visit:
     """A request, as far as its page may depend on it."""
 
     method: str
-    """In upper case. Only GET is served from what is kept; all else goes to the view as it is."""
+    """In upper case. Only GET and HEAD are served from what is kept; all else goes to the view as it is."""
     path: str
     """The decoded path, absolute."""
     query: NamedValues
@@ -72,11 +72,15 @@ class Identity:
         return EntryRef(request, tenant=self.tenant, deployment=self.deployment, path=visit.path)
 
 
-class Framework(Protocol[RequestT_contra, ResponseT]):
+class Framework(Protocol[RequestT, ResponseT]):
     """How a framework's requests and responses are read and made, for views that block."""
 
-    def visit(self, request: RequestT_contra) -> Visit:
+    def visit(self, request: RequestT) -> Visit:
         """What the request asks for."""
+        ...
+
+    def with_headers(self, request: RequestT, headers: Mapping[str, str | None]) -> RequestT:
+        """The same request by GET, with these headers, names in lower case, in place of its own. ``None``: without."""
         ...
 
     def rendered(self, response: ResponseT) -> Rendered:
@@ -84,7 +88,7 @@ class Framework(Protocol[RequestT_contra, ResponseT]):
         ...
 
     def response(self, response: Response) -> ResponseT:
-        """What is sent."""
+        """What is sent; to HEAD, without the body."""
         ...
 
     def is_answer(self, error: Exception) -> bool:
@@ -93,11 +97,15 @@ class Framework(Protocol[RequestT_contra, ResponseT]):
         ...
 
 
-class AsyncFramework(Protocol[RequestT_contra, ResponseT]):
+class AsyncFramework(Protocol[RequestT, ResponseT]):
     """How a framework's requests and responses are read and made, for views of asyncio. As ``Framework``."""
 
-    def visit(self, request: RequestT_contra) -> Visit:
+    def visit(self, request: RequestT) -> Visit:
         """What the request asks for."""
+        ...
+
+    def with_headers(self, request: RequestT, headers: Mapping[str, str | None]) -> RequestT:
+        """As ``Framework.with_headers``."""
         ...
 
     async def rendered(self, response: ResponseT) -> Rendered:
@@ -105,7 +113,7 @@ class AsyncFramework(Protocol[RequestT_contra, ResponseT]):
         ...
 
     def response(self, response: Response) -> ResponseT:
-        """What is sent."""
+        """As ``Framework.response``."""
         ...
 
     def is_answer(self, error: Exception) -> bool:
@@ -127,7 +135,9 @@ def page(
 ) -> Callable[[Callable[Concatenate[RequestT, P], ResponseT]], Callable[Concatenate[RequestT, P], ResponseT]]:
     """Decorates a view, whose first argument is its request, so that its pages are rendered once for the whole fleet.
 
-    In the background a view is called again with the request that found its page stale, after that was answered.
+    A view is given the request as it is for everybody: a GET, without conditions and ranges, and without the credentials and
+    cookies that the page does not depend on. In the background it is called again for the request that found its page
+    stale, after that was answered. A redirection to the same path in another spelling is not kept.
     """
 
     def decorate(
@@ -136,22 +146,24 @@ def page(
         @functools.wraps(view)
         def served(request: RequestT, /, *args: P.args, **kwargs: P.kwargs) -> ResponseT:
             visit = framework.visit(request)
-            if visit.method != "GET":
+            if visit.method not in ("GET", "HEAD"):
                 return view(request, *args, **kwargs)
+            entry = identity.entry(visit)
+            for_everybody = framework.with_headers(request, _visitor.for_everybody(entry))
             answers: list[Exception] = []
 
             def render(_: Rendering) -> Rendered:
                 try:
-                    response = view(request, *args, **kwargs)
+                    response = view(for_everybody, *args, **kwargs)
                 except Exception as error:
                     if framework.is_answer(error):
                         answers.append(error)
                         return _UNKEPT
                     raise
-                return _tagged(framework.rendered(response), tags, request)
+                return _of_page(framework.rendered(response), tags, request, visit.path)
 
             try:
-                response = pages.serve(identity.entry(visit), policy, render, if_none_match=_condition(visit))
+                response = pages.serve(entry, policy, render, if_none_match=_condition(visit))
             except LeaseholdError as error:
                 response = _refusal(error, pages.state_header)
             if answers and response.state is State.BYPASS:
@@ -182,24 +194,24 @@ def async_page(
         @functools.wraps(view)
         async def served(request: RequestT, /, *args: P.args, **kwargs: P.kwargs) -> ResponseT:
             visit = framework.visit(request)
-            if visit.method != "GET":
+            if visit.method not in ("GET", "HEAD"):
                 return await view(request, *args, **kwargs)
+            entry = identity.entry(visit)
+            for_everybody = framework.with_headers(request, _visitor.for_everybody(entry))
             answers: list[Exception] = []
 
             async def render(_: Rendering) -> Rendered:
                 try:
-                    response = await view(request, *args, **kwargs)
+                    response = await view(for_everybody, *args, **kwargs)
                 except Exception as error:
                     if framework.is_answer(error):
                         answers.append(error)
                         return _UNKEPT
                     raise
-                return _tagged(await framework.rendered(response), tags, request)
+                return _of_page(await framework.rendered(response), tags, request, visit.path)
 
             try:
-                response = await pages.serve(
-                    identity.entry(visit), policy, render, if_none_match=_condition(visit)
-                )
+                response = await pages.serve(entry, policy, render, if_none_match=_condition(visit))
             except LeaseholdError as error:
                 response = _refusal(error, pages.state_header)
             if answers and response.state is State.BYPASS:
@@ -219,7 +231,7 @@ def _condition(visit: Visit) -> str | None:
     return ", ".join(values) if values else None
 
 
-def _tagged(rendered: Rendered, tags: Tags[RequestT], request: RequestT) -> Rendered:
+def _of_page(rendered: Rendered, tags: Tags[RequestT], request: RequestT, path: str) -> Rendered:
     labels = tags(request) if callable(tags) else tags
     return Rendered(
         body=rendered.body,
@@ -229,7 +241,7 @@ def _tagged(rendered: Rendered, tags: Tags[RequestT], request: RequestT) -> Rend
         etag=rendered.etag,
         tags=(*rendered.tags, *labels),
         sidecar=rendered.sidecar,
-        is_kept=rendered.is_kept,
+        is_kept=rendered.is_kept and not _headers.is_about_spelling(rendered, path),
     )
 
 
