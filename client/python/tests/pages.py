@@ -483,7 +483,7 @@ def it_keeps_status_headers_tags_and_sidecar(
         body="gone",
         status=404,
         content_type="text/plain",
-        headers=(("X-Mine", "1"), ("Content-Length", "4"), ("Age", "7")),
+        headers=(("X-Mine", "1"), ("Content-Length", "4"), ("Age", "7"), ("Leasehold-Policy", "for clients")),
         etag='"mine"',
         tags=(name,),
         sidecar='{"a": 1}',
@@ -495,6 +495,7 @@ def it_keeps_status_headers_tags_and_sidecar(
         assert response.header("content-type") == "text/plain"
         assert response.header("etag") == '"mine"'
         assert response.header("age") != "7"
+        assert response.header("leasehold-policy") is None
     token = view.seen[0].sidecar_token
     assert token is not None
     assert coordinator.serve_sidecar(EntryRef(name), token).body.collect(1000) == b'{"a": 1}'

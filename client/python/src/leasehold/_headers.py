@@ -21,6 +21,9 @@ _NOT_KEPT_HEADERS = frozenset(
     }
 )  # fmt: skip
 
+# How the names of headers begin that clients leave for one another, and no visitor gets.
+_OF_CLIENTS = "leasehold-"
+
 # What a 304 repeats of the response that it stands for.
 _NOT_MODIFIED_HEADERS = frozenset(
     {"age", "cache-control", "cache-status", "content-location", "etag", "vary"}
@@ -96,7 +99,7 @@ def is_about_spelling(rendered: Rendered, path: str) -> bool:
 def response(served: Served, policy: Policy, state_header: str, if_none_match: str | None) -> Response:
     """As it is to be sent."""
     headers = [
-        *served.headers,
+        *(header for header in served.headers if not header[0].startswith(_OF_CLIENTS)),
         ("content-type", served.content_type),
         ("cache-control", cache_control(served, policy)),
         ("cache-status", cache_status(served)),
