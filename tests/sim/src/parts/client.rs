@@ -34,14 +34,34 @@ pub const PACE: Pace = Pace {
 /// # Panics
 /// When the client does not take its own endpoint.
 pub fn connect(context: &Context, coordinators: &[Address], number: u64) -> Coordinator {
-    connect_within(OVERALL, context, coordinators, number)
+    connect_by(retries(), OVERALL, context, coordinators, number)
 }
 
-/// As [`connect`], of another patience.
+/// As [`connect`], of another patience; a quarter of them repeat nothing, and are told what repetitions would cover up.
 ///
 /// # Panics
 /// As [`connect`].
 pub fn connect_within(
+    overall: Duration,
+    context: &Context,
+    coordinators: &[Address],
+    number: u64,
+) -> Coordinator {
+    let is_told = crate::machine::derived(context.seed, &[5, number]).is_multiple_of(4);
+    let retry = if is_told { RetryPolicy::never() } else { retries() };
+    connect_by(retry, overall, context, coordinators, number)
+}
+
+fn retries() -> RetryPolicy {
+    RetryPolicy {
+        initial_backoff: Duration::from_millis(10),
+        max_backoff: Duration::from_millis(200),
+        ..RetryPolicy::default()
+    }
+}
+
+fn connect_by(
+    retry: RetryPolicy,
     overall: Duration,
     context: &Context,
     coordinators: &[Address],
@@ -57,16 +77,6 @@ pub fn connect_within(
         let network = network.clone();
         async move { network.connect(from, to).await.map(TokioIo::new) }
     });
-    // Some are told of the first failure, whatever it is: what repetitions would cover up.
-    let retry = if seed.is_multiple_of(4) {
-        RetryPolicy::never()
-    } else {
-        RetryPolicy {
-            initial_backoff: Duration::from_millis(10),
-            max_backoff: Duration::from_millis(200),
-            ..RetryPolicy::default()
-        }
-    };
     Coordinator::builder()
         .endpoint("http://coordinators")
         .attempt_timeout(ATTEMPT)
