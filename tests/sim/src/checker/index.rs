@@ -93,7 +93,7 @@ impl Index {
     }
 
     /// When a generation was first asked for.
-    fn first_grant(&self, edition: Edition) -> Option<Time> {
+    pub(super) fn first_grant(&self, edition: Edition) -> Option<Time> {
         self.grants.get(&edition)?.iter().map(|grant| grant.began).min()
     }
 

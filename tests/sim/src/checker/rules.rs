@@ -393,7 +393,7 @@ fn rendered_by_one(history: &History, index: &Index) -> Vec<String> {
     let mut found = Vec::new();
     for (edition, grants) in &index.grants {
         let (entry, generation) = *edition;
-        let began = grants.iter().map(|grant| grant.began).min().unwrap_or_default();
+        let began = index.first_grant(*edition).unwrap_or_default();
         let until = began + grants.iter().map(|grant| grant.ttl).min().unwrap_or_default();
         let next = of_entry(&index.grants, entry).find(|(other, _)| *other > generation);
         let granted = next.and_then(|(_, grants)| grants.iter().map(|grant| grant.answered).min());
