@@ -245,6 +245,12 @@ impl Cause {
         }
     }
 
+    /// Whether a call about many keys may have been refused, as a whole, for the sake of one of them.
+    pub(crate) fn may_be_for_one_key(&self) -> bool {
+        matches!(self, Self::Service { code: Some(code), .. }
+            if matches!(&**code, "MalformedXML" | "InvalidArgument" | "InvalidRequest" | "KeyTooLongError"))
+    }
+
     /// Whether the service refused it for want of a right.
     pub(crate) fn is_denied(&self) -> bool {
         matches!(self, Self::Service { status: 401 | 403, .. })

@@ -1,7 +1,7 @@
 //! Bodies on S3: puts that never replace, with a checksum that the service verifies and keeps.
 
 use crate::{
-    error::{Call, Resource, causes},
+    error::{Call, Cause, Resource, causes},
     settings::Timeouts,
 };
 use async_trait::async_trait;
@@ -73,8 +73,39 @@ impl S3Objects {
         Ok(Some(StoredObject { body: body.into_bytes(), meta }))
     }
 
-    /// Deletes up to [`DELETE_AT_ONCE`]. The error of the first key that was not deleted, if there is one.
+    /// Deletes up to [`DELETE_AT_ONCE`], also where one of them is a key that no request of many can have: the others must not
+    /// stay for it. The error of a key that was not deleted, if there is one.
     async fn delete_some(&self, names: &[ObjectName]) -> Result<(), WriteError> {
+        let mut left = vec![names];
+        let (mut is_any_deleted, mut failure) = (false, None);
+        while let Some(some) = left.pop() {
+            let settled = match (self.delete_together(some).await, some) {
+                (Together::Settled(settled), _) => settled,
+                (Together::Refused, [name]) => self.delete_alone(name).await,
+                (Together::Refused, _) => {
+                    left.extend(<[_; 2]>::from(some.split_at(some.len() / 2)));
+                    continue;
+                }
+            };
+            match settled {
+                Ok(()) => is_any_deleted = true,
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            None => Ok(()),
+            Some(WriteError::NotApplied(why)) if is_any_deleted => Err(WriteError::Unknown(why)),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Its name is no part of a document, and may be one that none can have.
+    async fn delete_alone(&self, name: &ObjectName) -> Result<(), WriteError> {
+        let sent = self.client.delete_object().bucket(&self.bucket).key(name.as_str()).send().await;
+        sent.map(drop).map_err(|error| self.call("DeleteObject").write(&error))
+    }
+
+    async fn delete_together(&self, names: &[ObjectName]) -> Together {
         let call = self.call("DeleteObjects");
         let mut batch = Delete::builder().quiet(true);
         for name in names {
@@ -83,14 +114,12 @@ impl S3Objects {
             batch = batch.objects(object.expect("an object with a key"));
         }
         let batch = batch.build().expect("a batch with objects");
-        let answer = self
-            .client
-            .delete_objects()
-            .bucket(&self.bucket)
-            .delete(batch)
-            .send()
-            .await
-            .map_err(|error| call.write(&error))?;
+        let sent = self.client.delete_objects().bucket(&self.bucket).delete(batch).send().await;
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(error) if Cause::of(&error).may_be_for_one_key() => return Together::Refused,
+            Err(error) => return Together::Settled(Err(call.write(&error))),
+        };
         // Answered as a success, whatever became of the keys.
         let failed: Vec<&str> = answer
             .errors()
@@ -98,7 +127,7 @@ impl S3Objects {
             .map(|error| error.code().unwrap_or("an error without a code"))
             .filter(|code| *code != "NoSuchKey")
             .collect();
-        match failed[..] {
+        Together::Settled(match failed[..] {
             [] => Ok(()),
             [first, ..] if failed.len() == names.len() => Err(call.write_part(first)),
             [first, ..] => Err(WriteError::Unknown(format!(
@@ -106,8 +135,16 @@ impl S3Objects {
                 failed.len(),
                 names.len()
             ))),
-        }
+        })
     }
+}
+
+/// What became of a request to delete many.
+enum Together {
+    /// It was answered, or may have been applied.
+    Settled(Result<(), WriteError>),
+    /// Nothing was deleted, perhaps for the sake of one key.
+    Refused,
 }
 
 #[async_trait]

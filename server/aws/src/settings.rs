@@ -104,7 +104,7 @@ impl Layout {
     pub(crate) fn object_of(&self, s3_key: &str) -> Option<ObjectName> {
         let (prefix, key) = (self.prefix(), s3_key.trim_start_matches('/'));
         let name = if prefix.is_empty() { key.into() } else { format!("{prefix}/{key}") };
-        ObjectName::parse(&name).ok()
+        ObjectName::parse_stored(&name).ok()
     }
 
     fn prefix(&self) -> &str {

@@ -346,6 +346,20 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
 
     /// Deletes up to [`DELETE_AT_ONCE`]. May be repeated whatever became of it: nothing comes back under these names.
     async fn delete(&mut self, names: &[ObjectName]) {
+        let mut left = vec![names];
+        while let Some(some) = left.pop() {
+            if self.delete_some(some).await {
+                continue;
+            }
+            match some {
+                [name] => self.delete_alone(name).await,
+                _ => left.extend(<[_; 2]>::from(some.split_at(some.len() / 2))),
+            }
+        }
+    }
+
+    /// `false` where nothing was done, and the request may have been refused for the sake of one name.
+    async fn delete_some(&mut self, names: &[ObjectName]) -> bool {
         let mut batch = Delete::builder().quiet(true);
         for name in names {
             let object = ObjectIdentifier::builder().key(name.as_str()).build();
@@ -358,6 +372,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
             })
             .await;
         let (failed, failures): (usize, Vec<Failure>) = match &answer {
+            Err(cause) if cause.may_be_for_one_key() => return false,
             Err(cause) => (names.len(), names.iter().map(|name| failure(name, &cause.to_string())).collect()),
             // Answered as a success, whatever became of the keys.
             Ok(answer) => {
@@ -369,8 +384,25 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
                 (errors.count().min(names.len()), named.collect())
             }
         };
+        self.count(names.len(), failed, failures);
+        true
+    }
+
+    /// Its name is no part of a document, and may be one that none can have.
+    async fn delete_alone(&mut self, name: &ObjectName) {
+        let answer = Patience::OF_A_SWEEP
+            .repeat(|| {
+                self.aws.s3.delete_object().bucket(&self.aws.settings.bucket).key(name.as_str()).send()
+            })
+            .await;
+        let failures: Vec<Failure> =
+            answer.err().iter().map(|cause| failure(name, &cause.to_string())).collect();
+        self.count(1, failures.len(), failures);
+    }
+
+    fn count(&mut self, asked: usize, failed: usize, failures: Vec<Failure>) {
         self.swept.failed += failed as u64;
-        self.swept.total.deleted += (names.len() - failed) as u64;
+        self.swept.total.deleted += (asked - failed) as u64;
         let room = MAX_NAMED - self.swept.failures.len();
         self.swept.failures.extend(failures.into_iter().take(room));
     }
@@ -379,7 +411,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
 /// The name that a listing has, encoded as forms are; `None` for what is none.
 fn name_of(key: &str) -> Option<ObjectName> {
     let key = key.replace('+', " ");
-    ObjectName::parse(&percent_decode_str(&key).decode_utf8().ok()?).ok()
+    ObjectName::parse_stored(&percent_decode_str(&key).decode_utf8().ok()?).ok()
 }
 
 /// The lease that is written on an object; `None` where that cannot be read.

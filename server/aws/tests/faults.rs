@@ -202,6 +202,27 @@ async fn a_delete_that_left_something_is_an_error() {
     assert_eq!(write_outcome(&objects.delete(&[object_name(4)]).await), "not applied", "no right to any");
 }
 
+/// The service refuses a document that names such a key, with all the others that it names.
+#[tokio::test]
+async fn a_key_that_xml_cannot_carry_is_deleted_and_holds_up_no_others() {
+    let (doubles, aws) = ready().await;
+    let objects = aws.stores().objects;
+    let odd =
+        ["isr/a\u{ffff}.html", "isr/a\u{fffe}b/c.html"].map(|name| ObjectName::parse_stored(name).unwrap());
+    let names: Vec<ObjectName> = (0..20).map(object_name).chain(odd.clone()).collect();
+    for name in &names {
+        let body = body(1, 10);
+        objects.put(name, body.clone(), digest(&body), &object_meta()).await.unwrap();
+    }
+    doubles.s3.refuse_to_delete(&odd[1]);
+    assert_eq!(write_outcome(&objects.delete(&names).await), "unknown");
+    for name in &names {
+        assert_eq!(objects.info(name).await.unwrap().is_some(), *name == odd[1], "{name}");
+    }
+    assert_ne!(write_outcome(&objects.delete(&odd[1..]).await), "ok");
+    assert_eq!(write_outcome(&objects.delete(&odd[..1]).await), "ok");
+}
+
 /// The second of three requests: the first was applied, so that the whole is not without effect.
 #[tokio::test]
 async fn a_delete_that_was_refused_half_way_is_of_unknown_outcome() {

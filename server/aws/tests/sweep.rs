@@ -320,6 +320,26 @@ async fn bodies_that_their_worker_named_go_by_the_lease_that_is_written_on_them(
     assert!(there(&doubles, &kept) && there(&doubles, &[young]) && !there(&doubles, &orphans));
 }
 
+#[tokio::test]
+async fn a_name_that_xml_cannot_carry_is_swept_with_all_the_others() {
+    let (doubles, aws) = ready().await;
+    let names = objects("lost", OLD);
+    upload(&doubles, &names);
+    let given =
+        GivenName::of_any_kind("x.html").unwrap().stored(&ObjectPrefix::default(), &id("lost").tenant);
+    let odd = ObjectName::parse_stored(&given.as_str().replace("x.", "\u{ffff}.")).unwrap();
+    let body = body(1, 100);
+    let origin = Origin::of(&id("lost"), &lease(OLD), digest(&body)).encode();
+    let meta = ObjectMeta { attributes: vec![(ORIGIN_ATTRIBUTE.to_owned(), origin)], ..object_meta() };
+    aws.stores().objects.put(&odd, body.clone(), digest(&body), &meta).await.unwrap();
+    // The table is that of the bucket.
+    create(&aws, "page", &committed("page", OLD + 1, OLD + 1)).await;
+    upload(&doubles, &objects("page", OLD + 1));
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.total.orphans, swept.total.deleted, swept.failed), (3, 3, 0));
+    assert!(!there(&doubles, &names) && !there(&doubles, &[odd]));
+}
+
 /// Neither may a failure take away what cannot be asked about.
 #[tokio::test]
 async fn a_body_that_its_worker_named_stays_where_it_cannot_be_asked_what_is_written_on_it() {

@@ -60,10 +60,14 @@ impl GivenName {
         if actual > limit {
             return Err(InvalidObjectName::TooLong { actual, limit }.into());
         }
-        if ObjectName::parse(text)?.kind() != Some(kind) {
+        Self::of_name(&ObjectName::parse(text)?, kind)
+    }
+
+    fn of_name(name: &ObjectName, kind: BodyKind) -> Result<Self, InvalidGivenName> {
+        if name.kind() != Some(kind) {
             return Err(InvalidGivenName::Ending(kind.suffix()));
         }
-        Ok(Self { text: text.into(), kind })
+        Ok(Self { text: name.as_str().into(), kind })
     }
 
     /// The same, of a body of any kind; `None` for what is no such name.
@@ -133,7 +137,12 @@ impl NamedObject {
         let (digits, given) = rest.split_once('/')?;
         let mut tenant = [0; ENTRY_DIGEST_BYTES];
         hex::decode_to_slice(digits, &mut tenant).ok().filter(|()| hex::encode(tenant) == digits)?;
-        let given = GivenName::parse(&format!("{given}{}", kind.suffix()), kind).ok()?;
+        // As it is on file, where it may be one that no worker can give any more.
+        let given = ObjectName::parse_stored(&format!("{given}{}", kind.suffix())).ok()?;
+        let given = GivenName::of_name(&given, kind).ok()?;
+        if given.as_str().len() > MAX_GIVEN_NAME_BYTES {
+            return None;
+        }
         Some(Self { prefix, tenant, given })
     }
 
@@ -343,6 +352,8 @@ mod tests {
         for text in ["", "/a.html", "a//b.html", "../a.html", "a\\b.html", "a\n.html", "a", "a.json"] {
             assert_eq!(GivenName::of_any_kind(text), None, "{text:?}");
         }
+        let refused = GivenName::parse("a\u{ffff}.html", BodyKind::Html).unwrap_err();
+        assert_eq!(refused.to_string(), "contains the character U+FFFF");
         let longest = format!("{}.html", "a".repeat(MAX_GIVEN_NAME_BYTES - 5));
         assert!(GivenName::parse(&longest, BodyKind::Html).is_ok());
         let too_long = GivenName::parse(&format!("a{longest}"), BodyKind::Html).unwrap_err();
@@ -405,6 +416,16 @@ mod tests {
         }
         let ours = names_for(&prefix("isr"), &id(None, "k"), &lease(1, 2));
         assert_eq!((NamedObject::of(&ours.html), NamedObject::of(&ours.sidecar)), (None, None));
+    }
+
+    /// Nobody can give such a name any more; what has it is still its tenant's, and can be swept.
+    #[test]
+    fn what_is_stored_under_a_name_that_xml_cannot_carry_is_known_for_what_it_is() {
+        let text = given("x.html").stored(&prefix("isr"), &tenant("acme")).as_str().replace('x', "\u{ffff}");
+        assert!(ObjectName::parse(&text).is_err());
+        let named = NamedObject::of(&ObjectName::parse_stored(&text).unwrap()).unwrap();
+        assert!(named.is_under(&prefix("isr")) && named.is_of(&tenant("acme")));
+        assert_eq!(named.given().as_str(), "\u{ffff}.html");
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub enum InvalidObjectName {
 }
 
 /// The name of an immutable object. At most [`MAX_OBJECT_NAME_BYTES`]; segments between single slashes, none
-/// of them `.` or `..`, without control characters and backslashes. Names that [`names_for`] did not make,
+/// of them `.` or `..`, without control characters, backslashes and what XML cannot carry, as which S3 is told what to
+/// delete. Names that [`names_for`] did not make,
 /// such as those of a FaceTheory cache, are names too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName(Arc<str>);
@@ -63,7 +64,20 @@ impl ObjectName {
         if text.is_empty() {
             return Err(InvalidObjectName::Empty);
         }
-        check(text, MAX_OBJECT_NAME_BYTES, |c| !c.is_control() && c != '\\')?;
+        check(text, MAX_OBJECT_NAME_BYTES, |c| is_plain(c) && is_in_xml(c))?;
+        Ok(Self(text.into()))
+    }
+
+    /// The same of a name that is on file, where another writer may have left one that XML cannot carry: an entry that has it
+    /// can still be read, and the object deleted.
+    ///
+    /// # Errors
+    /// As [`ObjectName::parse`].
+    pub fn parse_stored(text: &str) -> Result<Self, InvalidObjectName> {
+        if text.is_empty() {
+            return Err(InvalidObjectName::Empty);
+        }
+        check(text, MAX_OBJECT_NAME_BYTES, is_plain)?;
         Ok(Self(text.into()))
     }
 
@@ -291,6 +305,15 @@ impl SidecarToken {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
         ObjectName::parse(&text).ok().filter(|name| name.kind() == Some(BodyKind::Sidecar))
     }
+}
+
+fn is_plain(c: char) -> bool {
+    !c.is_control() && c != '\\'
+}
+
+/// Whether XML 1.0 has a way to say it. Of the others it has none for, controls are refused already.
+fn is_in_xml(c: char) -> bool {
+    !matches!(c, '\u{fffe}' | '\u{ffff}')
 }
 
 fn check(text: &str, limit: usize, allowed: fn(char) -> bool) -> Result<(), InvalidObjectName> {

@@ -394,7 +394,7 @@ fn body_out(body: &BodyRef) -> wire::Body {
 fn body_in(field_name: &'static str, body: wire::Body) -> Result<BodyRef, InvalidRecord> {
     let wire::Body { object, digest, size_bytes } = body;
     Ok(BodyRef {
-        object: name(field_name, ObjectName::parse(&object))?,
+        object: name(field_name, ObjectName::parse_stored(&object))?,
         digest: Digest(
             digest.try_into().map_err(|_| field(field_name, "has a digest that is not 32 bytes long"))?,
         ),

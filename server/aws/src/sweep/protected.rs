@@ -195,7 +195,7 @@ impl Protected {
     /// protected by the entry's claims.
     fn name_in_attributes(&mut self, row: &Item, own: &[&ObjectName]) {
         let Ok(Some(s3_key)) = string(row, S3_KEY) else { return };
-        let names = [self.layout.object_of(s3_key), ObjectName::parse(s3_key).ok()];
+        let names = [self.layout.object_of(s3_key), ObjectName::parse_stored(s3_key).ok()];
         names.iter().flatten().filter(|name| !own.contains(name)).for_each(|name| self.name(name));
     }
 

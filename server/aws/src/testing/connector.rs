@@ -47,6 +47,7 @@ pub(super) fn operation_of(request: &HttpRequest) -> String {
         ("PUT", true) => "PutObject",
         ("GET", true) => "GetObject",
         ("HEAD", true) => "HeadObject",
+        ("DELETE", true) => "DeleteObject",
         ("POST", false) if query.split('&').any(|part| part == "delete" || part == "delete=") => {
             "DeleteObjects"
         }

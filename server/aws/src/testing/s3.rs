@@ -19,10 +19,11 @@ use s3s::{
     auth::SimpleAuth,
     config::{S3Config, StaticConfigProvider},
     dto::{
-        self, ChecksumMode, CreateBucketInput, CreateBucketOutput, DeleteObjectsInput, DeleteObjectsOutput,
-        DeletedObject, ETag, ETagCondition, EncodingType, Error, GetObjectInput, GetObjectOutput,
-        HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input,
-        ListObjectsV2Output, PutObjectInput, PutObjectOutput, StreamingBlob,
+        self, ChecksumMode, CreateBucketInput, CreateBucketOutput, DeleteObjectInput, DeleteObjectOutput,
+        DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, EncodingType, Error,
+        GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+        HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput,
+        StreamingBlob,
     },
     s3_error,
     service::{S3Service, S3ServiceBuilder},
@@ -365,12 +366,34 @@ impl S3 for InMemory {
         }))
     }
 
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let DeleteObjectInput { bucket, key, .. } = request.input;
+        let mut state = self.0.lock();
+        let State { buckets, undeletable, allowed, markers, .. } = &mut *state;
+        let objects = buckets.get_mut(&bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        if !key.starts_with(&**allowed) {
+            return Err(s3_error!(AccessDenied));
+        }
+        if undeletable.contains(&key) {
+            return Err(s3_error!(InternalError));
+        }
+        if objects.remove(&key).is_none() {
+            markers.push(key);
+        }
+        Ok(S3Response::new(DeleteObjectOutput::default()))
+    }
+
     async fn delete_objects(
         &self,
         request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
         let DeleteObjectsInput { bucket, delete, .. } = request.input;
-        if delete.objects.len() > 1000 {
+        // What XML cannot say makes all of it no XML.
+        let is_xml = delete.objects.iter().all(|object| !object.key.contains(['\u{fffe}', '\u{ffff}']));
+        if delete.objects.len() > 1000 || !is_xml {
             return Err(s3_error!(MalformedXML));
         }
         let mut state = self.0.lock();

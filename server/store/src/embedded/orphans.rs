@@ -55,7 +55,7 @@ pub(super) fn find(
     let mut bytes = 0;
     for text in names {
         // What is no object name is not ours either.
-        let Ok(name) = ObjectName::parse(&text) else { continue };
+        let Ok(name) = ObjectName::parse_stored(&text) else { continue };
         match judge(connection, &name, now, keep) {
             Err(Undecided::Database(error)) => return Err(read_error(error)),
             Err(Undecided::Record(why)) => {
