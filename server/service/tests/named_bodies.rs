@@ -393,6 +393,8 @@ async fn a_body_in_doubt_is_served_by_a_coordinator_that_has_not_heard_of_its_co
     assert_eq!(other.object("b.html").await, None, "not committed yet");
     let html = named(stored(sha256(b"new"), 3), "b.html");
     one.commit_fresh(v1::CommitPointerRequest { html, ..render.page("") }).await;
+    // It has asked a moment ago.
+    world.clock.step(ms(60));
     assert_eq!(other.object("b.html").await.as_deref(), Some("new"));
 }
 
@@ -531,4 +533,136 @@ async fn a_named_body_that_is_in_memory_costs_no_store_anything() {
     }
     let used = node.counts().since(before);
     assert_eq!((used.gets, used.infos, used.entry_reads), (0, 0, 0));
+}
+
+/// What its pointer says of a purge is said of the new body.
+#[tokio::test]
+async fn a_name_that_is_used_again_brings_no_purged_body_back() {
+    let world = World::new();
+    let (one, other) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    let page = entry("news");
+    one.publish_as(&page, "a", "old", &["t"]).await;
+    assert_eq!(other.object("a.html").await.as_deref(), Some("old"));
+    one.publish_as(&page, "b", "between", &["t"]).await;
+    for name in ["a.html", "a.hydration.json"] {
+        world.stores().objects.delete(&[stored_as(name)]).await.unwrap();
+    }
+    let purged = one.invalidate(purge([tag("t")])).await.unwrap();
+    other.seen_by(lookup_as_of(&page, &purged)).await;
+    assert_eq!(other.object("a.html").await, None);
+    let third = world.start_one_of_many().await;
+    third.seen_by(lookup_as_of(&page, &purged)).await;
+    third.publish_as(&page, "a", "new", &["t"]).await;
+    other.lookup(lookup_strictly(&page)).await.unwrap();
+    assert_eq!(other.object("a.html").await.as_deref(), Some("new"));
+}
+
+/// It remembers the body that had the name before.
+#[tokio::test]
+async fn a_commit_is_repeated_on_a_coordinator_that_remembers_another_body_of_its_name() {
+    let world = World::new();
+    let (one, other) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    let page = entry("news");
+    one.publish_as(&page, "a", "old", &[]).await;
+    assert_eq!(other.object("a.html").await.as_deref(), Some("old"));
+    assert_eq!(other.object("a.hydration.json").await.as_deref(), Some("{old}"));
+    one.publish_as(&page, "b", "between", &[]).await;
+    for name in ["a.html", "a.hydration.json"] {
+        world.stores().objects.delete(&[stored_as(name)]).await.unwrap();
+    }
+    let third = world.start_one_of_many().await;
+    let render = third.grant(&page).await;
+    let commit = page_as(&render, "a", "new", v1::PageMetadata::default());
+    third.faults.add(Rule::on(Operation::Swap, Fault::Refuse));
+    assert_refused(third.commit(commit.clone()).await, Code::Unavailable, "STORE_UNAVAILABLE");
+    other.lookup(lookup_strictly(&page)).await.unwrap();
+    other.commit_fresh(commit).await;
+    assert_eq!(other.page(serve(&page)).await.unwrap().1, b"new");
+}
+
+/// Nobody can tell which page it is of, so that its pointer cannot speak for it.
+#[tokio::test]
+async fn an_unchanged_body_with_too_long_a_key_has_a_new_name_once_anything_was_purged() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry(&"k".repeat(4096));
+    let both = |stem: &str| (format!("{stem}.html"), format!("{stem}.hydration.json"));
+    node.publish_as(&page, "a", "same", &["t"]).await;
+    node.publish_as(&page, "b", "same", &["t"]).await;
+    assert_eq!(node.names(&page).await, both("a"));
+    node.invalidate(purge([tag("other")])).await.unwrap();
+    assert_eq!(node.object("a.html").await, None, "in doubt");
+    node.publish_as(&page, "c", "same", &["t"]).await;
+    assert_eq!(node.names(&page).await, both("c"));
+    assert_eq!(node.object("c.html").await.as_deref(), Some("same"));
+    node.publish_as(&page, "d", "same", &["t"]).await;
+    assert_eq!(node.names(&page).await, both("c"));
+    assert_eq!(node.object("c.hydration.json").await.as_deref(), Some("{same}"));
+}
+
+#[tokio::test]
+async fn a_changed_body_is_stored_without_a_look_at_the_one_before() {
+    let world = World::new();
+    let node = world.start().await;
+    node.publish_as(&entry("news"), "a", "old", &["t"]).await;
+    node.invalidate(purge([tag("t")])).await.unwrap();
+    let cold = world.start().await;
+    let render = cold.grant(&entry("news")).await;
+    let before = cold.counts();
+    cold.commit_fresh(page_as(&render, "b", "changed", tagged(&["t"]))).await;
+    let used = cold.counts().since(before);
+    assert_eq!((used.gets, used.infos, used.puts), (0, 0, 2));
+}
+
+/// Who asks for them without end must not be able to keep the store busy.
+#[tokio::test]
+async fn names_of_what_is_purged_or_was_never_there_cost_the_store_one_request_in_an_interval() {
+    let world = World::new();
+    world.clock.stand_still();
+    let node = world.start_one_of_many().await;
+    let page = entry("news");
+    node.publish_as(&page, "a", "old", &["t"]).await;
+    node.publish_as(&page, "b", "new", &["t"]).await;
+    node.invalidate(purge([tag("t")])).await.unwrap();
+    for _ in 0..3 {
+        let before = node.counts();
+        for _ in 0..50 {
+            assert_eq!(node.object("a.html").await, None);
+            assert_eq!(node.object("nowhere.html").await, None);
+        }
+        let used = node.counts().since(before);
+        assert_eq!((used.gets, used.infos), (1, 0), "of the one that is nowhere");
+        assert!((1..=2).contains(&used.entry_reads), "as of the page and as of its name: {used:?}");
+        world.clock.step(ms(60));
+    }
+    // A name that had no body finds the one that is stored here at once.
+    assert_eq!(node.object("c.html").await, None);
+    node.publish_as(&page, "c", "newer", &["t"]).await;
+    assert_eq!(node.object("c.html").await.as_deref(), Some("newer"));
+}
+
+/// By its token as by its name.
+#[tokio::test]
+async fn a_sidecar_in_doubt_is_served_by_a_coordinator_that_has_not_heard_of_its_commit() {
+    let world = World::new();
+    // Nothing is read again for its age.
+    world.clock.stand_still();
+    let (one, other) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    for (key, name) in [("news", "b.hydration.json"), ("unnamed", "")] {
+        let page = entry(key);
+        one.publish_as(&page, key, "old", &[]).await;
+        other.lookup(lookup(&page)).await.unwrap();
+        let render = one.grant(&page).await;
+        let mut parts = upload_parts(&render, v1::BodyKind::Sidecar, b"{}");
+        name_upload(&mut parts, name);
+        one.upload(parts).await.unwrap();
+        let purged = one.invalidate(purge([tag("unrelated")])).await.unwrap();
+        other.seen_by(lookup_as_of(&entry("elsewhere"), &purged)).await;
+        let sidecar = named(stored(sha256(b"{}"), 2), name);
+        let commit = v1::CommitPointerRequest { sidecar, ..render.page("new") };
+        let token = one.commit_fresh(commit).await.sidecar_token;
+        for node in [&one, &other] {
+            assert_eq!(node.sidecar(&page, &token).await.unwrap().1, b"{}", "{name}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::{
     error::EngineError,
     placing::{labels_in, origin_in},
 };
+use crate::time::Moment;
 use bytes::Bytes;
 use leasehold_core::{
     named::Origin,
@@ -21,8 +22,10 @@ use std::{sync::Arc, time::Duration};
 
 /// Below this a digest is computed where it is needed; above, on a thread that may be busy.
 const INLINE_DIGEST_BYTES: usize = 128 * 1024;
-/// What a cached body costs besides its bytes.
+/// What a cached body costs besides its bytes, its name and what is written on it.
 const OVERHEAD_BYTES: u64 = 256;
+/// How many names are remembered that had no body.
+const MISSING_NAMES: usize = 1024;
 /// How often a put is tried. Repeating it is harmless: the name is taken only once.
 const PUT_ATTEMPTS: u32 = 4;
 
@@ -30,8 +33,10 @@ const PUT_ATTEMPTS: u32 = 4;
 struct ByBytes;
 
 impl Weighter<ObjectName, StoredObject> for ByBytes {
-    fn weight(&self, _: &ObjectName, object: &StoredObject) -> u64 {
-        object.body.len() as u64 + OVERHEAD_BYTES
+    fn weight(&self, name: &ObjectName, object: &StoredObject) -> u64 {
+        let attributes = object.meta.attributes.iter().map(|(name, value)| name.len() + value.len());
+        let meta = object.meta.content_type.len() + attributes.sum::<usize>();
+        (name.as_str().len() + object.body.len() + meta) as u64 + OVERHEAD_BYTES
     }
 }
 
@@ -40,6 +45,8 @@ pub(crate) struct Bodies {
     store: Arc<dyn ObjectStore>,
     caller: StoreCaller,
     cache: Cache<ObjectName, StoredObject, ByBytes>,
+    /// Names that had no body when they were asked for, and when that was.
+    missing: Cache<ObjectName, Duration>,
 }
 
 enum Absent {
@@ -51,7 +58,8 @@ impl Bodies {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, caller: StoreCaller, capacity_bytes: u64) -> Self {
         // An estimate for the cache's tables: pages are seldom smaller than this.
         let estimate = usize::try_from(capacity_bytes / 8192).unwrap_or(usize::MAX).clamp(64, 1 << 20);
-        Self { store, caller, cache: Cache::with_weighter(estimate, capacity_bytes, ByBytes) }
+        let cache = Cache::with_weighter(estimate, capacity_bytes, ByBytes);
+        Self { store, caller, cache, missing: Cache::new(MISSING_NAMES) }
     }
 
     /// Bytes held in memory.
@@ -95,6 +103,31 @@ impl Bodies {
         }
     }
 
+    /// As [`Bodies::get`], for a name of which nothing says that there is such an object: where there was none less than
+    /// `interval` ago, the store is not asked again.
+    pub(crate) async fn find(
+        &self,
+        name: &ObjectName,
+        now: Moment,
+        interval: Option<Duration>,
+    ) -> Result<Option<StoredObject>, EngineError> {
+        let is_missing = || {
+            let asked_at = self.missing.get(name);
+            asked_at.zip(interval).is_some_and(|(at, interval)| now.elapsed.saturating_sub(at) < interval)
+        };
+        if let Some(object) = self.cache.get(name) {
+            return Ok(Some(object));
+        }
+        if is_missing() {
+            return Ok(None);
+        }
+        let found = self.get(name).await?;
+        if found.is_none() {
+            self.missing.insert(name.clone(), now.elapsed);
+        }
+        Ok(found)
+    }
+
     /// Stores a body and keeps it in memory. What an earlier attempt stored under the same name must have the same bytes, and
     /// must not say otherwise of its page or its lease than this one, as far as `meta` says anything that the coordinator
     /// relies on.
@@ -114,6 +147,7 @@ impl Bodies {
         loop {
             match self.caller.write(failures, self.store.put(name, body.clone(), digest, &meta)).await {
                 Ok(Put::Created) => {
+                    self.missing.remove(name);
                     self.cache.insert(name.clone(), StoredObject { body, meta });
                     return Ok(BodyRef { object: name.clone(), digest, size_bytes });
                 }
@@ -156,10 +190,18 @@ impl Bodies {
         if labels.is_none() && origin.is_none() {
             return Ok(());
         }
+        let is_other = |stored: &StoredObject| {
+            let is_other_page =
+                labels.is_some() && labels_in(&stored.meta).is_some_and(|of| Some(of) != labels);
+            let is_other_lease = origin.is_some() && origin != origin_in(&stored.meta);
+            is_other_page || is_other_lease
+        };
+        if self.cache.get(name).is_some_and(|remembered| is_other(&remembered)) {
+            // It may be one that was deleted since.
+            self.cache.remove(name);
+        }
         let stored = self.get(name).await?.ok_or_else(|| EngineError::ObjectMissing(name.clone()))?;
-        let is_other_page = labels.is_some() && labels_in(&stored.meta).is_some_and(|of| Some(of) != labels);
-        let is_other_lease = origin.is_some() && origin != origin_in(&stored.meta);
-        if is_other_page || is_other_lease {
+        if is_other(&stored) {
             return Err(EngineError::ObjectConflict(name.clone()));
         }
         Ok(())

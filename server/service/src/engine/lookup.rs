@@ -4,7 +4,7 @@ use super::{
     Engine,
     error::EngineError,
     foreign,
-    placing::labels_of,
+    placing::{is_purged, labels_of},
     transitions::Trust,
     view::{Slot, View},
 };
@@ -16,7 +16,7 @@ use leasehold_core::{
     invalidation::{Depth, Mark, Marks, Scope, Verdict},
     labels::Labels,
     named::{GivenName, NamedObject, Origin},
-    object::{self, BodyKind, SidecarToken},
+    object::{self, BodyKind, ObjectName, SidecarToken},
     page::{BodyRef, Digest, Pointer},
     transition::{self, Decision},
 };
@@ -78,6 +78,23 @@ pub struct ReadObject {
     pub kind: BodyKind,
     /// SHA-256 of its bytes.
     pub digest: Digest,
+}
+
+/// What is there of a sidecar that a token names.
+enum Asked {
+    Found(StoredObject),
+    /// It is current, and gone.
+    Missing,
+    /// Nothing that the asker is to see.
+    Nothing,
+    /// By what it says of itself it is purged, or may be.
+    PurgedUnlessCurrent,
+}
+
+/// What the current page knows of a body of this name.
+fn body_of<'a>(looked: &'a Looked, name: &ObjectName) -> Option<&'a BodyRef> {
+    let pointer = looked.pointer()?;
+    [Some(&pointer.html), pointer.sidecar.as_ref()].into_iter().flatten().find(|body| body.object == *name)
 }
 
 impl Looked {
@@ -195,35 +212,51 @@ impl Engine {
     pub async fn sidecar(&self, id: &EntryId, token: &str) -> Result<StoredObject, EngineError> {
         let name = SidecarToken::decode(token).ok_or(EngineError::SidecarNotFound)?;
         let looked = self.lookup(id, Consistency::Bounded, None, self.now()).await?;
-        let is_named =
-            looked.pointer().is_some_and(|pointer| pointer.objects().any(|object| *object == name));
-        let is_beside = looked.pointer().and_then(foreign::sidecar_of).is_some_and(|beside| beside == name);
+        match self.sidecar_of(&looked, &name).await? {
+            Asked::Found(object) => Ok(object),
+            Asked::Missing => {
+                // A page without its sidecar does not work: it is rendered again.
+                self.heal(looked).await?;
+                Err(EngineError::SidecarNotFound)
+            }
+            Asked::Nothing => Err(EngineError::SidecarNotFound),
+            Asked::PurgedUnlessCurrent => match self.sidecar_of(&self.doubt(looked).await?, &name).await? {
+                Asked::Found(object) => Ok(object),
+                Asked::Missing | Asked::Nothing | Asked::PurgedUnlessCurrent => {
+                    Err(EngineError::SidecarNotFound)
+                }
+            },
+        }
+    }
+
+    /// The sidecar of this name, as far as it is one of this entry.
+    async fn sidecar_of(&self, looked: &Looked, name: &ObjectName) -> Result<Asked, EngineError> {
+        let id = looked.id();
+        let is_named = looked.pointer().is_some_and(|pointer| pointer.objects().any(|object| object == name));
+        let is_beside = looked.pointer().and_then(foreign::sidecar_of).is_some_and(|beside| beside == *name);
         let prefix = &self.0.settings.object_prefix;
         // Whose it is within the tenant, only it can tell.
         let is_given =
-            NamedObject::of(&name).is_some_and(|named| named.is_under(prefix) && named.is_of(&id.tenant));
-        if !is_beside && !is_given && !object::belongs_to(&name, prefix, id) {
-            return Err(EngineError::SidecarNotFound);
+            NamedObject::of(name).is_some_and(|named| named.is_under(prefix) && named.is_of(&id.tenant));
+        if !is_beside && !is_given && !object::belongs_to(name, prefix, id) {
+            return Ok(Asked::Nothing);
         }
         let current = looked.pointer().filter(|_| is_named || is_beside);
-        let known = current.and_then(|pointer| pointer.sidecar.as_ref()).filter(|body| body.object == name);
+        let known = current.and_then(|pointer| pointer.sidecar.as_ref()).filter(|body| body.object == *name);
         let object = match known {
             Some(body) => self.0.bodies.get_as(body).await?,
-            None => self.0.bodies.get(&name).await?,
+            None => self.0.bodies.get(name).await?,
         };
         let Some(object) = object else {
-            // A page without its sidecar does not work: it is rendered again. Another system's may never have had one.
-            if is_named {
-                self.heal(looked).await?;
-            }
-            return Err(EngineError::SidecarNotFound);
+            // Another system's page may never have had one.
+            return Ok(if is_named { Asked::Missing } else { Asked::Nothing });
         };
         let seen = match Origin::in_attributes(&object.meta.attributes).filter(|_| is_given) {
             Some(origin) if origin.entry == id.digest() => origin.seen,
-            None if !is_given => object::seen_of(&name),
+            None if !is_given => object::seen_of(name),
             // What is current is judged by its pointer.
             Some(_) | None if current.is_some() => Seq::START,
-            Some(_) | None => return Err(EngineError::SidecarNotFound),
+            Some(_) | None => return Ok(Asked::Nothing),
         };
         let is_purged = self.0.log.state().with(self.now(), |log| {
             let hard = match (current, labels_of(&object)) {
@@ -234,42 +267,70 @@ impl Engine {
             };
             hard.seq > seen
         });
-        if is_purged { Err(EngineError::SidecarNotFound) } else { Ok(object) }
+        Ok(match is_purged {
+            false => Asked::Found(object),
+            true if current.is_some() => Asked::Nothing,
+            true => Asked::PurgedUnlessCurrent,
+        })
     }
 
     /// The body that its worker named so, if it is one of this tenant and was not purged.
     pub async fn object(&self, tenant: &TenantId, name: &str) -> Result<ReadObject, EngineError> {
         let given = GivenName::of_any_kind(name).ok_or(EngineError::ObjectNotFound)?;
         let name = given.stored(&self.0.settings.object_prefix, tenant);
-        let object = self.0.bodies.get(&name).await?.ok_or(EngineError::ObjectNotFound)?;
-        // What says nothing of its lease cannot be told from a purged one.
-        let origin = Origin::in_attributes(&object.meta.attributes).ok_or(EngineError::ObjectNotFound)?;
-        let (id, labels) = (origin.id(tenant), labels_of(&object));
-        let hard = self.0.log.state().with(self.now(), |log| match (&id, &labels) {
-            (Some(id), Some(Labels { tags, path })) => log.view.marks_for(id, tags, path).hard,
-            // When in doubt, it is purged.
-            (Some(id), None) => log.view.marks_in_doubt(id).hard,
-            (None, _) => log.view.marks_in_doubt_of(tenant).hard,
-        });
-        if hard.seq > origin.seen {
-            // What a page may be served with can be read by its name: there its pointer says what the object may not, and has
-            // seen what the object has not where it shares it with the page before.
-            let id = id.ok_or(EngineError::ObjectNotFound)?;
-            let names = |looked: &Looked| {
-                looked.pointer().is_some_and(|pointer| pointer.objects().any(|current| *current == name))
-            };
-            let mut looked = self.lookup(&id, Consistency::Bounded, None, self.now()).await?;
-            if !names(&looked) {
-                // Another coordinator may have committed it since this one has seen the entry.
-                let view = self.0.views.read(&looked.slot, self.now()).await?;
-                looked = self.judge(looked.slot, view, self.now());
-            }
-            let current = looked.pointer().filter(|_| names(&looked));
-            if current.is_none_or(|pointer| self.0.log.state().verdict(&id, pointer) == Verdict::Purged) {
-                return Err(EngineError::ObjectNotFound);
-            }
+        let interval = self.0.settings.reread_interval;
+        let object = self.0.bodies.find(&name, self.now(), interval).await?;
+        let object = object.ok_or(EngineError::ObjectNotFound)?;
+        let is_purged = self.0.log.state().with(self.now(), |log| is_purged(&object, tenant, log.view));
+        let object = if is_purged { self.current_object(tenant, &name, &object).await? } else { object };
+        let digest = Origin::in_attributes(&object.meta.attributes).map(|origin| origin.digest);
+        Ok(ReadObject { object, kind: given.kind(), digest: digest.ok_or(EngineError::ObjectNotFound)? })
+    }
+
+    /// The body of a current page, of which what is written on it says that it is purged, or not that it is not. What a page
+    /// may be served with can be read by its name: there its pointer says what the object may not, and has seen what the
+    /// object has not where it shares it with the page before.
+    ///
+    /// Where there is no room on the object for its entry's key, nobody can tell which page it is of.
+    async fn current_object(
+        &self,
+        tenant: &TenantId,
+        name: &ObjectName,
+        found: &StoredObject,
+    ) -> Result<StoredObject, EngineError> {
+        let origin = Origin::in_attributes(&found.meta.attributes);
+        let id = origin.and_then(|origin| origin.id(tenant)).ok_or(EngineError::ObjectNotFound)?;
+        let mut looked = self.lookup(&id, Consistency::Bounded, None, self.now()).await?;
+        if body_of(&looked, name).is_none() {
+            looked = self.doubt(looked).await?;
         }
-        Ok(ReadObject { object, kind: given.kind(), digest: origin.digest })
+        let pointer = looked.pointer().ok_or(EngineError::ObjectNotFound)?;
+        let body = body_of(&looked, name).ok_or(EngineError::ObjectNotFound)?;
+        if self.0.log.state().verdict(&id, pointer) == Verdict::Purged {
+            return Err(EngineError::ObjectNotFound);
+        }
+        // The pointer speaks for its own body, not for one that had the name before.
+        self.0.bodies.get_as(body).await?.ok_or(EngineError::ObjectNotFound)
+    }
+
+    /// The state of an entry whose current page does not name a body as far as is remembered: another coordinator may have
+    /// committed it since. Asked for by one call in an interval, so that names of what is gone cost the store next to nothing.
+    async fn doubt(&self, looked: Looked) -> Result<Looked, EngineError> {
+        let Some(interval) = self.0.settings.reread_interval else { return Ok(looked) };
+        let Looked { slot, view, .. } = looked;
+        let now = self.now();
+        let asking = async {
+            let mut doubted_at = slot.doubted_at.lock().await;
+            if doubted_at.is_some_and(|at| now.elapsed.saturating_sub(at) < interval) {
+                return Ok(slot.view().unwrap_or(view));
+            }
+            *doubted_at = Some(now.elapsed);
+            self.0.views.read(&slot, now).await
+        };
+        let asked = tokio::time::timeout(interval.min(REREAD_TIME), asking).await;
+        let unanswered = || EngineError::StoreUnavailable("the entry could not be read in time".to_owned());
+        let view = asked.map_err(|_| unanswered())??;
+        Ok(self.judge(slot, view, self.now()))
     }
 
     /// What the log says of an entry: for people who ask why.

@@ -4,7 +4,8 @@ use super::{Inner, bodies::digest, error::EngineError, foreign};
 use bytes::Bytes;
 use leasehold_core::{
     entry::{Entry, Lease},
-    identity::{EntryId, Seq},
+    identity::{EntryId, Seq, TenantId},
+    invalidation::LogView,
     labels::Labels,
     named::{GivenName, NamedObject, ORIGIN_ATTRIBUTE, Origin},
     object::{self, BodyKind, ObjectName, PageObjects},
@@ -83,6 +84,11 @@ impl Given {
             Self::Inline(_, digest) | Self::Stored { digest, .. } => *digest,
         }
     }
+
+    /// Whether it need not be stored where this one is.
+    fn may_share(&self, known: &BodyRef) -> bool {
+        matches!(self, Self::Inline(_, digest) if *digest == known.digest)
+    }
 }
 
 /// What a commit brings.
@@ -149,13 +155,14 @@ impl Inner {
             .filter(|pointer| response_of(&pointer.meta) == response_of(meta))
             .filter(|pointer| is_named(&pointer.html) == names.html.is_some())
             .filter(|pointer| names.html.is_none() || is_labelled_alike(&pointer.meta, meta))
-            .map(|pointer| &pointer.html);
+            .map(|pointer| &pointer.html)
+            .filter(|known| html.may_share(known));
         let known_html = match known_html {
             // It would be served by its name as long as what is written on it is not purged, and no longer.
             Some(known) if names.html.is_some() && !self.is_unpurged(id, known, meta).await? => None,
             known => known,
         };
-        let shared_html = self.shared(&html, known_html).await?;
+        let shared_html = self.shared(known_html).await?;
         // In this order: whoever finds the HTML finds its sidecar.
         let sidecar = match sidecar {
             None => None,
@@ -165,12 +172,13 @@ impl Inner {
                 let known = previous
                     .filter(|pointer| shared_html.is_some() && is_sidecar_of(&pointer.meta, meta))
                     .and_then(|pointer| pointer.sidecar.as_ref())
+                    .filter(|sidecar| given.may_share(sidecar))
                     .filter(|sidecar| is_named(sidecar) == names.sidecar.is_some());
                 let known = match known {
                     Some(known) if !self.is_unpurged(id, known, meta).await? => None,
                     known => known,
                 };
-                let shared = self.shared(&given, known).await?;
+                let shared = self.shared(known).await?;
                 let stored_meta =
                     object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, Some(meta), to.origin.as_ref());
                 Some(match shared {
@@ -189,22 +197,22 @@ impl Inner {
     /// Whether a body would be served by what its name and labels say, as it will have to be once its page is superseded:
     /// they may be of a page from before a purge.
     async fn is_unpurged(&self, id: &EntryId, body: &BodyRef, meta: &PageMeta) -> Result<bool, EngineError> {
-        let hard = self.log.state().marks(id, &meta.tags, meta.path.as_ref()).hard.seq;
-        if hard == Seq::START {
-            return Ok(true);
-        }
+        let log = self.log.state();
         if !is_named(body) {
+            let hard = log.marks(id, &meta.tags, meta.path.as_ref()).hard.seq;
             return Ok(hard <= object::seen_of(&body.object));
         }
+        let now = self.clock.now();
+        if log.with(now, |log| log.view.marks_in_doubt_of(&id.tenant)).hard.seq == Seq::START {
+            return Ok(true);
+        }
         let object = self.bodies.get_as(body).await?;
-        let origin = object.and_then(|object| Origin::in_attributes(&object.meta.attributes));
-        Ok(origin.is_some_and(|origin| hard <= origin.seen))
+        Ok(object.is_some_and(|object| !log.with(now, |log| is_purged(&object, &id.tenant, log.view))))
     }
 
-    /// The body of the page before, where it is the same and is still there.
-    async fn shared(&self, given: &Given, known: Option<&BodyRef>) -> Result<Option<BodyRef>, EngineError> {
-        let Given::Inline(_, digest) = given else { return Ok(None) };
-        let Some(known) = known.filter(|known| known.digest == *digest) else { return Ok(None) };
+    /// The body of the page before, which is the same, where it is still there.
+    async fn shared(&self, known: Option<&BodyRef>) -> Result<Option<BodyRef>, EngineError> {
+        let Some(known) = known else { return Ok(None) };
         Ok(self.bodies.is_stored(known).await?.then(|| known.clone()))
     }
 
@@ -314,6 +322,18 @@ pub(super) fn object_meta(
 /// What a body that its worker named says of its lease, as it is written.
 pub(super) fn origin_in(meta: &ObjectMeta) -> Option<&str> {
     attribute(meta, ORIGIN_ATTRIBUTE)
+}
+
+/// Whether a body that its worker named is purged, by what is written on it alone. When in doubt, it is.
+pub(super) fn is_purged(object: &StoredObject, tenant: &TenantId, log: &LogView) -> bool {
+    // What says nothing of its lease cannot be told from a purged one.
+    let Some(origin) = Origin::in_attributes(&object.meta.attributes) else { return true };
+    let hard = match (origin.id(tenant), labels_of(object)) {
+        (Some(id), Some(Labels { tags, path })) => log.marks_for(&id, &tags, &path).hard,
+        (Some(id), None) => log.marks_in_doubt(&id).hard,
+        (None, _) => log.marks_in_doubt_of(tenant).hard,
+    };
+    hard.seq > origin.seen
 }
 
 /// What a body says of the page it was stored for.

@@ -128,6 +128,9 @@ pub(crate) struct Slot {
     /// When the store was asked last because another coordinator might know better, whatever came of it: in microseconds
     /// of elapsed time.
     reread_at: AtomicU64,
+    /// When the store was asked last whether another coordinator has committed what is not current as far as is remembered.
+    /// Locked while it is asked: who comes meanwhile waits for its answer.
+    pub(crate) doubted_at: tokio::sync::Mutex<Option<Duration>>,
     /// The grant that this coordinator made last.
     granted_here: Mutex<Option<(LeaseToken, Generation)>>,
     /// One waiter at a time looks for all whether another coordinator has changed the entry.
@@ -357,6 +360,7 @@ impl Views {
                         changed: watch::Sender::new(()),
                         reads: Mutex::default(),
                         reread_at: AtomicU64::new(0),
+                        doubted_at: tokio::sync::Mutex::default(),
                         granted_here: Mutex::default(),
                         poller: tokio::sync::Mutex::default(),
                         registry: Arc::downgrade(&self.registry),
