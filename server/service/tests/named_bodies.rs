@@ -666,3 +666,147 @@ async fn a_sidecar_in_doubt_is_served_by_a_coordinator_that_has_not_heard_of_its
         }
     }
 }
+
+impl World {
+    /// Whether a body is stored under a name, whether it can be read or not.
+    async fn is_stored(&self, name: &str) -> bool {
+        self.stores().objects.info(&stored_as(name)).await.unwrap().is_some()
+    }
+}
+
+impl Render {
+    fn upload_as(&self, kind: v1::BodyKind, name: &str) -> Vec<v1::UploadBodyRequest> {
+        let mut parts = upload_parts(self, kind, name.as_bytes());
+        name_upload(&mut parts, name);
+        parts
+    }
+}
+
+const SHORT_GRACE: Duration = ms(50);
+
+/// As those do that the coordinator named.
+#[tokio::test]
+async fn what_was_uploaded_under_names_goes_with_its_lease() {
+    for end in ["overtaken", "given back", "failed"] {
+        let world = World::new();
+        world.clock.stand_still();
+        let node = world.start_with(|settings, _| settings.deletion_grace = SHORT_GRACE).await;
+        let render = node.grant(&entry("news")).await;
+        let named = [(v1::BodyKind::Html, "a.html"), (v1::BodyKind::Sidecar, "a.hydration.json")];
+        for (kind, name) in named {
+            node.upload(render.upload_as(kind, name)).await.unwrap();
+        }
+        match end {
+            "overtaken" => {
+                world.clock.step(secs(60));
+                let next = node.grant(&entry("news")).await;
+                node.commit_fresh(next.page("other")).await;
+            }
+            "given back" => drop(node.release(render.release()).await.unwrap()),
+            _ => drop(node.release(render.failure("it rains")).await.unwrap()),
+        }
+        world.clock.step(SHORT_GRACE + ms(10));
+        for (_, name) in named {
+            until(async || !world.is_stored(name).await).await;
+        }
+    }
+}
+
+/// By another coordinator, of which this one hears nothing.
+#[tokio::test]
+async fn what_was_uploaded_under_a_name_goes_also_where_another_coordinator_ended_its_lease() {
+    let world = World::new();
+    world.clock.stand_still();
+    let one = world.start_with(|settings, _| settings.deletion_grace = SHORT_GRACE).await;
+    let other = world.start().await;
+    let (late, kept, leased) =
+        (one.grant(&entry("late")).await, one.grant(&entry("kept")).await, one.grant(&entry("leased")).await);
+    for (render, name) in [(&late, "late.html"), (&kept, "kept.html"), (&leased, "leased.html")] {
+        one.upload(render.upload_as(v1::BodyKind::Html, name)).await.unwrap();
+    }
+    let html = named(stored(sha256(b"kept.html"), 9), "kept.html");
+    other.commit_fresh(v1::CommitPointerRequest { html, ..kept.page("") }).await;
+    world.clock.step(secs(24 * 60 * 60));
+    let next = other.grant(&entry("late")).await;
+    other.commit_fresh(next.page("other")).await;
+    // Whatever is stored under a name has it look at what is due.
+    let render = one.grant(&entry("elsewhere")).await;
+    one.upload(render.upload_as(v1::BodyKind::Html, "elsewhere.html")).await.unwrap();
+    until(async || one.engine.stats().pending_deletions == 1).await;
+    world.clock.step(SHORT_GRACE + ms(10));
+    until(async || !world.is_stored("late.html").await).await;
+    assert_eq!(other.object("kept.html").await.as_deref(), Some("kept.html"), "current");
+    let html = named(stored(sha256(b"leased.html"), 11), "leased.html");
+    one.commit_fresh(v1::CommitPointerRequest { html, ..leased.page("") }).await;
+    assert_eq!(one.object("leased.html").await.as_deref(), Some("leased.html"), "late, and not overtaken");
+}
+
+/// The first ones may be those that were committed, as far as whoever repeats it knows.
+#[tokio::test]
+async fn a_commit_that_is_repeated_under_other_names_leaves_nothing_under_the_first() {
+    let world = World::new();
+    world.clock.stand_still();
+    let node = world.start_with(|settings, _| settings.deletion_grace = SHORT_GRACE).await;
+    let render = node.grant(&entry("news")).await;
+    let commit = |stem: &str| page_as(&render, stem, "html", v1::PageMetadata::default());
+    node.faults.add(Rule::on(Operation::Swap, Fault::Refuse));
+    for stem in ["first", "second", "third", "fourth"] {
+        assert_refused(node.commit(commit(stem)).await, Code::Unavailable, "STORE_UNAVAILABLE");
+    }
+    let refused = node.commit(commit("fifth")).await;
+    let status = assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+    assert!(status.message().contains("under another name already"), "{}", status.message());
+    assert!(!world.is_stored("fifth.html").await && !world.is_stored("fifth.hydration.json").await);
+    node.faults.clear();
+    node.commit_fresh(commit("second")).await;
+    world.clock.step(SHORT_GRACE + ms(10));
+    for stem in ["first", "third", "fourth"] {
+        for ending in [".html", ".hydration.json"] {
+            until(async || !world.is_stored(&format!("{stem}{ending}")).await).await;
+        }
+    }
+    assert_eq!(node.object("second.html").await.as_deref(), Some("html"));
+    assert_eq!(node.object("second.hydration.json").await.as_deref(), Some("{html}"));
+}
+
+#[tokio::test]
+async fn a_lease_uploads_a_body_of_a_kind_under_one_name() {
+    let world = World::new();
+    let node = world.start().await;
+    let render = node.grant(&entry("news")).await;
+    let html = render.upload_as(v1::BodyKind::Html, "a.html");
+    let sidecar = render.upload_as(v1::BodyKind::Sidecar, "b.hydration.json");
+    for parts in [&html, &html, &sidecar, &html] {
+        let uploaded = node.upload(parts.clone()).await.unwrap();
+        assert!(matches!(uploaded, Uploaded::Uploaded(_)), "{uploaded:?}");
+    }
+    for (kind, name) in [(v1::BodyKind::Html, "b.html"), (v1::BodyKind::Sidecar, "a.hydration.json")] {
+        let refused = node.upload(render.upload_as(kind, name)).await;
+        let status = assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+        assert!(status.message().contains("under another name already"), "{}", status.message());
+        assert!(!world.is_stored(name).await);
+    }
+    // Another render is another lease.
+    let other = node.grant(&entry("other")).await;
+    node.upload(other.upload_as(v1::BodyKind::Html, "b.html")).await.unwrap();
+}
+
+/// What was refused is another's, and stays.
+#[tokio::test]
+async fn a_name_that_another_lease_has_taken_is_not_deleted_with_the_one_that_asked_for_it() {
+    let world = World::new();
+    world.clock.stand_still();
+    let node = world.start_with(|settings, _| settings.deletion_grace = SHORT_GRACE).await;
+    node.publish_as(&entry("first"), "a", "html", &[]).await;
+    let render = node.grant(&entry("second")).await;
+    for request in
+        [render.upload_as(v1::BodyKind::Html, "a.html"), render.upload_as(v1::BodyKind::Html, "own.html")]
+    {
+        drop(node.upload(request).await);
+    }
+    drop(node.commit(page_as(&render, "a", "html", v1::PageMetadata::default())).await);
+    node.release(render.release()).await.unwrap();
+    world.clock.step(SHORT_GRACE + ms(10));
+    until(async || !world.is_stored("own.html").await).await;
+    assert!(world.is_stored("a.html").await && world.is_stored("a.hydration.json").await);
+}

@@ -67,6 +67,7 @@ impl EdgeError {
                 EngineError::TokenBeyondHead
                 | EngineError::ObjectMissing(_)
                 | EngineError::ObjectConflict(_)
+                | EngineError::OtherNameStaged(_)
                 | EngineError::CommittedWithout(_) => Code::FailedPrecondition,
                 EngineError::UrlUnsupported => Code::Unimplemented,
                 EngineError::SidecarNotFound | EngineError::ObjectNotFound => Code::NotFound,
@@ -91,9 +92,9 @@ impl EdgeError {
                 EngineError::LimitReached { .. } => ErrorReason::LimitReached,
                 EngineError::TokenBeyondHead => ErrorReason::ConsistencyTokenUnknown,
                 EngineError::ObjectMissing(_) => ErrorReason::ObjectMissing,
-                EngineError::ObjectConflict(_) | EngineError::CommittedWithout(_) => {
-                    ErrorReason::ObjectConflict
-                }
+                EngineError::ObjectConflict(_)
+                | EngineError::OtherNameStaged(_)
+                | EngineError::CommittedWithout(_) => ErrorReason::ObjectConflict,
                 EngineError::UrlUnsupported => ErrorReason::BodyUrlUnsupported,
                 EngineError::SidecarNotFound => ErrorReason::SidecarNotFound,
                 EngineError::ObjectNotFound => ErrorReason::ObjectNotFound,
@@ -122,9 +123,11 @@ impl EdgeError {
             Self::TenantBoundary { header } => ("header", header.clone()),
             Self::PageNotFound { cause } => ("cause", (*cause).to_owned()),
             Self::Engine(EngineError::LimitReached { what, limit }) => ("limit", format!("{limit} {what}")),
-            Self::Engine(EngineError::ObjectMissing(name) | EngineError::ObjectConflict(name)) => {
-                ("object", name.to_string())
-            }
+            Self::Engine(
+                EngineError::ObjectMissing(name)
+                | EngineError::ObjectConflict(name)
+                | EngineError::OtherNameStaged(name),
+            ) => ("object", name.to_string()),
             Self::Field { .. } | Self::CutOff | Self::Engine(_) => return HashMap::new(),
         };
         HashMap::from([(pair.0.to_owned(), pair.1)])
@@ -143,6 +146,7 @@ impl EdgeError {
                 | EngineError::TokenBeyondHead
                 | EngineError::ObjectMissing(_)
                 | EngineError::ObjectConflict(_)
+                | EngineError::OtherNameStaged(_)
                 | EngineError::CommittedWithout(_)
                 | EngineError::UrlUnsupported
                 | EngineError::SidecarNotFound

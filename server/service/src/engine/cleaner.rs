@@ -1,8 +1,8 @@
 //! Deletes bodies that no page names any more, after a grace period.
 //!
 //! What is handed in can never become current again: it was superseded by a swap that is known to be applied, or belonged
-//! to a lease that can no longer commit. What is pending when the process ends is found again as named by no entry: by the
-//! embedded store's housekeeping, or by a sweep.
+//! to a lease that can no longer commit, also under names that its worker gave ([`staged`](super::staged)). What is pending
+//! when the process ends is found again as named by no entry: by the embedded store's housekeeping, or by a sweep.
 
 use super::bodies::Bodies;
 use crate::time::Clock;

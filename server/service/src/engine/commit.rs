@@ -5,6 +5,7 @@ use super::{
     bodies::digest,
     error::EngineError,
     placing::{BodyInput, Destination, GivenBodies, GivenNames, Placing, object_meta, shares_a_gone_body},
+    staged::{self, By},
     transitions::{Settled, Trust},
     watch::WatchEvent,
 };
@@ -153,7 +154,7 @@ impl Engine {
                 return Ok(None);
             };
             let settled = Settled { answer, entry, replaced };
-            task_inner.after_commit(&slot.id, generation, &page, &settled);
+            task_inner.after_commit(&slot.id, (token, generation), &page, &settled);
             Ok(Some(settled))
         });
         let settled = task.await.unwrap_or(Err(EngineError::Internal("a commit ended without an answer")))?;
@@ -174,8 +175,17 @@ impl Engine {
         let digest = digest(&body).await?;
         let Destination { object, origin } = inner.destination(&id, &lease, kind, name.as_ref(), digest);
         let meta = object_meta(kind, &content_type, None, origin.as_ref());
+        let attempt = origin.map(|_| staged::Attempt::of(&id, &lease));
+        if let Some(attempt) = &attempt {
+            inner.staged.check(attempt, kind, &object, By::Upload)?;
+        }
         match inner.bodies.put(&object, body, digest, meta).await {
-            Ok(stored) => Ok(Uploaded::Stored(stored)),
+            Ok(stored) => {
+                if let Some(attempt) = &attempt {
+                    inner.staged.note(attempt, &lease, kind, &object);
+                }
+                Ok(Uploaded::Stored(stored))
+            }
             Err(error) => {
                 let (answer, current) = self.standing_despite(error, &id, token, generation).await?;
                 uploaded_before(&answer, current, kind)
@@ -236,7 +246,12 @@ impl Engine {
                     view = inner.views.read(&slot, self.now()).await?;
                     is_strong = true;
                 }
-                attempt => return Ok(attempt),
+                Attempt::Settled { answer, current } => {
+                    let attempt = staged::Attempt::new(id, token, generation);
+                    inner.retire_staged(&attempt, current.as_deref());
+                    return Ok(Attempt::Settled { answer, current });
+                }
+                Attempt::MayCommit { .. } => return Ok(attempt),
             }
         }
     }
@@ -277,8 +292,17 @@ fn uploaded_before(
 }
 
 impl Inner {
-    fn after_commit(&self, id: &EntryId, generation: Generation, page: &Page, settled: &Settled<Committed>) {
+    fn after_commit(
+        &self,
+        id: &EntryId,
+        (token, generation): (LeaseToken, Generation),
+        page: &Page,
+        settled: &Settled<Committed>,
+    ) {
         self.retire_replaced(id, settled);
+        // Whatever the answer, this attempt will change nothing any more.
+        let current = settled.entry.as_ref().and_then(|entry| entry.pointer.as_ref());
+        self.retire_staged(&staged::Attempt::new(id, token, generation), current);
         match &settled.answer {
             Committed::Committed | Committed::CommittedStale(_) if settled.replaced.is_some() => {
                 self.hub.publish(WatchEvent::Committed {
@@ -292,7 +316,6 @@ impl Inner {
             // What was uploaded for it can never become current; what the current page shares with it stays.
             Committed::Superseded { .. } | Committed::Fenced { .. } => {
                 tracing::info!(entry.generation = generation.0, outcome = ?settled.answer, "a commit came too late");
-                let current = settled.entry.as_ref().and_then(|entry| entry.pointer.as_ref());
                 let names =
                     [Some(&page.html), page.sidecar.as_ref()].into_iter().flatten().map(|body| &body.object);
                 let is_current =

@@ -41,6 +41,9 @@ pub enum EngineError {
         "the body {0} is stored already, with other bytes, under another lease, or of a page with other tags or another path"
     )]
     ObjectConflict(ObjectName),
+    /// The lease has stored another body of this kind, that its commit is to name.
+    #[error("the lease has stored a body of this kind under another name already: {0}")]
+    OtherNameStaged(ObjectName),
     /// The attempt's page is current, and has no body of this kind.
     #[error("the page of this lease is committed already, without this body")]
     CommittedWithout(BodyKind),

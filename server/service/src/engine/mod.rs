@@ -14,6 +14,7 @@ mod limit;
 mod log;
 mod lookup;
 mod placing;
+mod staged;
 mod transitions;
 mod view;
 mod watch;
@@ -39,10 +40,12 @@ use leasehold_core::{
     identity::{EntryId, Generation, LeaseToken, Seq},
     invalidation::{Invalidation, Verdict},
     object::{self, ObjectName, PageObjects},
+    page::Pointer,
     transition::{self, Context, Decision, Release, ReleaseOutcome, Renewed},
 };
 use leasehold_store::port::Stores;
 use log::{LogDependencies, LogHandle};
+use staged::{Attempt, Staged};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -72,6 +75,7 @@ struct Inner {
     transitions: Arc<Transitions>,
     bodies: Arc<Bodies>,
     cleaner: Arc<Cleaner>,
+    staged: Arc<Staged>,
     hub: Arc<WatchHub>,
     waiters: Arc<Places>,
     draining: CancellationToken,
@@ -120,6 +124,9 @@ impl Engine {
             Arc::clone(&clock),
         ));
         tokio::spawn(tasks.track_future(Arc::clone(&cleaner).run(Arc::clone(&bodies), stopped.clone())));
+        let staged = Arc::new(Staged::new(settings.memory.pending_deletions, Arc::clone(&clock)));
+        let looking = Arc::clone(&staged).run(Arc::clone(&views), Arc::clone(&cleaner), stopped.clone());
+        tokio::spawn(tasks.track_future(looking));
         let transitions = Arc::new(Transitions {
             views: Arc::clone(&views),
             log: Arc::clone(log.state()),
@@ -137,6 +144,7 @@ impl Engine {
             transitions,
             bodies,
             cleaner,
+            staged,
             hub,
             draining: CancellationToken::new(),
             stopped,
@@ -271,6 +279,15 @@ impl Inner {
         object::names_for(&self.settings.object_prefix, id, lease)
     }
 
+    /// Hands over for deletion what an attempt that can no longer commit has stored under names of its worker's, but for what
+    /// is current.
+    fn retire_staged(&self, attempt: &Attempt, current: Option<&Pointer>) {
+        let is_current =
+            |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
+        let left = self.staged.take(attempt);
+        self.cleaner.retire(left.into_iter().filter(|name| !is_current(name)));
+    }
+
     /// Hands over for deletion what a swap left behind: the bodies of a page that is no longer current, and what a lease
     /// that can no longer commit may have uploaded.
     fn retire_replaced<T>(&self, id: &EntryId, settled: &Settled<T>) {
@@ -285,6 +302,9 @@ impl Inner {
             if !lives_on && !is_committed {
                 let PageObjects { html, sidecar } = self.objects_of(id, lease);
                 self.cleaner.retire([html, sidecar]);
+            }
+            if !lives_on {
+                self.retire_staged(&Attempt::of(id, lease), current);
             }
         }
         if let Some(pointer) = &before.pointer {

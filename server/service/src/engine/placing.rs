@@ -1,6 +1,12 @@
 //! Puts the bodies of a page where they belong, before the pointer names them.
 
-use super::{Inner, bodies::digest, error::EngineError, foreign};
+use super::{
+    Inner,
+    bodies::digest,
+    error::EngineError,
+    foreign,
+    staged::{Attempt, By},
+};
 use bytes::Bytes;
 use leasehold_core::{
     entry::{Entry, Lease},
@@ -142,11 +148,12 @@ impl Inner {
     /// that its worker named: they are shared only where none of these has changed.
     pub(super) async fn place(
         &self,
-        Placing { id, lease, names }: Placing<'_>,
+        placing: Placing<'_>,
         bodies: GivenBodies,
         previous: Option<&Pointer>,
         meta: &PageMeta,
     ) -> Result<Page, EngineError> {
+        let Placing { id, lease, names } = placing;
         let GivenBodies { html, sidecar } = bodies;
         let html_to = self.destination(id, lease, BodyKind::Html, names.html.as_ref(), html.digest());
         let html_meta = object_meta(BodyKind::Html, &meta.content_type, Some(meta), html_to.origin.as_ref());
@@ -183,13 +190,13 @@ impl Inner {
                     object_meta(BodyKind::Sidecar, SIDECAR_CONTENT_TYPE, Some(meta), to.origin.as_ref());
                 Some(match shared {
                     Some(shared) => shared,
-                    None => self.store(&to.object, given, stored_meta).await?,
+                    None => self.store(&placing, BodyKind::Sidecar, &to, given, stored_meta).await?,
                 })
             }
         };
         let html = match shared_html {
             Some(shared) => shared,
-            None => self.store(&html_to.object, html, html_meta).await?,
+            None => self.store(&placing, BodyKind::Html, &html_to, html, html_meta).await?,
         };
         Ok(Page { html, sidecar, meta: meta.clone() })
     }
@@ -216,7 +223,32 @@ impl Inner {
         Ok(self.bodies.is_stored(known).await?.then(|| known.clone()))
     }
 
-    async fn store(&self, name: &ObjectName, given: Given, meta: ObjectMeta) -> Result<BodyRef, EngineError> {
+    async fn store(
+        &self,
+        Placing { id, lease, .. }: &Placing<'_>,
+        kind: BodyKind,
+        to: &Destination,
+        given: Given,
+        meta: ObjectMeta,
+    ) -> Result<BodyRef, EngineError> {
+        let Destination { object: name, origin } = to;
+        let attempt = origin.as_ref().map(|_| Attempt::of(id, lease));
+        if let Some(attempt) = &attempt {
+            self.staged.check(attempt, kind, name, By::Commit)?;
+        }
+        let stored = self.store_as(name, given, meta).await?;
+        if let Some(attempt) = &attempt {
+            self.staged.note(attempt, lease, kind, name);
+        }
+        Ok(stored)
+    }
+
+    async fn store_as(
+        &self,
+        name: &ObjectName,
+        given: Given,
+        meta: ObjectMeta,
+    ) -> Result<BodyRef, EngineError> {
         match given {
             Given::Stored { digest, size_bytes } => {
                 let stored = self.bodies.check_stored(name, digest, size_bytes).await?;
