@@ -230,7 +230,9 @@ def it_reads_bodies_back_by_the_names_that_it_gave_them(
 ) -> None:
     entry, html = EntryRef(name, tenant="acme"), b"x" * size
     page = NewPage(html, "{}", html_name=f"{name}.html", sidecar_name=f"{name}.hydration.json")
-    assert isinstance(acquired(coordinator, entry).commit(page), Committed)
+    committed = acquired(coordinator, entry).commit(page)
+    assert isinstance(committed, Committed)
+    assert (committed.html_name, committed.sidecar_name) == (page.html_name, page.sidecar_name)
     found = coordinator.lookup(entry).outcome
     assert isinstance(found, FreshPage)
     assert (found.page.html_name, found.page.sidecar_name) == (page.html_name, page.sidecar_name)
@@ -255,6 +257,19 @@ def it_says_that_there_is_no_page_or_sidecar(coordinator: Coordinator, name: str
     with pytest.raises(Refused) as no_sidecar:
         coordinator.serve_sidecar(EntryRef(name), SidecarToken("nonsense"))
     assert no_sidecar.value.reason is Reason.SIDECAR_NOT_FOUND
+
+
+def it_tells_which_name_an_unchanged_body_keeps(coordinator: Coordinator, name: str) -> None:
+    first = f"{name}.html"
+    acquired(coordinator, EntryRef(name)).commit(NewPage("same", html_name=first))
+    for again, overtaken in ((f"{name} again.html", False), (f"{name} overtaken.html", True)):
+        coordinator.invalidate(Key(name))
+        lease = acquired(coordinator, EntryRef(name))
+        if overtaken:
+            coordinator.invalidate(Key(name))
+        committed = lease.commit(NewPage("same", html_name=again))
+        assert isinstance(committed, CommittedStale if overtaken else Committed)
+        assert (committed.html_name, committed.sidecar_name) == (first, None)
 
 
 def it_marks_a_page_that_was_invalidated_in_mid_render(coordinator: Coordinator, name: str) -> None:

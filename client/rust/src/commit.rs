@@ -123,6 +123,11 @@ pub enum Commit {
         etag: String,
         /// The token of its sidecar.
         sidecar_token: Option<SidecarToken>,
+        /// The name of its HTML: another one than this commit gave where the body of the page before was kept, which has the
+        /// same bytes, or where an earlier attempt gave another. `None`: the coordinator named it.
+        html_object_name: Option<String>,
+        /// Likewise of the sidecar.
+        sidecar_object_name: Option<String>,
     },
     /// It is current, but was invalidated after its render began: never served as fresh.
     CommittedStale {
@@ -132,6 +137,10 @@ pub enum Commit {
         sidecar_token: Option<SidecarToken>,
         /// The invalidation was hard: the page is not served at all.
         purged: bool,
+        /// As of [`Commit::Committed`].
+        html_object_name: Option<String>,
+        /// As of [`Commit::Committed`].
+        sidecar_object_name: Option<String>,
     },
     /// A page of a newer generation is current.
     Superseded {
@@ -203,13 +212,30 @@ impl Lease {
         let pb::CommitPointerResponse { outcome } =
             self.0.coordinator.shared.prompt(message, send).await?.answer;
         Ok(match wire::required(outcome, "the outcome of a commit")? {
-            Outcome::Committed(pb::CommitApplied { etag, sidecar_token }) => {
-                Commit::Committed { etag, sidecar_token: SidecarToken::from_wire(sidecar_token) }
-            }
-            Outcome::CommittedStale(pb::CommitAppliedStale { etag, sidecar_token, purged }) => {
-                let sidecar_token = SidecarToken::from_wire(sidecar_token);
-                Commit::CommittedStale { etag, sidecar_token, purged }
-            }
+            Outcome::Committed(pb::CommitApplied {
+                etag,
+                sidecar_token,
+                html_object_name,
+                sidecar_object_name,
+            }) => Commit::Committed {
+                etag,
+                sidecar_token: SidecarToken::from_wire(sidecar_token),
+                html_object_name: wire::non_empty(html_object_name),
+                sidecar_object_name: wire::non_empty(sidecar_object_name),
+            },
+            Outcome::CommittedStale(pb::CommitAppliedStale {
+                etag,
+                sidecar_token,
+                purged,
+                html_object_name,
+                sidecar_object_name,
+            }) => Commit::CommittedStale {
+                etag,
+                sidecar_token: SidecarToken::from_wire(sidecar_token),
+                purged,
+                html_object_name: wire::non_empty(html_object_name),
+                sidecar_object_name: wire::non_empty(sidecar_object_name),
+            },
             Outcome::Superseded(pb::CommitSuperseded { current_generation }) => {
                 Commit::Superseded { current_generation }
             }
@@ -235,7 +261,8 @@ impl Lease {
     /// page then has to name too: [`NewPage::html_name`], [`NewPage::sidecar_name`].
     ///
     /// # Errors
-    /// As there; `OBJECT_CONFLICT` also where another lease has stored a body under this name.
+    /// As there; `OBJECT_CONFLICT` also where another lease has stored a body under this name, or this one a body of this kind
+    /// under another.
     pub async fn upload_as(
         &self,
         kind: BodyKind,

@@ -138,7 +138,8 @@ impl Coordinator {
 
     /// Streams a body by the name that its worker gave it: [`NewPage::html_name`](crate::NewPage::html_name),
     /// [`NewPage::sidecar_name`](crate::NewPage::sidecar_name). Also that of an older generation, for as long as it is stored.
-    /// An empty `tenant` is `default`.
+    /// An empty `tenant` is `default`. Never by a name that comes from a browser: whoever knows a name is given the body,
+    /// whichever variant of a page it is of.
     ///
     /// # Errors
     /// `OBJECT_NOT_FOUND`, whatever is wrong with the name; or no answer in time.

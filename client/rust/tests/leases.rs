@@ -109,7 +109,14 @@ async fn small_bodies_travel_with_the_commit() {
     let mock = Mock::default();
     let (_network, _client, lease) = lease(&mock).await;
     let commit = lease.commit(&NewPage::new("<p>").sidecar("{}")).await.unwrap();
-    assert_eq!(commit, Commit::Committed { etag: "\"e\"".into(), sidecar_token: None });
+    let (html_object_name, sidecar_object_name) = (None, None);
+    let expected = Commit::Committed {
+        etag: "\"e\"".into(),
+        sidecar_token: None,
+        html_object_name,
+        sidecar_object_name,
+    };
+    assert_eq!(commit, expected);
     assert_eq!(bodies(&mock), [("sidecar inline", 2), ("html inline", 3)]);
 }
 
@@ -176,6 +183,30 @@ async fn names_of_bodies_travel_with_them_however_they_go() {
     lease.upload(BodyKind::Html, None, "<p>".into()).await.unwrap();
     lease.commit(&NewPage::new("<p>")).await.unwrap();
     assert_eq!(names(&mock), (vec!["b.hydration.json".to_owned(), String::new()], vec![String::new()]));
+}
+
+/// Which may be those of the page before.
+#[tokio::test(start_paused = true)]
+async fn a_commit_tells_which_names_its_bodies_have() {
+    use pb::commit_pointer_response::Outcome;
+    let mock = Mock::default();
+    let names = || ("a.html".to_owned(), "a.hydration.json".to_owned());
+    let (html_object_name, sidecar_object_name) = names();
+    let applied = pb::CommitApplied { html_object_name, sidecar_object_name, ..Default::default() };
+    let (html_object_name, sidecar_object_name) = names();
+    let stale = pb::CommitAppliedStale { html_object_name, sidecar_object_name, ..Default::default() };
+    let outcomes = [Outcome::Committed(applied), Outcome::CommittedStale(stale)];
+    mock.script("commit", outcomes.map(|outcome| Step::Reply(Reply::Commit(outcome))));
+    let (_network, _client, lease) = lease(&mock).await;
+    for _ in 0..2 {
+        let (Commit::Committed { html_object_name: html, sidecar_object_name: sidecar, .. }
+        | Commit::CommittedStale { html_object_name: html, sidecar_object_name: sidecar, .. }) =
+            lease.commit(&NewPage::new("<p>").html_name("b.html")).await.unwrap()
+        else {
+            panic!("not applied")
+        };
+        assert_eq!(html.zip(sidecar), Some(names()));
+    }
 }
 
 #[tokio::test(start_paused = true)]

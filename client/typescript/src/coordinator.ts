@@ -458,7 +458,8 @@ export class Coordinator implements AsyncDisposable {
 
   /**
    * Streams a body by the name that its worker gave it: `htmlName`, `sidecarName` of a {@link NewPage}. Also that of an
-   * older generation, for as long as it is stored. An empty `tenant` is `default`.
+   * older generation, for as long as it is stored. An empty `tenant` is `default`. Never by a name that comes from a
+   * browser: whoever knows a name is given the body, whichever variant of a page it is of.
    *
    * @throws LeaseholdError `OBJECT_NOT_FOUND`, whatever is wrong with the name; or no answer in time.
    */

@@ -104,6 +104,13 @@ export type Commit =
       readonly etag: string;
       /** The token of its sidecar. */
       readonly sidecarToken?: SidecarToken | undefined;
+      /**
+       * The name of its HTML: another one than this commit gave where the body of the page before was kept, which has the same
+       * bytes, or where an earlier attempt gave another. Absent: the coordinator named it.
+       */
+      readonly htmlName?: string | undefined;
+      /** Likewise of the sidecar. */
+      readonly sidecarName?: string | undefined;
     }
   | {
       /** The page is current, but was invalidated after its render began: never served as fresh. */
@@ -114,6 +121,10 @@ export type Commit =
       readonly sidecarToken?: SidecarToken | undefined;
       /** The invalidation was hard: the page is not served at all. */
       readonly purged: boolean;
+      /** As where it is fresh. */
+      readonly htmlName?: string | undefined;
+      /** As where it is fresh. */
+      readonly sidecarName?: string | undefined;
     }
   | Superseded
   | Fenced;
@@ -326,11 +337,16 @@ export class Lease {
     switch (outcome.$case) {
       case 'committed':
       case 'committedStale': {
-        const { etag, sidecarToken: token } = outcome.value;
-        const sidecarToken = token === '' ? undefined : new SidecarToken(token);
+        const { etag, sidecarToken: token, htmlObjectName, sidecarObjectName } = outcome.value;
+        const applied = {
+          etag,
+          sidecarToken: token === '' ? undefined : new SidecarToken(token),
+          htmlName: htmlObjectName || undefined,
+          sidecarName: sidecarObjectName || undefined,
+        };
         return outcome.$case === 'committed'
-          ? { outcome: 'committed', etag, sidecarToken }
-          : { outcome: 'committedStale', etag, sidecarToken, purged: outcome.value.purged };
+          ? { outcome: 'committed', ...applied }
+          : { outcome: 'committedStale', ...applied, purged: outcome.value.purged };
       }
       case 'superseded':
         return { outcome: 'superseded', currentGeneration: outcome.value.currentGeneration };

@@ -107,6 +107,22 @@ test('an acquire is repeated by another process, and its lease adopted', async (
   assert.equal((await heir.acquire({ key: 'k' }, { requestId })).outcome, 'ended');
 });
 
+test('a commit tells which name an unchanged body keeps', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  await (await granted(handle, 'k')).commit({ html: 'same', htmlName: 'first.html' });
+  for (const [htmlName, overtaken] of [['again.html', false], ['overtaken.html', true]] as const) {
+    await handle.invalidate([{ key: 'k' }]);
+    const lease = await granted(handle, 'k');
+    if (overtaken) {
+      await handle.invalidate([{ key: 'k' }]);
+    }
+    const committed = await lease.commit({ html: 'same', htmlName });
+    assert.ok(committed.outcome === (overtaken ? 'committedStale' : 'committed'));
+    assert.deepEqual([committed.htmlName, committed.sidecarName], ['first.html', undefined]);
+  }
+});
+
 test('bodies are read back by the names that their worker gave them, uploaded or not', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const handle = coordinator.connect();
@@ -116,7 +132,8 @@ test('bodies are read back by the names that their worker gave them, uploaded or
     const acquired = await handle.acquire(entry);
     assert.ok(acquired.outcome === 'granted');
     const committed = await acquired.lease.commit({ html, sidecar: '{}', htmlName, sidecarName });
-    assert.equal(committed.outcome, 'committed');
+    assert.ok(committed.outcome === 'committed');
+    assert.deepEqual([committed.htmlName, committed.sidecarName], [htmlName, sidecarName]);
     const found = await handle.lookup(entry);
     assert.ok(found.outcome === 'fresh');
     assert.deepEqual([found.page.htmlName, found.page.sidecarName], [htmlName, sidecarName]);

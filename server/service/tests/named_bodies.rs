@@ -340,6 +340,45 @@ async fn an_unchanged_body_keeps_its_name_unless_another_purge_would_reach_it() 
     assert_eq!(published("f", &["u"]).await, both("f"));
 }
 
+/// Who gave a name would else look for its body in vain.
+#[tokio::test]
+async fn a_commit_is_told_which_names_its_bodies_have() {
+    let world = World::new();
+    let (node, other) = (world.start().await, world.start().await);
+    let page = entry("news");
+    let both = |stem: &str| (format!("{stem}.html"), format!("{stem}.hydration.json"));
+    let told = async |stem: &str, html: &str, invalidated: bool| {
+        let render = node.grant(&page).await;
+        let metadata = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(&["t"]) };
+        let commit = page_as(&render, stem, html, metadata);
+        if invalidated {
+            node.invalidate(invalidation([tag("t")])).await.unwrap();
+        }
+        let mut told = Vec::new();
+        // Also by a repetition, and through another coordinator.
+        for node in [&node, &node, &other] {
+            told.push(match node.commit(commit.clone()).await.unwrap() {
+                Committed::Committed(page) => (page.html_object_name, page.sidecar_object_name),
+                Committed::CommittedStale(page) => (page.html_object_name, page.sidecar_object_name),
+                late => panic!("{late:?}"),
+            });
+        }
+        assert!(told.iter().all(|names| *names == told[0]), "{told:?}");
+        told.swap_remove(0)
+    };
+    assert_eq!(told("a", "same", false).await, both("a"));
+    assert_eq!(told("b", "same", false).await, both("a"), "kept");
+    assert_eq!(told("c", "same", true).await, both("a"), "kept, and stale");
+    assert_eq!(told("d", "other", true).await, both("d"));
+    let render = node.grant(&page).await;
+    let unnamed = node.commit(render.page("unnamed")).await.unwrap();
+    let names = match unnamed {
+        Committed::Committed(page) => (page.html_object_name, page.sidecar_object_name),
+        late => panic!("{late:?}"),
+    };
+    assert_eq!(names, (String::new(), String::new()));
+}
+
 #[tokio::test]
 async fn a_body_that_was_uploaded_under_a_name_is_in_doubt_only_once_it_is_superseded() {
     let world = World::new();

@@ -82,7 +82,11 @@ async fn what_the_renderer_says_of_its_page_comes_back() {
     let applied = node.commit_fresh(commit).await;
     assert_eq!(
         applied,
-        v1::CommitApplied { etag: "W/\"v1\"".to_owned(), sidecar_token: render.grant.sidecar_token.clone() }
+        v1::CommitApplied {
+            etag: "W/\"v1\"".to_owned(),
+            sidecar_token: render.grant.sidecar_token.clone(),
+            ..Default::default()
+        }
     );
     let expected = v1::PageMetadata {
         headers: vec![pair("x-one", "1"), pair("link", "</a.css>; rel=preload")],

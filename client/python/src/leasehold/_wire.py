@@ -326,10 +326,21 @@ def parse_commit(wire: pb.CommitPointerResponse) -> outcomes.Commit:
     match which(wire, "outcome"):
         case "committed":
             applied = wire.committed
-            return outcomes.Committed(applied.etag, sidecar_token(applied.sidecar_token))
+            return outcomes.Committed(
+                etag=applied.etag,
+                sidecar_token=sidecar_token(applied.sidecar_token),
+                html_name=applied.html_object_name or None,
+                sidecar_name=applied.sidecar_object_name or None,
+            )
         case "committed_stale":
             stale = wire.committed_stale
-            return outcomes.CommittedStale(stale.etag, sidecar_token(stale.sidecar_token), stale.purged)
+            return outcomes.CommittedStale(
+                etag=stale.etag,
+                sidecar_token=sidecar_token(stale.sidecar_token),
+                purged=stale.purged,
+                html_name=stale.html_object_name or None,
+                sidecar_name=stale.sidecar_object_name or None,
+            )
         case "superseded":
             return outcomes.Superseded(wire.superseded.current_generation)
         case "fenced":

@@ -166,7 +166,8 @@ class Coordinator:
     def serve_object(self, name: str, *, tenant: str = "") -> ServedObject:
         """Streams a body by the name that its worker gave it: ``NewPage.html_name``, ``NewPage.sidecar_name``. Also that of
         an older generation, for as long as it is stored. ``tenant`` empty: the tenant ``default``. Refused as
-        ``OBJECT_NOT_FOUND``, whatever is wrong with the name."""
+        ``OBJECT_NOT_FOUND``, whatever is wrong with the name. Never by a name that comes from a browser: whoever knows a name is
+        given the body, whichever variant of a page it is of."""
         kind, content_type, size_bytes, digest, body = run_blocking(self._core.serve_object(tenant, name))
         return ServedObject(kind, content_type, size_bytes, digest, BodyChunks(body))
 

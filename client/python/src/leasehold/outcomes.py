@@ -150,6 +150,11 @@ class Committed:
     """The entity tag that the page is served with."""
     sidecar_token: SidecarToken | None
     """The token of its sidecar."""
+    html_name: str | None
+    """The name of its HTML: another one than this commit gave where the body of the page before was kept, which has the same
+    bytes, or where an earlier attempt gave another. ``None``: the coordinator named it."""
+    sidecar_name: str | None
+    """Likewise of the sidecar."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,10 @@ class CommittedStale:
     """The token of its sidecar."""
     purged: bool
     """The invalidation was hard: the page is not served at all."""
+    html_name: str | None
+    """As of :class:`Committed`."""
+    sidecar_name: str | None
+    """As of :class:`Committed`."""
 
 
 @dataclass(frozen=True)

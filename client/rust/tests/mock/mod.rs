@@ -324,7 +324,7 @@ impl CoordinatorService for Mock {
             Some(Reply::Commit(outcome)) => outcome,
             _ => pb::commit_pointer_response::Outcome::Committed(pb::CommitApplied {
                 etag: "\"e\"".into(),
-                sidecar_token: String::new(),
+                ..Default::default()
             }),
         };
         Ok(Response::new(pb::CommitPointerResponse { outcome: Some(outcome) }))

@@ -23,8 +23,10 @@ use std::{
 pub(crate) const JSON: &str = "\
 JSON:
   {outcome: committed|committed_stale|superseded|fenced|ready|held|backing_off|ended,
-   generation, size_bytes, etag, sidecar_token, purged, newer_generation,
+   generation, size_bytes, etag, sidecar_token, html_object_name, sidecar_object_name,
+   purged, newer_generation,
    page, regeneration, backoff: as in lease acquire}
+html_object_name: of a body that did not change, that of the commit before.
 committed_stale: an invalidation overtook it, so it is not fresh.
 ready: the page is fresh already; invalidate it first.
 Exits with 3 when the page did not become current.";
@@ -120,6 +122,8 @@ struct CommitShape {
     size_bytes: usize,
     etag: Option<String>,
     sidecar_token: Option<String>,
+    html_object_name: Option<String>,
+    sidecar_object_name: Option<String>,
     purged: bool,
     newer_generation: Option<u64>,
     outcome: &'static str,
@@ -234,6 +238,8 @@ fn refused(session: &Session, acquired: &Acquire, size_bytes: usize) -> Result<E
         size_bytes,
         etag: None,
         sidecar_token: None,
+        html_object_name: None,
+        sidecar_object_name: None,
         purged: false,
         newer_generation: None,
         why,
@@ -249,6 +255,8 @@ fn report(session: &Session, lease: &Lease, committed: Commit, size_bytes: usize
         size_bytes,
         etag: None,
         sidecar_token: None,
+        html_object_name: None,
+        sidecar_object_name: None,
         purged: false,
         newer_generation: None,
         why: lease::WhyNot::default(),
@@ -256,12 +264,14 @@ fn report(session: &Session, lease: &Lease, committed: Commit, size_bytes: usize
     let text_of = |token: Option<SidecarToken>| token.map(|token| token.as_str().to_owned());
     let (generation, size) = (lease.generation(), bytes(size_bytes as u64));
     let (text, ending) = match committed {
-        Commit::Committed { etag, sidecar_token } => {
+        Commit::Committed { etag, sidecar_token, html_object_name, sidecar_object_name } => {
+            (shape.html_object_name, shape.sidecar_object_name) = (html_object_name, sidecar_object_name);
             let text = format!("committed generation {generation}, {size}, etag {etag}");
             (shape.etag, shape.sidecar_token) = (Some(etag), text_of(sidecar_token));
             (text, Ending::Done)
         }
-        Commit::CommittedStale { etag, sidecar_token, purged } => {
+        Commit::CommittedStale { etag, sidecar_token, purged, html_object_name, sidecar_object_name } => {
+            (shape.html_object_name, shape.sidecar_object_name) = (html_object_name, sidecar_object_name);
             (shape.outcome, shape.purged) = ("committed_stale", purged);
             (shape.etag, shape.sidecar_token) = (Some(etag), text_of(sidecar_token));
             let served = if purged { "not served at all" } else { "only servable as stale" };
@@ -286,9 +296,15 @@ fn report(session: &Session, lease: &Lease, committed: Commit, size_bytes: usize
             (format!("fenced: the lease is not held any more ({why})"), Ending::NotReached)
         }
     };
-    session.output.result(&shape, || match &shape.sidecar_token {
-        Some(token) => format!("{text}\nsidecar token {token}"),
-        None => text,
+    session.output.result(&shape, || {
+        let beside = [
+            ("sidecar token", &shape.sidecar_token),
+            ("html name", &shape.html_object_name),
+            ("sidecar name", &shape.sidecar_object_name),
+        ];
+        let lines =
+            beside.into_iter().filter_map(|(what, value)| Some(format!("\n{what} {}", value.as_ref()?)));
+        lines.fold(text, |text, line| text + &line)
     })?;
     Ok(ending)
 }

@@ -47,11 +47,13 @@ fn committed_page_is_looked_up_with_all_that_was_said_of_it() {
             "backoff",
             "etag",
             "generation",
+            "html_object_name",
             "newer_generation",
             "outcome",
             "page",
             "purged",
             "regeneration",
+            "sidecar_object_name",
             "sidecar_token",
             "size_bytes"
         ]
@@ -118,12 +120,12 @@ fn bodies_are_printed_by_the_names_that_they_were_committed_under() {
         "commit about --html - --html-name a/1.html --sidecar {} --sidecar-name a/1.hydration.json --tenant acme",
         sidecar.display()
     );
-    assert_eq!(coordinator.run_with(&commit, "about").code, Some(0));
+    let committed: Value =
+        serde_json::from_str(&coordinator.run_with(&format!("{commit} --json"), "about").stdout).unwrap();
+    let names = (&json!("a/1.html"), &json!("a/1.hydration.json"));
+    assert_eq!((&committed["html_object_name"], &committed["sidecar_object_name"]), names);
     let page = &coordinator.json("lookup about --tenant acme", 0)["page"];
-    assert_eq!(
-        (&page["html_object_name"], &page["sidecar_object_name"]),
-        (&json!("a/1.html"), &json!("a/1.hydration.json"))
-    );
+    assert_eq!((&page["html_object_name"], &page["sidecar_object_name"]), names);
     let served = coordinator.json("object a/1.html --tenant acme", 0);
     assert_eq!(
         keys(&served),

@@ -287,6 +287,7 @@ fn page(pointer: &Pointer, body: BodyPart, now: Timestamp) -> v1::Page {
         BodyPart::Inline(bytes) => (Some(v1::page::Body::Inline(bytes)), false, false),
         BodyPart::Url(url) => (Some(v1::page::Body::Url(url)), false, false),
     };
+    let (html_object_name, sidecar_object_name) = given_names(pointer);
     v1::Page {
         generation: pointer.generation.0,
         metadata: Some(metadata(&pointer.meta)),
@@ -298,9 +299,14 @@ fn page(pointer: &Pointer, body: BodyPart, now: Timestamp) -> v1::Page {
         size_bytes: pointer.html.size_bytes,
         digest: digest(pointer.html.digest),
         sidecar_token: sidecar_token(pointer),
-        html_object_name: given_name(&pointer.html),
-        sidecar_object_name: pointer.sidecar.as_ref().map(given_name).unwrap_or_default(),
+        html_object_name,
+        sidecar_object_name,
     }
+}
+
+/// What their worker calls HTML and sidecar of a page.
+pub(crate) fn given_names(pointer: &Pointer) -> (String, String) {
+    (given_name(&pointer.html), pointer.sidecar.as_ref().map(given_name).unwrap_or_default())
 }
 
 /// What its worker calls a body; empty where the coordinator named it.

@@ -305,12 +305,21 @@ impl CoordinatorService for Edge {
         let (committed, pointer) = deadline.change(committing.map(|result| Ok(result?))).await?;
         let etag = pointer.as_ref().map(|pointer| pointer.meta.etag.clone()).unwrap_or_default();
         let sidecar_token = pointer.as_ref().map(render::sidecar_token).unwrap_or_default();
+        let (html_object_name, sidecar_object_name) =
+            pointer.as_ref().map(render::given_names).unwrap_or_default();
         let outcome = match committed {
-            Committed::Committed => Outcome::Committed(v1::CommitApplied { etag, sidecar_token }),
+            Committed::Committed => Outcome::Committed(v1::CommitApplied {
+                etag,
+                sidecar_token,
+                html_object_name,
+                sidecar_object_name,
+            }),
             Committed::CommittedStale(verdict) => Outcome::CommittedStale(v1::CommitAppliedStale {
                 etag,
                 sidecar_token,
                 purged: verdict == Verdict::Purged,
+                html_object_name,
+                sidecar_object_name,
             }),
             Committed::Superseded { current } => {
                 Outcome::Superseded(v1::CommitSuperseded { current_generation: current.0 })

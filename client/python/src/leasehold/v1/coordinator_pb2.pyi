@@ -635,22 +635,30 @@ class StoredBody(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class CommitApplied(_message.Message):
-    __slots__ = ("etag", "sidecar_token")
+    __slots__ = ("etag", "sidecar_token", "html_object_name", "sidecar_object_name")
     ETAG_FIELD_NUMBER: _ClassVar[int]
     SIDECAR_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HTML_OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
+    SIDECAR_OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
     etag: str
     sidecar_token: str
-    def __init__(self, etag: _Optional[str] = ..., sidecar_token: _Optional[str] = ...) -> None: ...
+    html_object_name: str
+    sidecar_object_name: str
+    def __init__(self, etag: _Optional[str] = ..., sidecar_token: _Optional[str] = ..., html_object_name: _Optional[str] = ..., sidecar_object_name: _Optional[str] = ...) -> None: ...
 
 class CommitAppliedStale(_message.Message):
-    __slots__ = ("etag", "sidecar_token", "purged")
+    __slots__ = ("etag", "sidecar_token", "purged", "html_object_name", "sidecar_object_name")
     ETAG_FIELD_NUMBER: _ClassVar[int]
     SIDECAR_TOKEN_FIELD_NUMBER: _ClassVar[int]
     PURGED_FIELD_NUMBER: _ClassVar[int]
+    HTML_OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
+    SIDECAR_OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
     etag: str
     sidecar_token: str
     purged: bool
-    def __init__(self, etag: _Optional[str] = ..., sidecar_token: _Optional[str] = ..., purged: bool = ...) -> None: ...
+    html_object_name: str
+    sidecar_object_name: str
+    def __init__(self, etag: _Optional[str] = ..., sidecar_token: _Optional[str] = ..., purged: bool = ..., html_object_name: _Optional[str] = ..., sidecar_object_name: _Optional[str] = ...) -> None: ...
 
 class CommitSuperseded(_message.Message):
     __slots__ = ("current_generation",)
