@@ -2,7 +2,7 @@
 //!
 //! It reads the whole table with a Scan and lists the whole prefix, which no coordinator ever does: the service itself knows
 //! what it superseded, and needs no search. What is left to be found are bodies of uploads that were never committed, and
-//! superseded ones whose deletion was lost. It takes a read unit for each 4 KB of the table, a HEAD for each old object that
+//! superseded ones whose deletion was lost. It takes a read unit for each 4 KB of the table, a HEAD, eight at a time, for each old object that
 //! its worker named and no row names, the right to `dynamodb:Scan` on the table, and to `s3:ListBucket`, `s3:GetObject` and
 //! `s3:DeleteObject` on the bucket. In a bucket that keeps versions, a deletion leaves a marker
 //! and the version.
@@ -38,6 +38,7 @@
 
 use crate::{
     connect::Aws,
+    error::Cause,
     item::{PK, RECORD, SK},
     objects::DELETE_AT_ONCE,
     patience::Patience,
@@ -45,6 +46,7 @@ use crate::{
     settings::AwsSettings,
 };
 use aws_sdk_s3::types::{Delete, EncodingType, Object, ObjectIdentifier};
+use futures::{StreamExt as _, stream};
 use leasehold_core::{
     named::{NamedObject, ORIGIN_ATTRIBUTE, Origin},
     object::{ObjectName, ObjectPrefix},
@@ -62,6 +64,9 @@ mod protected;
 
 /// How many orphans, failures and rows a summary names; of all it gives the number.
 pub const MAX_NAMED: usize = 100;
+
+/// How many objects are asked at once what is written on them.
+const HEADS_AT_ONCE: usize = 8;
 
 /// S3 gives the time of a change in whole seconds.
 const LAST_MODIFIED_PRECISION: Duration = Duration::from_secs(1);
@@ -103,7 +108,8 @@ pub struct Swept {
     pub foreign: u64,
     /// The first [`MAX_NAMED`] orphans.
     pub orphans: Vec<ObjectName>,
-    /// Old objects that stay because the row of their entry does not decode, or because what is written on them cannot be read.
+    /// Old objects that stay because the row of their entry does not decode, or because what is written on them says nothing of
+    /// it or cannot be read.
     pub undecided: u64,
     /// Rows of ours that do not decode.
     pub illegible: u64,
@@ -118,7 +124,7 @@ pub struct Swept {
     pub illegible_rows: Vec<Illegible>,
     /// Orphans that could not be deleted, or perhaps were: the next sweep finds them if they are still there.
     pub failed: u64,
-    /// The first [`MAX_NAMED`] of these.
+    /// The first [`MAX_NAMED`] of these, and of objects that could not be asked what is written on them.
     pub failures: Vec<Failure>,
 }
 
@@ -141,7 +147,7 @@ pub struct Illegible {
     pub identified: bool,
 }
 
-/// An object that was not deleted.
+/// An object that was not deleted, or could not be asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The object.
@@ -280,9 +286,8 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
                 })
                 .await
                 .map_err(|cause| failed("ListObjectsV2", bucket, cause))?;
-            for object in page.contents() {
-                orphans.extend(self.look_at(object, protected).await);
-            }
+            let old = page.contents().iter().filter_map(|object| self.look_at(object, protected)).collect();
+            orphans.append(&mut self.orphans_of(old, protected).await);
             token = page.next_continuation_token;
             let is_last = token.is_none();
             if !is_deleting {
@@ -300,9 +305,9 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
         }
     }
 
-    /// The name of an object that is an orphan.
-    async fn look_at(&mut self, object: &Object, protected: &Protected) -> Option<ObjectName> {
-        let Self { aws, options: SweepOptions { prefix, keep, .. }, now, swept, .. } = self;
+    /// An object that may be an orphan, by what the listing says.
+    fn look_at(&mut self, object: &Object, protected: &Protected) -> Option<Listed> {
+        let Self { options: SweepOptions { prefix, keep, .. }, now, swept, .. } = self;
         swept.total.objects += 1;
         let is_named = |name: &ObjectName| NamedObject::of(name).is_some_and(|named| named.is_under(prefix));
         let name = object.key().and_then(name_of);
@@ -316,16 +321,45 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
         if !is_old || protected.names(&name) {
             return None;
         }
-        let written = match Written::by_name(&name) {
-            Some(written) => written,
-            None => match written_on(aws, &name).await {
-                Some(written) => written,
-                None => {
-                    swept.undecided += 1;
-                    return None;
+        let size_bytes = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        Some(Listed { name, size_bytes })
+    }
+
+    /// The names of those that are orphans.
+    async fn orphans_of(&mut self, old: Vec<Listed>, protected: &Protected) -> Vec<ObjectName> {
+        let aws = self.aws;
+        let mut told = stream::iter(old)
+            .map(|listed| async move {
+                let told = match Written::by_name(&listed.name) {
+                    Some(written) => Told::Written(written),
+                    None => written_on(aws, &listed.name).await,
+                };
+                (listed, told)
+            })
+            .buffered(HEADS_AT_ONCE);
+        let mut orphans = Vec::new();
+        while let Some((listed, told)) = told.next().await {
+            match told {
+                Told::Written(written) => orphans.extend(self.judge(listed, written, protected)),
+                Told::Gone => {}
+                Told::Nothing => self.swept.undecided += 1,
+                Told::Failed(cause) => {
+                    self.swept.undecided += 1;
+                    self.name_failures([failure(&listed.name, &format!("HeadObject: {cause}"))]);
                 }
-            },
-        };
+            }
+        }
+        orphans
+    }
+
+    /// The name of an object that is an orphan.
+    fn judge(
+        &mut self,
+        Listed { name, size_bytes }: Listed,
+        written: Written,
+        protected: &Protected,
+    ) -> Option<ObjectName> {
+        let Self { options: SweepOptions { keep, .. }, now, swept, .. } = self;
         match orphan::judge(&name, written, *now, *keep, |digest| protected.claims_of(digest)) {
             Ok(Verdict::Kept) => None,
             Err(protected::Undecided) => {
@@ -334,8 +368,7 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
             }
             Ok(Verdict::Orphan) => {
                 swept.total.orphans += 1;
-                swept.total.orphan_bytes +=
-                    object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                swept.total.orphan_bytes += size_bytes;
                 if swept.orphans.len() < MAX_NAMED {
                     swept.orphans.push(name.clone());
                 }
@@ -403,6 +436,10 @@ impl<P: FnMut(&Progress) + Send> Sweep<'_, P> {
     fn count(&mut self, asked: usize, failed: usize, failures: Vec<Failure>) {
         self.swept.failed += failed as u64;
         self.swept.total.deleted += (asked - failed) as u64;
+        self.name_failures(failures);
+    }
+
+    fn name_failures(&mut self, failures: impl IntoIterator<Item = Failure>) {
         let room = MAX_NAMED - self.swept.failures.len();
         self.swept.failures.extend(failures.into_iter().take(room));
     }
@@ -414,14 +451,34 @@ fn name_of(key: &str) -> Option<ObjectName> {
     ObjectName::parse_stored(&percent_decode_str(&key).decode_utf8().ok()?).ok()
 }
 
-/// The lease that is written on an object; `None` where that cannot be read.
-async fn written_on(aws: &Aws, name: &ObjectName) -> Option<Written> {
+/// An object that is old enough.
+struct Listed {
+    name: ObjectName,
+    size_bytes: u64,
+}
+
+/// What is known of the lease that an object was written under.
+enum Told {
+    Written(Written),
+    /// It says nothing that can be read.
+    Nothing,
+    /// It is not there any more.
+    Gone,
+    Failed(Cause),
+}
+
+/// What is written on an object of its lease.
+async fn written_on(aws: &Aws, name: &ObjectName) -> Told {
     let head = Patience::OF_A_SWEEP
         .repeat(|| aws.s3.head_object().bucket(&aws.settings.bucket).key(name.as_str()).send())
-        .await
-        .ok()?;
-    let origin = Origin::parse(head.metadata()?.get(ORIGIN_ATTRIBUTE)?)?;
-    Some(Written::from(&origin))
+        .await;
+    let head = match head {
+        Ok(head) => head,
+        Err(Cause::Service { status: 404, .. }) => return Told::Gone,
+        Err(cause) => return Told::Failed(cause),
+    };
+    let origin = head.metadata().and_then(|metadata| Origin::parse(metadata.get(ORIGIN_ATTRIBUTE)?));
+    origin.as_ref().map_or(Told::Nothing, |origin| Told::Written(Written::from(origin)))
 }
 
 fn failure(name: &ObjectName, why: &str) -> Failure {

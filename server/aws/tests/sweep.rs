@@ -347,10 +347,31 @@ async fn a_body_that_its_worker_named_stays_where_it_cannot_be_asked_what_is_wri
     let name = upload_named(&aws, "isr", "page", "x.html", OLD, true).await;
     doubles.faults.add(Rule::on("HeadObject", Fault::Deny));
     let swept = sweep(&aws, &wet()).await;
-    assert_eq!((swept.total.deleted, swept.undecided), (0, 1));
+    assert_eq!((swept.total.deleted, swept.undecided, swept.failed), (0, 1, 0));
+    assert_eq!((&swept.failures[0].name, &*swept.failures[0].why), (&name, "HeadObject: AccessDenied (403)"));
     assert!(there(&doubles, std::slice::from_ref(&name)));
     doubles.faults.clear();
     assert_eq!(sweep(&aws, &wet()).await.orphans, [name]);
+}
+
+/// A coordinator deletes what it superseded while the sweep goes on.
+#[tokio::test]
+async fn objects_are_asked_a_few_at_a_time_and_one_that_is_gone_by_then_is_no_riddle() {
+    let (doubles, aws) = ready().await;
+    let mut names = Vec::new();
+    for n in 0..20 {
+        names.push(upload_named(&aws, "isr", "page", &format!("{n:0>2}.html"), OLD, true).await);
+    }
+    let gate = doubles.faults.hold("HeadObject");
+    let options = wet();
+    let (swept, ()) = tokio::join!(sweep(&aws, &options), async {
+        gate.arrived(8).await;
+        aws.stores().objects.delete(&names[..1]).await.unwrap();
+        gate.open();
+    });
+    assert_eq!((swept.total.orphans, swept.total.deleted, swept.undecided), (19, 19, 0));
+    assert_eq!(swept.failures, []);
+    assert!(!there(&doubles, &names));
 }
 
 /// It stands where a row of ours was, or anywhere else, and names an object of ours.

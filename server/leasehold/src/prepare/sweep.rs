@@ -118,7 +118,7 @@ fn for_people(swept: &Swept, is_meant: bool) -> String {
     if *undecided > 0 {
         rows.add(
             "undecided",
-            format!("{undecided}, whose entries do not decode, or that say nothing of theirs"),
+            format!("{undecided}, whose entries do not decode, or that say nothing of theirs, or could not be asked"),
         );
     }
     if let Some(untimely) = untimely {
