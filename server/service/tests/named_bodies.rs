@@ -379,6 +379,23 @@ async fn a_commit_is_told_which_names_its_bodies_have() {
     assert_eq!(names, (String::new(), String::new()));
 }
 
+/// Two deployments of the coordinator share a table by mistake, or one was given another prefix.
+#[tokio::test]
+async fn no_name_is_told_by_which_the_body_cannot_be_read_here() {
+    let world = World::new();
+    let blue = ObjectPrefix::parse("blue").unwrap();
+    let blue = world.start_with(|settings, _| settings.object_prefix = blue).await;
+    let node = world.start().await;
+    let page = entry("news");
+    blue.publish_as(&page, "a", "same", &[]).await;
+    assert_eq!(blue.names(&page).await.0, "a.html");
+    assert_eq!(node.names(&page).await, (String::new(), String::new()));
+    assert_eq!(node.object("a.html").await, None);
+    let told = node.commit_fresh(page_as(&node.grant(&page).await, "b", "same", tagged(&[]))).await;
+    assert_eq!((&*told.html_object_name, &*told.sidecar_object_name), ("b.html", "b.hydration.json"));
+    assert_eq!(node.object("b.html").await.as_deref(), Some("same"));
+}
+
 #[tokio::test]
 async fn a_body_that_was_uploaded_under_a_name_is_in_doubt_only_once_it_is_superseded() {
     let world = World::new();
@@ -572,6 +589,17 @@ async fn a_named_body_that_is_in_memory_costs_no_store_anything() {
     }
     let used = node.counts().since(before);
     assert_eq!((used.gets, used.infos, used.entry_reads), (0, 0, 0));
+}
+
+/// Of many small bodies they are the most of it.
+#[tokio::test]
+async fn bodies_in_memory_are_weighed_with_their_names_and_what_is_written_on_them() {
+    let world = World::new();
+    let node = world.start().await;
+    let before = node.engine.stats().body_bytes;
+    node.publish_as(&entry(&"k".repeat(900)), &"n".repeat(480), "x", &[]).await;
+    let bytes = node.engine.stats().body_bytes - before;
+    assert!(bytes > 2 * (900 + 480 + 256), "{bytes}");
 }
 
 /// What its pointer says of a purge is said of the new body.

@@ -9,9 +9,8 @@ use bytes::Bytes;
 use leasehold_core::{
     entry::{Backoff, Lease},
     freshness::{Absence, Freshness, Staleness},
-    identity::Generation,
+    identity::{Generation, TenantId},
     invalidation::{Depth, Scope, Verdict},
-    named::NamedObject,
     object::{BodyKind, PageObjects, SidecarToken},
     page::{BodyRef, Digest, PageMeta, Pointer},
     time::Timestamp,
@@ -73,7 +72,7 @@ pub(crate) fn lookup_remembered(engine: &Engine, looked: &Looked, wish: Wish) ->
         Some(pointer) => wish.without_store(engine, pointer)?,
         None => BodyPart::None,
     };
-    Some(lookup_response(looked, body))
+    Some(lookup_response(engine, looked, body))
 }
 
 /// Puts the answer to a lookup together, with its body.
@@ -83,7 +82,7 @@ pub(crate) async fn lookup(
     wish: Wish,
 ) -> Result<(Looked, v1::LookupResponse), EdgeError> {
     let (looked, body) = fetch(engine, looked, wish).await?;
-    let response = lookup_response(&looked, body);
+    let response = lookup_response(engine, &looked, body);
     Ok((looked, response))
 }
 
@@ -110,11 +109,11 @@ async fn fetch(engine: &Engine, looked: Looked, wish: Wish) -> Result<(Looked, B
     Ok((looked, body))
 }
 
-fn lookup_response(looked: &Looked, body: BodyPart) -> v1::LookupResponse {
+fn lookup_response(engine: &Engine, looked: &Looked, body: BodyPart) -> v1::LookupResponse {
     use v1::lookup_response::Outcome;
     let outcome = match (looked.freshness, looked.pointer()) {
-        (Freshness::Fresh, Some(pointer)) => Outcome::Fresh(fresh(looked, pointer, body)),
-        (Freshness::Stale(why), Some(pointer)) => Outcome::Stale(stale(looked, pointer, why, body)),
+        (Freshness::Fresh, Some(pointer)) => Outcome::Fresh(fresh(engine, looked, pointer, body)),
+        (Freshness::Stale(why), Some(pointer)) => Outcome::Stale(stale(engine, looked, pointer, why, body)),
         (Freshness::Missing(why), _) => Outcome::Missing(missing(why)),
         (Freshness::Fresh | Freshness::Stale(_), None) => Outcome::Missing(missing(Absence::NeverRendered)),
     };
@@ -152,11 +151,11 @@ pub(crate) async fn acquire(
             let (looked, body) = fetch(engine, looked, wish).await?;
             match (looked.freshness, looked.pointer()) {
                 (Freshness::Fresh, Some(pointer)) => {
-                    let page = v1::page_ready::Page::Fresh(fresh(&looked, pointer, body));
+                    let page = v1::page_ready::Page::Fresh(fresh(engine, &looked, pointer, body));
                     Outcome::Ready(v1::PageReady { page: Some(page) })
                 }
                 (Freshness::Stale(why), Some(pointer)) => {
-                    let page = v1::page_ready::Page::Stale(stale(&looked, pointer, why, body));
+                    let page = v1::page_ready::Page::Stale(stale(engine, &looked, pointer, why, body));
                     Outcome::Ready(v1::PageReady { page: Some(page) })
                 }
                 // It was purged, or found missing, while its body was fetched.
@@ -190,7 +189,7 @@ async fn previous(engine: &Engine, looked: Looked, wish: Wish, time: Duration) -
         Ok(Err(_)) | Err(_) => (looked, BodyPart::None),
     };
     match (looked.freshness, looked.pointer()) {
-        (Freshness::Stale(why), Some(pointer)) => Some(stale(&looked, pointer, why, body)),
+        (Freshness::Stale(why), Some(pointer)) => Some(stale(engine, &looked, pointer, why, body)),
         _ => None,
     }
 }
@@ -230,25 +229,31 @@ fn renewable_for(lease: &Lease, now: Timestamp) -> Duration {
 }
 
 /// The head of a page that is streamed; `None` where there is nothing to serve.
-pub(crate) fn serve_page_head(looked: &Looked) -> Option<v1::ServePageHead> {
+pub(crate) fn serve_page_head(engine: &Engine, looked: &Looked) -> Option<v1::ServePageHead> {
     use v1::serve_page_head::Page;
     let page = match (looked.freshness, looked.pointer()?) {
-        (Freshness::Fresh, pointer) => Page::Fresh(fresh(looked, pointer, BodyPart::None)),
-        (Freshness::Stale(why), pointer) => Page::Stale(stale(looked, pointer, why, BodyPart::None)),
+        (Freshness::Fresh, pointer) => Page::Fresh(fresh(engine, looked, pointer, BodyPart::None)),
+        (Freshness::Stale(why), pointer) => Page::Stale(stale(engine, looked, pointer, why, BodyPart::None)),
         (Freshness::Missing(_), _) => return None,
     };
     Some(v1::ServePageHead { page: Some(page) })
 }
 
-fn fresh(looked: &Looked, pointer: &Pointer, body: BodyPart) -> v1::FreshPage {
+fn fresh(engine: &Engine, looked: &Looked, pointer: &Pointer, body: BodyPart) -> v1::FreshPage {
     let now = looked.now.wall;
     v1::FreshPage {
-        page: Some(page(pointer, body, now)),
+        page: Some(page(engine, looked, pointer, body)),
         fresh_for: pointer.fresh_until().map(|until| wire_duration(until.since(now))),
     }
 }
 
-fn stale(looked: &Looked, pointer: &Pointer, why: Staleness, body: BodyPart) -> v1::StalePage {
+fn stale(
+    engine: &Engine,
+    looked: &Looked,
+    pointer: &Pointer,
+    why: Staleness,
+    body: BodyPart,
+) -> v1::StalePage {
     let now = looked.now.wall;
     // Windows count from the end of `revalidate`. A page that was invalidated before has all of them ahead.
     let from = pointer.fresh_until().map_or(now, |until| until.min(now));
@@ -259,7 +264,7 @@ fn stale(looked: &Looked, pointer: &Pointer, why: Staleness, body: BodyPart) -> 
         Staleness::Unverified => v1::StaleReason::Unverified,
     };
     v1::StalePage {
-        page: Some(page(pointer, body, now)),
+        page: Some(page(engine, looked, pointer, body)),
         reason: reason.into(),
         stale_while_revalidate_for: left(pointer.meta.stale_while_revalidate),
         stale_if_error_for: left(pointer.meta.stale_if_error),
@@ -279,7 +284,7 @@ pub(crate) fn missing_reason(why: Absence) -> v1::MissingReason {
     }
 }
 
-fn page(pointer: &Pointer, body: BodyPart, now: Timestamp) -> v1::Page {
+fn page(engine: &Engine, looked: &Looked, pointer: &Pointer, body: BodyPart) -> v1::Page {
     let (body, body_unchanged, body_too_large) = match body {
         BodyPart::None => (None, false, false),
         BodyPart::Unchanged => (None, true, false),
@@ -287,12 +292,12 @@ fn page(pointer: &Pointer, body: BodyPart, now: Timestamp) -> v1::Page {
         BodyPart::Inline(bytes) => (Some(v1::page::Body::Inline(bytes)), false, false),
         BodyPart::Url(url) => (Some(v1::page::Body::Url(url)), false, false),
     };
-    let (html_object_name, sidecar_object_name) = given_names(pointer);
+    let (html_object_name, sidecar_object_name) = given_names(engine, &looked.id().tenant, pointer);
     v1::Page {
         generation: pointer.generation.0,
         metadata: Some(metadata(&pointer.meta)),
         generated_at: Some(wire_timestamp(pointer.generated_at)),
-        age: Some(wire_duration(now.since(pointer.generated_at))),
+        age: Some(wire_duration(looked.now.wall.since(pointer.generated_at))),
         body,
         body_unchanged,
         body_too_large,
@@ -304,14 +309,10 @@ fn page(pointer: &Pointer, body: BodyPart, now: Timestamp) -> v1::Page {
     }
 }
 
-/// What their worker calls HTML and sidecar of a page.
-pub(crate) fn given_names(pointer: &Pointer) -> (String, String) {
-    (given_name(&pointer.html), pointer.sidecar.as_ref().map(given_name).unwrap_or_default())
-}
-
-/// What its worker calls a body; empty where the coordinator named it.
-fn given_name(body: &BodyRef) -> String {
-    NamedObject::of(&body.object).map(|named| named.given().to_string()).unwrap_or_default()
+/// What their worker calls HTML and sidecar of a page; empty where the coordinator named them.
+pub(crate) fn given_names(engine: &Engine, tenant: &TenantId, pointer: &Pointer) -> (String, String) {
+    let name = |body: &BodyRef| engine.given_name(tenant, &body.object).map(|given| given.to_string());
+    (name(&pointer.html).unwrap_or_default(), pointer.sidecar.as_ref().and_then(name).unwrap_or_default())
 }
 
 /// Which body, on the wire.
@@ -399,7 +400,7 @@ pub(crate) fn state(engine: &Engine, looked: &Looked) -> v1::EntryState {
         deployment: looked.id().deployment.as_ref().map(ToString::to_string).unwrap_or_default(),
         key: looked.id().key.to_string(),
         generation: entry.map_or(0, |entry| entry.generation.0),
-        pointer: pointer.map(|pointer| page(pointer, BodyPart::None, looked.now.wall)),
+        pointer: pointer.map(|pointer| page(engine, looked, pointer, BodyPart::None)),
         fresh_until: pointer.and_then(Pointer::fresh_until).map(wire_timestamp),
         body_gone: pointer.is_some_and(|pointer| pointer.gone),
         lease: lease.map(|lease| lease_state(engine, looked, lease)),

@@ -301,12 +301,15 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let ask = parse::commit(request.into_inner(), self.engine.settings())?;
         let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
+        let tenant = ask.id.tenant.clone();
         let committing = self.engine.commit(ask);
         let (committed, pointer) = deadline.change(committing.map(|result| Ok(result?))).await?;
         let etag = pointer.as_ref().map(|pointer| pointer.meta.etag.clone()).unwrap_or_default();
         let sidecar_token = pointer.as_ref().map(render::sidecar_token).unwrap_or_default();
-        let (html_object_name, sidecar_object_name) =
-            pointer.as_ref().map(render::given_names).unwrap_or_default();
+        let (html_object_name, sidecar_object_name) = pointer
+            .as_ref()
+            .map(|pointer| render::given_names(&self.engine, &tenant, pointer))
+            .unwrap_or_default();
         let outcome = match committed {
             Committed::Committed => Outcome::Committed(v1::CommitApplied {
                 etag,
@@ -414,7 +417,7 @@ impl CoordinatorService for Edge {
             Ok(self.engine.page_body(looked).await?)
         };
         let (looked, object) = deadline.read(call).await?;
-        let (Some(head), Some(object)) = (render::serve_page_head(&looked), object) else {
+        let (Some(head), Some(object)) = (render::serve_page_head(&self.engine, &looked), object) else {
             let why = match looked.freshness {
                 Freshness::Missing(why) => render::missing_reason(why),
                 Freshness::Fresh | Freshness::Stale(_) => v1::MissingReason::BodyGone,

@@ -15,7 +15,7 @@ use leasehold_core::{
     identity::{EntryId, Seq, TenantId},
     invalidation::{Depth, Mark, Marks, Scope, Verdict},
     labels::Labels,
-    named::{GivenName, NamedObject, Origin},
+    named::{GivenName, Origin},
     object::{self, BodyKind, ObjectName, SidecarToken},
     page::{BodyRef, Digest, Pointer},
     transition::{self, Decision},
@@ -236,8 +236,7 @@ impl Engine {
         let is_beside = looked.pointer().and_then(foreign::sidecar_of).is_some_and(|beside| beside == *name);
         let prefix = &self.0.settings.object_prefix;
         // Whose it is within the tenant, only it can tell.
-        let is_given =
-            NamedObject::of(name).is_some_and(|named| named.is_under(prefix) && named.is_of(&id.tenant));
+        let is_given = self.0.given_name(&id.tenant, name).is_some();
         if !is_beside && !is_given && !object::belongs_to(name, prefix, id) {
             return Ok(Asked::Nothing);
         }

@@ -37,8 +37,9 @@ use caller::StoreCaller;
 use cleaner::Cleaner;
 use leasehold_core::{
     entry::{Entry, Lease},
-    identity::{EntryId, Generation, LeaseToken, Seq},
+    identity::{EntryId, Generation, LeaseToken, Seq, TenantId},
     invalidation::{Invalidation, Verdict},
+    named::{GivenName, NamedObject},
     object::{self, ObjectName, PageObjects},
     page::Pointer,
     transition::{self, Context, Decision, Release, ReleaseOutcome, Renewed},
@@ -162,6 +163,11 @@ impl Engine {
         self.0.clock.now()
     }
 
+    /// What the worker that named an object of this tenant calls it; `None` for one that none did.
+    pub fn given_name(&self, tenant: &TenantId, object: &ObjectName) -> Option<GivenName> {
+        self.0.given_name(tenant, object)
+    }
+
     /// Commits and invalidations, to watch.
     pub fn watch_hub(&self) -> &Arc<WatchHub> {
         &self.0.hub
@@ -277,6 +283,13 @@ impl Inner {
     /// grant names the same.
     fn objects_of(&self, id: &EntryId, lease: &Lease) -> PageObjects {
         object::names_for(&self.settings.object_prefix, id, lease)
+    }
+
+    /// What a worker of this tenant calls an object. `None` for one that cannot be read by a name here: the coordinator named it,
+    /// or it is another tenant's, or under another prefix.
+    fn given_name(&self, tenant: &TenantId, object: &ObjectName) -> Option<GivenName> {
+        let named = NamedObject::of(object)?;
+        (named.is_under(&self.settings.object_prefix) && named.is_of(tenant)).then(|| named.given().clone())
     }
 
     /// Hands over for deletion what an attempt that can no longer commit has stored under names of its worker's, but for what

@@ -13,7 +13,7 @@ use leasehold_core::{
     identity::{EntryId, Seq, TenantId},
     invalidation::LogView,
     labels::Labels,
-    named::{GivenName, NamedObject, ORIGIN_ATTRIBUTE, Origin},
+    named::{GivenName, ORIGIN_ATTRIBUTE, Origin},
     object::{self, BodyKind, ObjectName, PageObjects},
     page::{BodyRef, Digest, Page, PageMeta, Pointer},
 };
@@ -160,7 +160,7 @@ impl Inner {
         let known_html = previous
             // Its metadata is for those who read the bare object, and says what the page before was.
             .filter(|pointer| response_of(&pointer.meta) == response_of(meta))
-            .filter(|pointer| is_named(&pointer.html) == names.html.is_some())
+            .filter(|pointer| self.is_given(id, &pointer.html) == names.html.is_some())
             .filter(|pointer| names.html.is_none() || is_labelled_alike(&pointer.meta, meta))
             .map(|pointer| &pointer.html)
             .filter(|known| html.may_share(known));
@@ -180,7 +180,7 @@ impl Inner {
                     .filter(|pointer| shared_html.is_some() && is_sidecar_of(&pointer.meta, meta))
                     .and_then(|pointer| pointer.sidecar.as_ref())
                     .filter(|sidecar| given.may_share(sidecar))
-                    .filter(|sidecar| is_named(sidecar) == names.sidecar.is_some());
+                    .filter(|sidecar| self.is_given(id, sidecar) == names.sidecar.is_some());
                 let known = match known {
                     Some(known) if !self.is_unpurged(id, known, meta).await? => None,
                     known => known,
@@ -201,11 +201,15 @@ impl Inner {
         Ok(Page { html, sidecar, meta: meta.clone() })
     }
 
+    fn is_given(&self, id: &EntryId, body: &BodyRef) -> bool {
+        self.given_name(&id.tenant, &body.object).is_some()
+    }
+
     /// Whether a body would be served by what its name and labels say, as it will have to be once its page is superseded:
     /// they may be of a page from before a purge.
     async fn is_unpurged(&self, id: &EntryId, body: &BodyRef, meta: &PageMeta) -> Result<bool, EngineError> {
         let log = self.log.state();
-        if !is_named(body) {
+        if !self.is_given(id, body) {
             let hard = log.marks(id, &meta.tags, meta.path.as_ref()).hard.seq;
             return Ok(hard <= object::seen_of(&body.object));
         }
@@ -279,10 +283,6 @@ fn is_labelled_alike(one: &PageMeta, other: &PageMeta) -> bool {
 /// What the HTML of a page tells those who read the bare object.
 fn response_of(page: &PageMeta) -> ObjectMeta {
     object_meta(BodyKind::Html, &page.content_type, Some(page), None)
-}
-
-fn is_named(body: &BodyRef) -> bool {
-    NamedObject::of(&body.object).is_some()
 }
 
 /// Whether a page would bring a body back that was found missing.
