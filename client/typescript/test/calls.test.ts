@@ -111,7 +111,10 @@ test('a commit tells which name an unchanged body keeps', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const handle = coordinator.connect();
   await (await granted(handle, 'k')).commit({ html: 'same', htmlName: 'first.html' });
-  for (const [htmlName, overtaken] of [['again.html', false], ['overtaken.html', true]] as const) {
+  for (const [htmlName, overtaken] of [
+    ['again.html', false],
+    ['overtaken.html', true],
+  ] as const) {
     await handle.invalidate([{ key: 'k' }]);
     const lease = await granted(handle, 'k');
     if (overtaken) {

@@ -303,7 +303,7 @@ impl SidecarToken {
             return None;
         }
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-        ObjectName::parse(&text).ok().filter(|name| name.kind() == Some(BodyKind::Sidecar))
+        ObjectName::parse_stored(&text).ok().filter(|name| name.kind() == Some(BodyKind::Sidecar))
     }
 }
 
