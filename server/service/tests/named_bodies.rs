@@ -451,6 +451,12 @@ async fn a_body_in_doubt_is_served_by_a_coordinator_that_has_not_heard_of_its_co
     one.commit_fresh(v1::CommitPointerRequest { html, ..render.page("") }).await;
     // It has asked a moment ago.
     world.clock.step(ms(60));
+    other.faults.add(Rule::on(Operation::EntryRead, Fault::Refuse));
+    for _ in 0..2 {
+        let unknown = other.object_of(TENANT, "b.html").await;
+        assert_refused(unknown, Code::Unavailable, "STORE_UNAVAILABLE");
+    }
+    other.faults.clear();
     assert_eq!(other.object("b.html").await.as_deref(), Some("new"));
 }
 

@@ -280,10 +280,15 @@ impl Engine {
         let interval = self.0.settings.reread_interval;
         let object = self.0.bodies.find(&name, self.now(), interval).await?;
         let object = object.ok_or(EngineError::ObjectNotFound)?;
-        let is_purged = self.0.log.state().with(self.now(), |log| is_purged(&object, tenant, log.view));
-        let object = if is_purged { self.current_object(tenant, &name, &object).await? } else { object };
-        let digest = Origin::in_attributes(&object.meta.attributes).map(|origin| origin.digest);
-        Ok(ReadObject { object, kind: given.kind(), digest: digest.ok_or(EngineError::ObjectNotFound)? })
+        // What says nothing of its lease cannot be told from a purged one.
+        let origin = Origin::in_attributes(&object.meta.attributes).ok_or(EngineError::ObjectNotFound)?;
+        let is_purged =
+            self.0.log.state().with(self.now(), |log| is_purged(&object, &origin, tenant, log.view));
+        if !is_purged {
+            return Ok(ReadObject { object, kind: given.kind(), digest: origin.digest });
+        }
+        let (object, digest) = self.current_object(tenant, &name, &origin).await?;
+        Ok(ReadObject { object, kind: given.kind(), digest })
     }
 
     /// The body of a current page, of which what is written on it says that it is purged, or not that it is not. What a page
@@ -295,10 +300,9 @@ impl Engine {
         &self,
         tenant: &TenantId,
         name: &ObjectName,
-        found: &StoredObject,
-    ) -> Result<StoredObject, EngineError> {
-        let origin = Origin::in_attributes(&found.meta.attributes);
-        let id = origin.and_then(|origin| origin.id(tenant)).ok_or(EngineError::ObjectNotFound)?;
+        origin: &Origin,
+    ) -> Result<(StoredObject, Digest), EngineError> {
+        let id = origin.id(tenant).ok_or(EngineError::ObjectNotFound)?;
         let mut looked = self.lookup(&id, Consistency::Bounded, None, self.now()).await?;
         if body_of(&looked, name).is_none() {
             looked = self.doubt(looked).await?;
@@ -309,7 +313,10 @@ impl Engine {
             return Err(EngineError::ObjectNotFound);
         }
         // The pointer speaks for its own body, not for one that had the name before.
-        self.0.bodies.get_as(body).await?.ok_or(EngineError::ObjectNotFound)
+        let object = self.0.bodies.get_as(body).await?.ok_or(EngineError::ObjectNotFound)?;
+        let digest =
+            Origin::in_attributes(&object.meta.attributes).map_or(body.digest, |origin| origin.digest);
+        Ok((object, digest))
     }
 
     /// The state of an entry whose current page does not name a body as far as is remembered: another coordinator may have
@@ -323,10 +330,12 @@ impl Engine {
             if doubted_at.is_some_and(|at| now.elapsed.saturating_sub(at) < interval) {
                 return Ok(slot.view().unwrap_or(view));
             }
+            let view = self.0.views.read(&slot, now).await?;
+            // Not before it has answered: else all others would be told that there is nothing, by a store that is silent.
             *doubted_at = Some(now.elapsed);
-            self.0.views.read(&slot, now).await
+            Ok::<_, EngineError>(view)
         };
-        let asked = tokio::time::timeout(interval.min(REREAD_TIME), asking).await;
+        let asked = tokio::time::timeout(REREAD_TIME, asking).await;
         let unanswered = || EngineError::StoreUnavailable("the entry could not be read in time".to_owned());
         let view = asked.map_err(|_| unanswered())??;
         Ok(self.judge(slot, view, self.now()))

@@ -218,7 +218,11 @@ impl Inner {
             return Ok(true);
         }
         let object = self.bodies.get_as(body).await?;
-        Ok(object.is_some_and(|object| !log.with(now, |log| is_purged(&object, &id.tenant, log.view))))
+        Ok(object.is_some_and(|object| {
+            let origin = Origin::in_attributes(&object.meta.attributes);
+            origin
+                .is_some_and(|origin| !log.with(now, |log| is_purged(&object, &origin, &id.tenant, log.view)))
+        }))
     }
 
     /// The body of the page before, which is the same, where it is still there.
@@ -357,9 +361,7 @@ pub(super) fn origin_in(meta: &ObjectMeta) -> Option<&str> {
 }
 
 /// Whether a body that its worker named is purged, by what is written on it alone. When in doubt, it is.
-pub(super) fn is_purged(object: &StoredObject, tenant: &TenantId, log: &LogView) -> bool {
-    // What says nothing of its lease cannot be told from a purged one.
-    let Some(origin) = Origin::in_attributes(&object.meta.attributes) else { return true };
+pub(super) fn is_purged(object: &StoredObject, origin: &Origin, tenant: &TenantId, log: &LogView) -> bool {
     let hard = match (origin.id(tenant), labels_of(object)) {
         (Some(id), Some(Labels { tags, path })) => log.marks_for(&id, &tags, &path).hard,
         (Some(id), None) => log.marks_in_doubt(&id).hard,
