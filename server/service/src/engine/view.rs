@@ -62,6 +62,10 @@ impl View {
         now.elapsed.saturating_sub(self.known_since)
     }
 
+    fn page_generation(&self) -> Option<Generation> {
+        self.entry.as_ref()?.pointer.as_ref().map(|pointer| pointer.generation)
+    }
+
     fn version(&self) -> Option<Version> {
         self.entry.as_ref().map(|entry| entry.version)
     }
@@ -222,6 +226,10 @@ impl Slot {
             if is_news {
                 self.changed.send_replace(());
             }
+        } else if state.view.as_ref().is_some_and(|known| known.page_generation() < view.page_generation()) {
+            // Its commit is applied, and not remembered yet. Whoever is told of the page now must find it when he asks again.
+            state.view = None;
+            state.epoch += 1;
         }
         view
     }
