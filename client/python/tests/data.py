@@ -7,9 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
+from google.protobuf.message import Message
 from support.api import Api
 from support.proxy import Proxy
+from support.scripted import Scripted, missing, refused
 from support.server import Server
 from support.worker import Worker
 
@@ -26,6 +29,7 @@ from leasehold import (
     RetryPolicy,
     Settings,
 )
+from leasehold.v1 import coordinator_pb2 as pb
 
 WAIT_SECONDS = 30.0
 
@@ -215,6 +219,37 @@ def it_shows_nobody_a_value_that_was_invalidated_while_it_was_fetched(
         source.gate.set()
         assert call.result(WAIT_SECONDS) == {"number": 2}
     assert data.with_revalidate(name, 60, source.fetch) == {"number": 2}
+
+
+def it_invalidates_while_another_invalidation_hangs_and_presents_the_later_ones_token(
+    api: Api, script: Callable[..., Scripted], connect: Callable[..., Coordinator]
+) -> None:
+    asked, answers = threading.Event(), threading.Event()
+    tokens = iter(["9", "10"])
+
+    def invalidated(request: Any, _context: Any) -> Message:
+        token = next(tokens)
+        if request.scopes[0].key.endswith("first"):
+            asked.set()
+            assert answers.wait(WAIT_SECONDS)
+        return pb.InvalidateResponse(consistency_token=token)
+
+    scripted = script(missing)
+    scripted.by_method["Invalidate"] = invalidated
+    scripted.by_method["AcquireLease"] = refused(
+        grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", field="entry.key"
+    )
+    data = api.data(connect(scripted.address))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(data.invalidate, "first")
+        assert asked.wait(WAIT_SECONDS)
+        assert data.invalidate("second") == "10"
+        answers.set()
+        assert first.result(WAIT_SECONDS) == "9"
+    with pytest.raises(LeaseholdError):
+        data.with_revalidate("k", 60, dict)
+    lookups = [request for request in scripted.requests if isinstance(request, pb.LookupRequest)]
+    assert {request.consistency_token for request in lookups} == {"10"}
 
 
 def it_invalidates_one_key(api: Api, coordinator: Coordinator, name: str, source: Source) -> None:

@@ -10,6 +10,7 @@ import { now } from './clock.js';
 import type { Coordinator } from './coordinator.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
+import { Invalidations } from './invalidations.js';
 import type { Page } from './page.js';
 
 /** How long a trial may take while the coordinator is taken to be down. */
@@ -20,8 +21,7 @@ export class Reach {
   readonly #timeoutMs: number;
   readonly #onUnreachable: (error: unknown) => void;
   readonly #breaker = new Breaker();
-  #token: string | undefined;
-  #invalidating: Promise<unknown> = Promise.resolve();
+  readonly #invalidations = new Invalidations();
 
   constructor(coordinator: Coordinator, timeoutMs: number, onUnreachable: (error: unknown) => void) {
     this.coordinator = coordinator;
@@ -31,7 +31,7 @@ export class Reach {
 
   /** Of the newest invalidation of this process: what it wrote, it reads. */
   get token(): string | undefined {
-    return this.#token;
+    return this.#invalidations.token;
   }
 
   /**
@@ -77,6 +77,7 @@ export class Reach {
     const timeoutMs = verdict === 'trial' ? TRIAL_TIMEOUT_MS : this.#timeoutMs;
     // Half of it, so that a connection that fell silent leaves time for another one.
     const options = { timeoutMs, attemptTimeoutMs: timeoutMs / 2, unreachableTimeoutMs: timeoutMs };
+    const { token } = this;
     try {
       const answer = await call(options);
       this.#breaker.succeeded();
@@ -90,9 +91,9 @@ export class Reach {
       } else {
         this.#breaker.succeeded();
       }
-      if (error.reason === 'CONSISTENCY_TOKEN_UNKNOWN' && this.#token !== undefined) {
+      if (error.reason === 'CONSISTENCY_TOKEN_UNKNOWN' && token !== undefined) {
         // The store was reset: what the token stood for is gone with it.
-        this.#token = undefined;
+        this.#invalidations.forget(token);
         return this.#attempt(call, 'yes');
       }
       throw error;
@@ -132,15 +133,11 @@ export class Reach {
   }
 
   /**
-   * Invalidates, and keeps the token. One at a time: of two that ran together, nobody could say whose token is newer.
+   * Invalidates, and keeps the token.
    *
    * @throws LeaseholdError when it could not be done.
    */
   async invalidate(call: (coordinator: Coordinator) => Promise<string>): Promise<void> {
-    const turn = this.#invalidating.then(async () => {
-      this.#token = await call(this.coordinator);
-    });
-    this.#invalidating = turn.catch(() => {});
-    await turn;
+    await this.#invalidations.make(() => call(this.coordinator));
   }
 }

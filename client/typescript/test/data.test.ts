@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BackingOffError, type Coordinator, DataCache, type DataReport } from '../src/index.js';
 import { CoordinatorProcess } from './coordinator-process.js';
+import { answering } from './interposed.js';
 import { WorkerProcess } from './worker-process.js';
 import type { Heard } from './workers/fetching.js';
 
@@ -220,6 +221,39 @@ test('who asks after an invalidation does not join a fetch from before it', asyn
   // It asked before the invalidation; the successor's value counts all the same.
   assert.equal(await early, 'new');
   assert.equal(await cache.withRevalidate('k', 60, () => assert.fail('fetched')), 'new');
+});
+
+test('an invalidation does not wait for one that hangs, and what came later counts whichever is answered first', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const [asked, answers] = [gate(), gate()];
+  let held = 0;
+  const presented: (string | undefined)[] = [];
+  const tokens: string[] = [];
+  const slow = answering(handle, {
+    invalidate: async (scopes, options) => {
+      const token = await handle.invalidate(scopes, options);
+      tokens.push(token);
+      if (held++ === 0) {
+        asked.open();
+        await answers.opened;
+      }
+      return token;
+    },
+    lookup: (entry, options) => {
+      presented.push(options?.consistencyToken);
+      return handle.lookup(entry, options);
+    },
+  });
+  const cache = new DataCache({ coordinator: slow });
+  const first = cache.invalidate('first');
+  await asked.opened;
+  await cache.invalidate('second');
+  answers.open();
+  await first;
+  await cache.withRevalidate('k', 60, () => 'value');
+  assert.equal(tokens.length, 2);
+  assert.deepEqual(new Set(presented), new Set([tokens[1]]));
 });
 
 test('who joined a fetch that another process invalidated fetches anew', async (t) => {

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 from leasehold._call import Limits
+from leasehold._invalidations import Invalidations
 from leasehold.errors import LeaseholdError, Reason
 from leasehold.ids import ConsistencyToken
 from leasehold.invalidation import Depth, Scope
@@ -96,8 +97,7 @@ class Guard:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._breaker = Breaker()
-        self._token: ConsistencyToken | None = None
-        self._appending = core.io.lock()
+        self._invalidations = Invalidations()
         self._usual = Limits(ATTEMPT_SECONDS, ANSWER_SECONDS, patience=PATIENCE_SECONDS)
         self._trial = Limits(TRIAL_SECONDS, TRIAL_SECONDS, patience=TRIAL_SECONDS)
         # A commit carries bodies: one attempt has all the time that a visitor can bear.
@@ -115,7 +115,7 @@ class Guard:
         return await self._asked(lambda terms: message(terms.limits), self._costly)
 
     async def _asked(self, question: Callable[[Terms], Awaitable[A]], limits: Limits) -> A:
-        token = self._token
+        token = self._invalidations.token
         try:
             try:
                 answer = await question(Terms(limits, token))
@@ -123,8 +123,7 @@ class Guard:
                 if token is None or error.reason is not Reason.CONSISTENCY_TOKEN_UNKNOWN:
                     raise
                 # The store is another one, or was reset: there is nothing left that the token could stand for.
-                if self._token == token:
-                    self._token = None
+                self._invalidations.forget(token)
                 answer = await question(Terms(limits, None))
         except LeaseholdError as error:
             if error.is_outage:
@@ -136,7 +135,4 @@ class Guard:
         return answer
 
     async def invalidate(self, scopes: tuple[Scope, ...], depth: Depth) -> ConsistencyToken:
-        """One after the other: of two tokens at once, nobody could say which one includes the other."""
-        async with self._appending:
-            self._token = token = await self._core.invalidate(scopes, depth, None)
-            return token
+        return await self._invalidations.make(lambda: self._core.invalidate(scopes, depth, None))
