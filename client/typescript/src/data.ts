@@ -4,8 +4,6 @@
  * @module
  */
 
-import { Background } from './background.js';
-import type { CallOptions } from './calls.js';
 import { now } from './clock.js';
 import { Coordinator, type CoordinatorOptions } from './coordinator.js';
 import { BackingOffError, type DataCacheOptions, type DataReport, warn } from './data-options.js';
@@ -13,6 +11,7 @@ import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
 import { LastKnown } from './last-known.js';
 import type { Commit, Lease } from './lease.js';
+import { LeaseKeeper } from './lease-keeper.js';
 import type { Page } from './page.js';
 import { Reach } from './reach.js';
 import type { Scope } from './scope.js';
@@ -69,7 +68,7 @@ export class DataCache implements AsyncDisposable {
   readonly #fetching = new Map<string, Promise<Fetched>>();
   /** What is refreshed in the background: once at a time for each key. */
   readonly #refreshing = new Set<string>();
-  readonly #background = new Background();
+  readonly #leases: LeaseKeeper;
   readonly #pausedUntil = new Map<string, number>();
   /** Raised by every invalidation: what was asked for before one is not remembered after it. */
   #epoch = 0;
@@ -87,11 +86,13 @@ export class DataCache implements AsyncDisposable {
     // By what it can do: one of the package's other build is no instance of this one's class.
     const given = coordinator && 'lookup' in coordinator ? coordinator : undefined;
     this.#ownsCoordinator = given === undefined;
+    const onUnreachable = (error: unknown) => this.#report({ type: 'unreachable', error });
     this.#reach = new Reach(
       given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
       options.coordinatorTimeoutMs ?? 1500,
-      (error) => this.#report({ type: 'unreachable', error }),
+      onUnreachable,
     );
+    this.#leases = new LeaseKeeper(this.#reach, onUnreachable);
     this.#lastKnown = new LastKnown(options.localBytes ?? 16 << 20);
   }
 
@@ -163,7 +164,7 @@ export class DataCache implements AsyncDisposable {
    * Lambda is frozen. Never rejects.
    */
   idle(): Promise<void> {
-    return this.#background.idle();
+    return this.#leases.idle();
   }
 
   /** Waits as {@link idle} does, and closes the connections if they are its own. */
@@ -317,7 +318,7 @@ export class DataCache implements AsyncDisposable {
           return this.#fetchUnkept(wish);
         case 'granted': {
           const fetching = this.#fetchUnderLease(wish, acquired.lease, epoch);
-          const fetched = await this.#background.track(fetching);
+          const fetched = await this.#leases.track(fetching);
           if (fetched) {
             return fetched;
           }
@@ -361,7 +362,7 @@ export class DataCache implements AsyncDisposable {
     try {
       bytes = encode(await lease.renewWhile(wish.fetch, this.#options.leaseTtlMs));
     } catch (error) {
-      this.#giveBack(lease, this.#failureReason(error));
+      this.#leases.giveBack(lease, this.#failureReason(error));
       const copy = await this.#previous(wish, lease.previous?.page);
       if (!copy) {
         throw error;
@@ -370,7 +371,7 @@ export class DataCache implements AsyncDisposable {
       return { bytes: copy.bytes, overtaken: false };
     }
     if (!bytes) {
-      this.#giveBack(lease);
+      this.#leases.giveBack(lease);
       this.#report({ type: 'notKept', key: wish.key, error: new TypeError('the value is undefined') });
       return { bytes, overtaken: false };
     }
@@ -404,37 +405,8 @@ export class DataCache implements AsyncDisposable {
       }),
       tags: [this.#tag()],
     };
-    let failure: unknown;
-    const commit = async (options: CallOptions) => {
-      try {
-        return await lease.commit({ html: bytes, metadata }, options);
-      } catch (error) {
-        failure = error;
-        throw error;
-      }
-    };
-    let committed: Commit | undefined;
-    try {
-      committed = await this.#reach.ask(commit);
-    } catch (error) {
-      // Refused for good, such as for a ttl of more than ten years: the value itself is none the worse.
-      this.#report({ type: 'notKept', key: wish.key, error });
-    }
-    const isInDoubt = failure instanceof LeaseholdError && failure.mayHaveBeenApplied;
-    if (!committed && !isInDoubt) {
-      // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
-      this.#giveBack(lease);
-    }
-    return committed;
-  }
-
-  /** In the background, for nobody waits for it. A lease that is not given back expires. */
-  #giveBack(lease: Lease, failure?: string): void {
-    const givingBack = this.#reach.ask((options) =>
-      failure === undefined ? lease.release(options) : lease.fail(failure, options),
-    );
-    this.#background.track(
-      givingBack.catch((error: unknown) => this.#report({ type: 'unreachable', error })),
+    return this.#leases.commit(lease, { html: bytes, metadata }, (error) =>
+      this.#report({ type: 'notKept', key: wish.key, error }),
     );
   }
 
@@ -448,7 +420,7 @@ export class DataCache implements AsyncDisposable {
     const running = this.#refreshed(wish)
       .catch((error: unknown) => this.#report({ type: 'refreshFailed', key, error }))
       .finally(() => this.#refreshing.delete(key));
-    this.#background.track(running);
+    this.#leases.track(running);
   }
 
   async #refreshed(wish: Wish): Promise<void> {

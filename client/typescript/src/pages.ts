@@ -4,8 +4,6 @@
  * @module
  */
 
-import { Background } from './background.js';
-import type { CallOptions } from './calls.js';
 import { now } from './clock.js';
 import { Coordinator, type CoordinatorOptions } from './coordinator.js';
 import type { EntryRef } from './entry.js';
@@ -14,6 +12,7 @@ import { cacheStatus, cookiesOf, isNotModified, type PageState, queryOf, type Se
 import { whyNotKept } from './kept-page.js';
 import { LastKnown } from './last-known.js';
 import type { Commit, Lease } from './lease.js';
+import { LeaseKeeper } from './lease-keeper.js';
 import type { Page, StalePage } from './page.js';
 import {
   cacheControl,
@@ -130,7 +129,7 @@ export class PageServer implements AsyncDisposable {
   readonly #lastKnown: LastKnown<Copy>;
   /** What is regenerated in the background: once at a time for each page. */
   readonly #regenerating = new Set<string>();
-  readonly #background = new Background();
+  readonly #leases: LeaseKeeper;
   /** Raised by every invalidation: what was asked for before one is not remembered after it. */
   #epoch = 0;
 
@@ -140,11 +139,13 @@ export class PageServer implements AsyncDisposable {
     const given = coordinator && 'lookup' in coordinator ? coordinator : undefined;
     this.#options = options;
     this.#ownsCoordinator = given === undefined;
+    const onUnreachable = (error: unknown) => this.#report({ type: 'unreachable', error });
     this.#reach = new Reach(
       given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
       options.coordinatorTimeoutMs ?? 1500,
-      (error) => this.#report({ type: 'unreachable', error }),
+      onUnreachable,
     );
+    this.#leases = new LeaseKeeper(this.#reach, onUnreachable);
     this.#lastKnown = new LastKnown(options.localBytes ?? 32 << 20);
   }
 
@@ -212,7 +213,7 @@ export class PageServer implements AsyncDisposable {
    * Lambda is frozen. Never rejects.
    */
   idle(): Promise<void> {
-    return this.#background.idle();
+    return this.#leases.idle();
   }
 
   /** Waits as {@link idle} does, and closes the connections if they are its own. */
@@ -326,7 +327,7 @@ export class PageServer implements AsyncDisposable {
         case undefined:
           return this.#withoutCoordinator(visit);
         case 'granted':
-          return this.#background.track(this.#renderUnder(visit, acquired.lease, wasStale, previous));
+          return this.#leases.track(this.#renderUnder(visit, acquired.lease, wasStale, previous));
         case 'ready': {
           const copy = await this.#read(visit, acquired.page);
           if (copy) {
@@ -369,13 +370,13 @@ export class PageServer implements AsyncDisposable {
       }
     } catch (error) {
       // Who went away did not find the page broken: nobody else has to pause for that.
-      this.#giveBack(lease, request.signal.aborted ? undefined : this.#failureReason(error));
+      this.#leases.giveBack(lease, request.signal.aborted ? undefined : this.#failureReason(error));
       return this.#inPlaceOf(error, visit, previous ?? (await this.#previous(visit, lease.previous)));
     }
     const copy = { ...copyOf(page), bornAt: begun, generation: lease.generation };
     const detail = whyNotKept(page, new URL(request.url).pathname);
     if (detail !== undefined) {
-      this.#giveBack(lease);
+      this.#leases.giveBack(lease);
       return { copy, served: { state: 'bypass', detail } };
     }
     const committed = await this.#commit(visit, lease, page, now() - begun);
@@ -443,37 +444,8 @@ export class PageServer implements AsyncDisposable {
       }),
       ...(errorSeconds !== undefined && { staleIfErrorMs: errorSeconds * 1000 }),
     };
-    let failure: unknown;
-    const commit = async (options: CallOptions) => {
-      try {
-        return await lease.commit({ html: page.html, sidecar: page.sidecar, metadata }, options);
-      } catch (error) {
-        failure = error;
-        throw error;
-      }
-    };
-    let committed: Commit | undefined;
-    try {
-      committed = await this.#reach.ask(commit);
-    } catch (error) {
-      // Refused for good, such as for a tag that is too long: the page itself is none the worse.
-      this.#report({ type: 'notKept', error });
-    }
-    const isInDoubt = failure instanceof LeaseholdError && failure.mayHaveBeenApplied;
-    if (!committed && !isInDoubt) {
-      // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
-      this.#giveBack(lease);
-    }
-    return committed;
-  }
-
-  /** In the background, for nobody waits for it. A lease that is not given back expires. */
-  #giveBack(lease: Lease, failure?: string): void {
-    const givingBack = this.#reach.ask((options) =>
-      failure === undefined ? lease.release(options) : lease.fail(failure, options),
-    );
-    this.#background.track(
-      givingBack.catch((error: unknown) => this.#report({ type: 'unreachable', error })),
+    return this.#leases.commit(lease, { html: page.html, sidecar: page.sidecar, metadata }, (error) =>
+      this.#report({ type: 'notKept', error }),
     );
   }
 
@@ -498,7 +470,7 @@ export class PageServer implements AsyncDisposable {
     const running = this.#regenerated(visit)
       .catch((error: unknown) => this.#report({ type: 'renderFailed', error }))
       .finally(() => this.#regenerating.delete(visit.name));
-    this.#background.track(running);
+    this.#leases.track(running);
   }
 
   async #regenerated(visit: Visit): Promise<void> {
