@@ -43,13 +43,24 @@ from leasehold import (
 WAIT_SECONDS = 30.0
 
 BLOCKING = Policy.blocking(60, wait_seconds=0.2)
-BLOCKING_SERVES_STALE = Policy.blocking(60, on_contention=OnContention.SERVE_STALE)
+BLOCKING_SERVES_STALE = Policy.blocking(60, wait_seconds=0.2, on_contention=OnContention.SERVE_STALE)
 BLOCKING_ERRS = Policy.blocking(60, wait_seconds=0.2, on_failure=OnFailure.ERROR)
 BLOCKING_BOUNDED = Policy.blocking(0, wait_seconds=0.2, stale_if_error_seconds=0)
 SWR = Policy.stale_while_revalidate(60, 300, wait_seconds=0.2)
 SWR_ERRS = Policy.stale_while_revalidate(60, 300, wait_seconds=0.2, on_failure=OnFailure.ERROR)
 SWR_SPENT = Policy.stale_while_revalidate(0, 0, wait_seconds=0.2, stale_if_error_seconds=0)
 SWR_OVER = Policy.stale_while_revalidate(0, 0, wait_seconds=0.2, stale_if_error_seconds=600)
+
+POLICIES = {
+    "blocking": BLOCKING,
+    "blocking-serves-stale": BLOCKING_SERVES_STALE,
+    "blocking-errs": BLOCKING_ERRS,
+    "blocking-bounded": BLOCKING_BOUNDED,
+    "swr": SWR,
+    "swr-errs": SWR_ERRS,
+    "swr-spent": SWR_SPENT,
+    "swr-over": SWR_OVER,
+}
 
 BLOCKING_CONTROL = "public, max-age=0, s-maxage=0, stale-if-error=60, must-revalidate"
 SWR_CONTROL = "s-maxage=60, stale-while-revalidate=300"
@@ -208,104 +219,76 @@ def commit_lost(stage: Stage) -> None:
 
 
 @dataclass(frozen=True)
-class Row:
-    """What is expected of a policy in a state."""
+class Told:
+    """How a page was come by, as its headers tell."""
 
-    policy: Policy
-    state: Callable[[Stage], None]
-    expected: State | type[Exception]
-    cache_control: str = ""
-    cache_status: str = ""
-
-    def __str__(self) -> str:
-        name = next(name for name, value in globals().items() if value is self.policy)
-        return f"{name}-{self.state.__name__}"
+    state: State
+    cache_status: str
 
 
-def row(
-    policy: Policy, state: Callable[[Stage], None], expected: State | type[Exception], status: str = ""
-) -> Row:
-    is_stale = expected in (State.STALE, State.STALE_METADATA_ERROR)
+Expected = Told | type[Exception]
+
+HIT = Told(State.HIT, "leasehold; hit; ttl=59")
+MISS = Told(State.MISS, "leasehold; fwd=miss; stored")
+AGAIN = Told(State.MISS, "leasehold; fwd=stale; stored")
+WAIT = Told(State.WAIT_HIT, "leasehold; fwd=miss; collapsed")
+NEWER = Told(State.WAIT_HIT, "leasehold; fwd=stale; collapsed")
+STALE = Told(State.STALE, "leasehold; hit; ttl=-1")
+WHILE_HELD = Told(State.STALE, "leasehold; hit; ttl=-1; detail=held")
+IN_PAUSE = Told(State.STALE, "leasehold; hit; ttl=-1; detail=backing-off")
+INSTEAD = Told(State.STALE, "leasehold; hit; ttl=-1; detail=render-failed")
+KNOWN = Told(State.STALE_METADATA_ERROR, "leasehold; hit; ttl=-1; detail=unreachable")
+UNKEPT = Told(State.BYPASS, "leasehold; fwd=bypass; detail=held")
+ALONE = Told(State.BYPASS, "leasehold; fwd=bypass; detail=unreachable")
+PAUSED = RegenerationPaused
+FAILED = RenderFailed
+
+# What each policy comes to in each state; the columns are POLICIES, in their order.
+# fmt: off
+TABLE: dict[Callable[[Stage], None], tuple[Expected, ...]] = {
+    fresh:
+        (HIT,        HIT,        HIT,        AGAIN,      HIT,        HIT,        AGAIN,      AGAIN),
+    stale:
+        (AGAIN,      AGAIN,      AGAIN,      AGAIN,      STALE,      STALE,      AGAIN,      AGAIN),
+    missing:
+        (MISS,       MISS,       MISS,       MISS,       MISS,       MISS,       MISS,       MISS),
+    held:
+        (UNKEPT,     UNKEPT,     UNKEPT,     UNKEPT,     UNKEPT,     UNKEPT,     UNKEPT,     UNKEPT),
+    held_with_previous:
+        (WHILE_HELD, WHILE_HELD, WHILE_HELD, WHILE_HELD, STALE,      STALE,      UNKEPT,     WHILE_HELD),
+    rendered_by_another:
+        (WAIT,       WAIT,       WAIT,       WAIT,       WAIT,       WAIT,       WAIT,       WAIT),
+    rendered_by_another_with_previous:
+        (NEWER,      HIT,        NEWER,      NEWER,      STALE,      STALE,      NEWER,      NEWER),
+    backing_off:
+        (PAUSED,     PAUSED,     PAUSED,     PAUSED,     PAUSED,     PAUSED,     PAUSED,     PAUSED),
+    backing_off_with_previous:
+        (IN_PAUSE,   IN_PAUSE,   PAUSED,     PAUSED,     STALE,      STALE,      PAUSED,     IN_PAUSE),
+    render_fails:
+        (FAILED,     FAILED,     FAILED,     FAILED,     FAILED,     FAILED,     FAILED,     FAILED),
+    render_fails_with_previous:
+        (INSTEAD,    INSTEAD,    FAILED,     FAILED,     STALE,      STALE,      FAILED,     INSTEAD),
+    coordinator_down:
+        (ALONE,      ALONE,      ALONE,      ALONE,      ALONE,      ALONE,      ALONE,      ALONE),
+    coordinator_down_with_copy:
+        (KNOWN,      KNOWN,      KNOWN,      KNOWN,      KNOWN,      KNOWN,      KNOWN,      KNOWN),
+    coordinator_down_and_render_fails:
+        (FAILED,     FAILED,     FAILED,     FAILED,     FAILED,     FAILED,     FAILED,     FAILED),
+    commit_lost:
+        (ALONE,      ALONE,      ALONE,      ALONE,      ALONE,      ALONE,      ALONE,      ALONE),
+}
+# fmt: on
+
+
+def cache_control(policy: Policy, state: State) -> str:
+    if state is State.BYPASS:
+        return "no-store"
     if policy.window_seconds is None:
-        control = BLOCKING_CONTROL.replace("error=60", f"error={int(policy.error_window_seconds)}")
-    else:
-        control = SWR_CONTROL if policy in (SWR, SWR_ERRS) else "s-maxage=0, stale-while-revalidate=0"
-        control = control.replace("s-maxage=60", "s-maxage=0") if is_stale else control
-    return Row(policy, state, expected, "no-store" if expected is State.BYPASS else control, status)
-
-
-TABLE = [
-    row(BLOCKING, fresh, State.HIT, "leasehold; hit; ttl=59"),
-    row(BLOCKING, stale, State.MISS, "leasehold; fwd=stale; stored"),
-    row(BLOCKING, missing, State.MISS, "leasehold; fwd=miss; stored"),
-    row(BLOCKING, held, State.BYPASS, "leasehold; fwd=bypass; detail=held"),
-    row(BLOCKING, held_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=held"),
-    row(BLOCKING, backing_off, RegenerationPaused),
-    row(BLOCKING, backing_off_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=backing-off"),
-    row(BLOCKING, render_fails, RenderFailed),
-    row(BLOCKING, render_fails_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=render-failed"),
-    row(BLOCKING, coordinator_down, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
-    row(
-        BLOCKING,
-        coordinator_down_with_copy,
-        State.STALE_METADATA_ERROR,
-        "leasehold; hit; ttl=-1; detail=unreachable",
-    ),
-    row(BLOCKING, coordinator_down_and_render_fails, RenderFailed),
-    row(BLOCKING, rendered_by_another, State.WAIT_HIT, "leasehold; fwd=miss; collapsed"),
-    row(BLOCKING, rendered_by_another_with_previous, State.WAIT_HIT, "leasehold; fwd=stale; collapsed"),
-    row(BLOCKING, commit_lost, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
-    row(BLOCKING_SERVES_STALE, held, State.BYPASS, "leasehold; fwd=bypass; detail=held"),
-    row(BLOCKING_SERVES_STALE, held_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=held"),
-    row(BLOCKING_SERVES_STALE, stale, State.MISS, "leasehold; fwd=stale; stored"),
-    row(BLOCKING_SERVES_STALE, fresh, State.HIT, "leasehold; hit; ttl=59"),
-    row(BLOCKING_SERVES_STALE, missing, State.MISS, "leasehold; fwd=miss; stored"),
-    row(BLOCKING_SERVES_STALE, rendered_by_another_with_previous, State.HIT, "leasehold; hit; ttl=59"),
-    row(BLOCKING_ERRS, fresh, State.HIT, "leasehold; hit; ttl=59"),
-    row(BLOCKING_ERRS, stale, State.MISS, "leasehold; fwd=stale; stored"),
-    row(BLOCKING_ERRS, backing_off, RegenerationPaused),
-    row(BLOCKING_ERRS, render_fails, RenderFailed),
-    row(BLOCKING_ERRS, coordinator_down, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
-    row(BLOCKING_ERRS, backing_off_with_previous, RegenerationPaused),
-    row(BLOCKING_ERRS, render_fails_with_previous, RenderFailed),
-    row(BLOCKING_ERRS, held_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=held"),
-    row(BLOCKING_BOUNDED, backing_off_with_previous, RegenerationPaused),
-    row(BLOCKING_BOUNDED, render_fails_with_previous, RenderFailed),
-    row(SWR, fresh, State.HIT, "leasehold; hit; ttl=59"),
-    row(SWR, stale, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR, missing, State.MISS, "leasehold; fwd=miss; stored"),
-    row(SWR, held, State.BYPASS, "leasehold; fwd=bypass; detail=held"),
-    row(SWR, held_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR, backing_off, RegenerationPaused),
-    row(SWR, backing_off_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR, render_fails, RenderFailed),
-    row(SWR, render_fails_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR, coordinator_down, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
-    row(
-        SWR,
-        coordinator_down_with_copy,
-        State.STALE_METADATA_ERROR,
-        "leasehold; hit; ttl=-1; detail=unreachable",
-    ),
-    row(SWR, coordinator_down_and_render_fails, RenderFailed),
-    row(SWR, rendered_by_another, State.WAIT_HIT, "leasehold; fwd=miss; collapsed"),
-    row(SWR, rendered_by_another_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR_ERRS, stale, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR_ERRS, held_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR_ERRS, backing_off_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR_ERRS, render_fails_with_previous, State.STALE, "leasehold; hit; ttl=-1"),
-    row(SWR_ERRS, backing_off, RegenerationPaused),
-    row(SWR_ERRS, render_fails, RenderFailed),
-    row(SWR_SPENT, stale, State.MISS, "leasehold; fwd=stale; stored"),
-    row(SWR_SPENT, held_with_previous, State.BYPASS, "leasehold; fwd=bypass; detail=held"),
-    row(SWR_SPENT, backing_off_with_previous, RegenerationPaused),
-    row(SWR_SPENT, render_fails_with_previous, RenderFailed),
-    row(SWR, commit_lost, State.BYPASS, "leasehold; fwd=bypass; detail=unreachable"),
-    row(SWR_OVER, stale, State.MISS, "leasehold; fwd=stale; stored"),
-    row(SWR_OVER, held_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=held"),
-    row(SWR_OVER, backing_off_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=backing-off"),
-    row(SWR_OVER, render_fails_with_previous, State.STALE, "leasehold; hit; ttl=-1; detail=render-failed"),
-]
+        return BLOCKING_CONTROL.replace("error=60", f"error={int(policy.error_window_seconds)}")
+    if policy.window_seconds == 0:
+        return "s-maxage=0, stale-while-revalidate=0"
+    is_stale = state in (State.STALE, State.STALE_METADATA_ERROR)
+    return SWR_CONTROL.replace("s-maxage=60", "s-maxage=0") if is_stale else SWR_CONTROL
 
 
 @pytest.fixture
@@ -313,7 +296,14 @@ def pages(api: Api, coordinator: Coordinator) -> Pages:
     return api.pages(coordinator)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=str)
+@pytest.mark.parametrize(
+    ("policy", "state", "expected"),
+    [
+        pytest.param(policy, state, expected, id=f"{name}-{state.__name__}")
+        for state, row in TABLE.items()
+        for (name, policy), expected in zip(POLICIES.items(), row, strict=True)
+    ],
+)
 def it_serves_by_policy_and_state(
     api: Api,
     connect: Callable[..., Coordinator],
@@ -322,28 +312,30 @@ def it_serves_by_policy_and_state(
     wire: Proxy,
     name: str,
     view: View,
-    row: Row,
+    policy: Policy,
+    state: Callable[[Stage], None],
+    expected: Expected,
 ) -> None:
     stage = Stage(
-        api.pages(connect(wire.address)), coordinator, wire, EntryRef(name), row.policy, view, server.address
+        api.pages(connect(wire.address)), coordinator, wire, EntryRef(name), policy, view, server.address
     )
-    row.state(stage)
-    if isinstance(row.expected, type):
-        with pytest.raises(row.expected):
+    state(stage)
+    if isinstance(expected, type):
+        with pytest.raises(expected):
             stage.serve()
         return
     response = stage.serve()
-    assert (response.status, response.state) == (200, row.expected)
-    assert response.header("x-isr-state") == row.expected.value
-    assert response.header("cache-control") == row.cache_control
+    assert (response.status, response.state) == (200, expected.state)
+    assert response.header("x-isr-state") == expected.state.value
+    assert response.header("cache-control") == cache_control(policy, expected.state)
     assert response.header("content-type") == "text/html; charset=utf-8"
     # A page that is fresh ages by what the machine takes for the test.
     status = response.header("cache-status") or ""
-    if row.expected is State.HIT:
+    if expected is HIT:
         assert 30 <= int(status.rpartition("=")[2]) <= 60
-        status = row.cache_status
-    assert status == row.cache_status
-    assert (response.header("etag") is None) == (row.expected is State.BYPASS)
+        status = expected.cache_status
+    assert status == expected.cache_status
+    assert (response.header("etag") is None) == (expected.state is State.BYPASS)
     assert response.body.startswith(b"render ")
 
 

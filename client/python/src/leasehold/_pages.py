@@ -139,7 +139,11 @@ class CorePages:
     async def _turn(self, job: Job, forwarded_for: str) -> Served | Overtaken:
         """Waits for one's turn, or for the page of whoever has it."""
         epoch, policy = self._entries.kept.epoch, job.policy
-        waits = policy.on_contention is OnContention.WAIT and policy.wait_seconds > 0
+        # Where there is nothing stale, all who do not wait would render.
+        has_stale = forwarded_for == "stale"
+        waits = policy.wait_seconds > 0 and not (
+            has_stale and policy.on_contention is OnContention.SERVE_STALE
+        )
         wait_seconds = policy.wait_seconds if waits else 0.0
         match await self._entries.acquire(
             job.entry, policy.lease_ttl_seconds, wait_seconds, BodyDelivery.INLINE

@@ -12,9 +12,9 @@ class OnContention(Enum):
     """What a request does while another worker renders its page."""
 
     WAIT = "wait"
-    """Waits for that page, and beyond the policy's ``wait_seconds`` does as with ``SERVE_STALE``."""
+    """Waits for that page; beyond the policy's ``wait_seconds`` serves the previous one, or renders one that is not kept."""
     SERVE_STALE = "serve stale"
-    """Serves the previous page; where there is none, renders one that is not kept."""
+    """Serves the previous page; where there is none, does as ``WAIT``."""
 
 
 class OnFailure(Enum):
