@@ -48,7 +48,9 @@ BLOCKING_ERRS = Policy.blocking(60, wait_seconds=0.2, on_failure=OnFailure.ERROR
 BLOCKING_BOUNDED = Policy.blocking(0, wait_seconds=0.2, stale_if_error_seconds=0)
 SWR = Policy.stale_while_revalidate(60, 300, wait_seconds=0.2)
 SWR_ERRS = Policy.stale_while_revalidate(60, 300, wait_seconds=0.2, on_failure=OnFailure.ERROR)
-SWR_SPENT = Policy.stale_while_revalidate(0, 0, wait_seconds=0.2, stale_if_error_seconds=0)
+SWR_SPENT = Policy.stale_while_revalidate(
+    0, 0, wait_seconds=0.2, stale_if_error_seconds=0, on_contention=OnContention.SERVE_STALE
+)
 SWR_OVER = Policy.stale_while_revalidate(0, 0, wait_seconds=0.2, stale_if_error_seconds=600)
 
 POLICIES = {

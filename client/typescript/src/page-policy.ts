@@ -22,7 +22,7 @@ export interface PagePolicy {
   readonly staleWhileRevalidateSeconds?: number | undefined;
   /** For how many seconds after `revalidateSeconds` a failed render is answered with it. Default: `revalidateSeconds`. */
   readonly staleIfErrorSeconds?: number | undefined;
-  /** When another renders: `wait` for its page, or `serve-stale` where there is a page. Default: `wait`. */
+  /** When another renders: `wait` for its page, or `serve-stale` where there is a page that may be served. Default: `wait`. */
   readonly onContention?: 'wait' | 'serve-stale' | undefined;
   /** How long to wait at most, in milliseconds. The coordinator allows a minute. Default: 30 s. */
   readonly maxWaitMs?: number | undefined;

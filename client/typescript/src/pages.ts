@@ -311,7 +311,9 @@ export class PageServer implements AsyncDisposable {
   /** One render in the whole fleet. `previous` is the page so far, which may be too old to serve. */
   async #regenerate(visit: Visit, previous: Copy | undefined): Promise<Answer> {
     const { policy } = visit;
-    const waitMs = policy.onContention === 'serve-stale' && previous ? 0 : (policy.maxWaitMs ?? 30_000);
+    // Where nothing stale may be served, all who do not wait would render.
+    const servesStale = policy.onContention === 'serve-stale' && previous && isWithinBounds(policy, previous);
+    const waitMs = servesStale ? 0 : (policy.maxWaitMs ?? 30_000);
     const wasStale = previous !== undefined;
     for (let round = 1; round <= ROUNDS; round += 1) {
       const acquired = await this.#reach.ask((options) =>

@@ -100,6 +100,16 @@ const TABLE: Row[] = [
       mode === 'stale-while-revalidate' ? 'stale' : onContention === 'wait' ? 'wait-hit' : 'hit',
   },
   {
+    state: 'rendered by another, over a page that is too old to serve',
+    page: 'stale',
+    lease: 'committed meanwhile',
+    window: 0,
+    staleIfError: 0,
+    // Nothing would become of who does not wait but a render of his own.
+    expected: ({ mode, onContention }) =>
+      mode === 'blocking' && onContention === 'serve-stale' ? 'hit' : 'wait-hit',
+  },
+  {
     state: 'rendered by another, over nothing',
     lease: 'committed meanwhile',
     expected: () => 'wait-hit',

@@ -104,7 +104,7 @@ class CorePages:
 
     async def _through_coordinator(self, job: Job) -> Served:
         outcome, copy = await self._entries.lookup(job.key, job.entry, Consistency.BOUNDED)
-        forwarded_for = "miss"
+        forwarded_for, may_serve_stale = "miss", False
         if copy is not None and isinstance(outcome, FreshPage):
             return self._of_copy(State.HIT, copy)
         if copy is not None and isinstance(outcome, StalePage):
@@ -112,8 +112,9 @@ class CorePages:
             if self._is_within_window(outcome, copy, job.policy):
                 self._entries.refresh(job.key, lambda: self._refresh(job))
                 return self._of_copy(State.STALE, copy)
+            may_serve_stale = self._is_within_bounds(outcome, copy, job.policy)
         for _ in range(ROUNDS):
-            turn = await self._turn(job, forwarded_for)
+            turn = await self._turn(job, forwarded_for, may_serve_stale)
             if isinstance(turn, Served):
                 return turn
             # This worker slept, and another took over: its page counts, as soon as it is there.
@@ -136,14 +137,12 @@ class CorePages:
             return self._of_copy(State.STALE, copy)
         return turn.mine
 
-    async def _turn(self, job: Job, forwarded_for: str) -> Served | Overtaken:
+    async def _turn(self, job: Job, forwarded_for: str, may_serve_stale: bool) -> Served | Overtaken:
         """Waits for one's turn, or for the page of whoever has it."""
         epoch, policy = self._entries.kept.epoch, job.policy
-        # Where there is nothing stale, all who do not wait would render.
-        has_stale = forwarded_for == "stale"
-        waits = policy.wait_seconds > 0 and not (
-            has_stale and policy.on_contention is OnContention.SERVE_STALE
-        )
+        # Where nothing stale may be served, all who do not wait would render.
+        serves_stale = may_serve_stale and policy.on_contention is OnContention.SERVE_STALE
+        waits = policy.wait_seconds > 0 and not serves_stale
         wait_seconds = policy.wait_seconds if waits else 0.0
         match await self._entries.acquire(
             job.entry, policy.lease_ttl_seconds, wait_seconds, BodyDelivery.INLINE

@@ -14,7 +14,7 @@ class OnContention(Enum):
     WAIT = "wait"
     """Waits for that page; beyond the policy's ``wait_seconds`` serves the previous one, or renders one that is not kept."""
     SERVE_STALE = "serve stale"
-    """Serves the previous page; where there is none, does as ``WAIT``."""
+    """Serves the previous page; where there is none, or it is too old, does as ``WAIT``."""
 
 
 class OnFailure(Enum):
