@@ -14,5 +14,7 @@ pub mod named;
 pub mod object;
 pub mod orphan;
 pub mod page;
+#[cfg(test)]
+mod samples;
 pub mod time;
 pub mod transition;

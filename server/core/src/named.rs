@@ -294,8 +294,8 @@ impl Origin {
 mod tests {
     use super::*;
     use crate::{
-        identity::{Generation, LeaseToken, Owner},
         object::{SidecarToken, belongs_to, entry_digest_of, granted_at_of, names_for, seen_of},
+        samples::{entry_id, lease},
     };
     use proptest::prelude::*;
 
@@ -309,29 +309,6 @@ mod tests {
 
     fn given(text: &str) -> GivenName {
         GivenName::of_any_kind(text).unwrap()
-    }
-
-    fn id(deployment: Option<&str>, key: &str) -> EntryId {
-        EntryId {
-            tenant: tenant("acme"),
-            deployment: deployment.map(|name| DeploymentId::parse(name).unwrap()),
-            key: EntryKey::parse(key).unwrap(),
-        }
-    }
-
-    fn lease(token: u128, generation: u64) -> Lease {
-        let granted_at = Timestamp::from_millis(1_767_225_600_123);
-        Lease {
-            generation: Generation(generation),
-            token: LeaseToken::from_bits(token),
-            owner: Owner::parse("worker").unwrap(),
-            granted_at,
-            expires_at: granted_at,
-            ttl: std::time::Duration::ZERO,
-            hold_until: granted_at,
-            seen: Seq(42),
-            repeated: false,
-        }
     }
 
     #[test]
@@ -414,7 +391,7 @@ mod tests {
         ] {
             assert_eq!(NamedObject::of(&ObjectName::parse(&text).unwrap()), None, "{text}");
         }
-        let ours = names_for(&prefix("isr"), &id(None, "k"), &lease(1, 2));
+        let ours = names_for(&prefix("isr"), &entry_id("acme", None, "k"), &lease(1, 2));
         assert_eq!((NamedObject::of(&ours.html), NamedObject::of(&ours.sidecar)), (None, None));
     }
 
@@ -431,20 +408,23 @@ mod tests {
     #[test]
     fn an_origin_says_which_lease_it_was_and_hides_its_token() {
         let token = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-        let of = |token, generation| Origin::of(&id(None, "k"), &lease(token, generation), Digest([7; 32]));
+        let of = |token, generation| {
+            Origin::of(&entry_id("acme", None, "k"), &lease(token, generation), Digest([7; 32]))
+        };
         assert_eq!(of(token, 1), of(token, 1));
         assert_ne!(of(token, 1).attempt, of(token, 2).attempt);
         assert_ne!(of(token, 1).attempt, of(1, 1).attempt);
         assert!(!of(token, 1).encode().contains("0123456789abcdef"));
-        assert_eq!(of(1, 1).id(&tenant("acme")), Some(id(None, "k")));
+        assert_eq!(of(1, 1).id(&tenant("acme")), Some(entry_id("acme", None, "k")));
         assert_eq!(of(1, 1).id(&tenant("other")), None, "not an entry of that tenant");
         assert_eq!(of(1, 1).entry[..ENTRY_DIGEST_BYTES], of(1, 1).short_entry());
     }
 
     #[test]
     fn a_name_that_is_too_long_to_be_written_is_left_out_whole() {
-        let origin =
-            |bytes: usize| Origin::of(&id(Some("blue"), &"k".repeat(bytes)), &lease(1, 1), Digest([7; 32]));
+        let origin = |bytes: usize| {
+            Origin::of(&entry_id("acme", Some("blue"), &"k".repeat(bytes)), &lease(1, 1), Digest([7; 32]))
+        };
         let fixed = Origin { name: None, ..origin(1) }.encode().len();
         let fits = MAX_ORIGIN_BYTES - fixed - ",k:,d:blue".len();
         assert_eq!(origin(fits).encode().len(), MAX_ORIGIN_BYTES);
@@ -458,7 +438,8 @@ mod tests {
 
     #[test]
     fn what_is_none_of_ours_says_nothing() {
-        let good = Origin::of(&id(Some("blue"), "k"), &lease(1, 1), Digest([7; 32])).encode();
+        let lease = Lease { seen: Seq(42), ..lease(1, 1) };
+        let good = Origin::of(&entry_id("acme", Some("blue"), "k"), &lease, Digest([7; 32])).encode();
         assert!(Origin::parse(&good).is_some());
         for bad in [
             String::new(),
@@ -501,11 +482,11 @@ mod tests {
             prop_assert_eq!(entry_digest_of(&stored), None);
             prop_assert_eq!(granted_at_of(&stored), None);
             prop_assert_eq!(seen_of(&stored), Seq::START);
-            prop_assert!(!directory.is_of(&stored) && !belongs_to(&stored, &directory, &id(None, "k")));
+            prop_assert!(!directory.is_of(&stored) && !belongs_to(&stored, &directory, &entry_id("acme", None, "k")));
             if name.kind() == BodyKind::Sidecar {
                 let token = SidecarToken::encode(&stored);
                 prop_assert_eq!(SidecarToken::decode(&token), Some(stored.clone()));
-                prop_assert_eq!(SidecarToken::resolve(&token, &directory, &id(None, "k")), None);
+                prop_assert_eq!(SidecarToken::resolve(&token, &directory, &entry_id("acme", None, "k")), None);
             }
         }
 
@@ -516,7 +497,7 @@ mod tests {
             (token, generation, seen, millis) in any::<(u128, u64, u64, u64)>(),
             digest in any::<[u8; 32]>(),
         ) {
-            let id = id(deployment.as_deref(), &key);
+            let id = entry_id("acme", deployment.as_deref(), &key);
             let granted_at = Timestamp::from_millis(millis);
             let lease = Lease { granted_at, seen: Seq(seen), ..lease(token, generation) };
             let origin = Origin::of(&id, &lease, Digest(digest));

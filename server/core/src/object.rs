@@ -332,42 +332,20 @@ fn check(text: &str, limit: usize, allowed: fn(char) -> bool) -> Result<(), Inva
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{DeploymentId, EntryKey, Owner, TenantId};
+    use crate::samples::{entry_id, lease};
     use proptest::prelude::*;
-
-    fn entry(tenant: &str, deployment: Option<&str>, key: &str) -> EntryId {
-        EntryId {
-            tenant: TenantId::parse(tenant).unwrap(),
-            deployment: deployment.map(|name| DeploymentId::parse(name).unwrap()),
-            key: EntryKey::parse(key).unwrap(),
-        }
-    }
 
     fn named(prefix: &str, entry: &EntryId) -> (ObjectPrefix, PageObjects) {
         let prefix = ObjectPrefix::parse(prefix).unwrap();
-        let names = names_for(&prefix, entry, &lease(0x0123_4567_89ab_cdef, 7, 0x63_dcc9));
+        let names =
+            names_for(&prefix, entry, &Lease { seen: Seq(0x63_dcc9), ..lease(0x0123_4567_89ab_cdef, 7) });
         (prefix, names)
-    }
-
-    fn lease(token: u128, generation: u64, seen: u64) -> Lease {
-        let granted_at = Timestamp::from_millis(1_767_225_600_123);
-        Lease {
-            generation: Generation(generation),
-            token: LeaseToken::from_bits(token),
-            owner: Owner::parse("worker").unwrap(),
-            granted_at,
-            expires_at: granted_at,
-            ttl: std::time::Duration::ZERO,
-            hold_until: granted_at,
-            seen: Seq(seen),
-            repeated: false,
-        }
     }
 
     #[test]
     fn names_are_as_the_design_writes_them() {
         // Computed by a Node.js program of its own.
-        let (_, names) = named("isr", &entry("acme", Some("v1"), "acme::/about?"));
+        let (_, names) = named("isr", &entry_id("acme", Some("v1"), "acme::/about?"));
         assert_eq!(
             names.html.as_str(),
             "isr/02abc42a4cbd3f0029338c76/1767225600123-00000063-dcc9-8d20-9264-91df3e6db293.html"
@@ -376,7 +354,7 @@ mod tests {
             names.sidecar.as_str(),
             "isr/02abc42a4cbd3f0029338c76/1767225600123-00000063-dcc9-8d20-9264-91df3e6db293.hydration.json"
         );
-        let (_, names) = named("", &entry("acme", None, "acme::/about?"));
+        let (_, names) = named("", &entry_id("acme", None, "acme::/about?"));
         assert_eq!(
             names.html.as_str(),
             "f9495dcf3a6832e8b6b963d7/1767225600123-00000063-dcc9-8d20-9264-91df3e6db293.html"
@@ -389,10 +367,9 @@ mod tests {
 
     #[test]
     fn names_differ_by_token_and_by_generation_and_hide_the_token() {
-        let (prefix, entry) = (ObjectPrefix::default(), entry("a", None, "k"));
+        let (prefix, entry) = (ObjectPrefix::default(), entry_id("a", None, "k"));
         let token = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-        let of =
-            |token, generation| names_for(&prefix, &entry, &lease(token, generation, 0)).html.to_string();
+        let of = |token, generation| names_for(&prefix, &entry, &lease(token, generation)).html.to_string();
         assert_eq!(of(token, 1), of(token, 1));
         assert_ne!(of(token, 1), of(token, 2));
         assert_ne!(of(token, 1), of(1, 1));
@@ -402,11 +379,11 @@ mod tests {
 
     #[test]
     fn a_name_tells_when_its_lease_was_granted_and_what_it_had_seen() {
-        let (prefix, entry) = (ObjectPrefix::default(), entry("a", None, "k"));
+        let (prefix, entry) = (ObjectPrefix::default(), entry_id("a", None, "k"));
         for (seen, told) in
             [(0, 0), (1, 1), (0xffff_ffff_fffe, 0xffff_ffff_fffe), (u64::MAX, 0xffff_ffff_ffff)]
         {
-            let lease = lease(u128::MAX, 7, seen);
+            let lease = Lease { seen: Seq(seen), ..lease(u128::MAX, 7) };
             let PageObjects { html, sidecar } = names_for(&prefix, &entry, &lease);
             for name in [html, sidecar] {
                 assert_eq!((granted_at_of(&name), seen_of(&name)), (Some(lease.granted_at), Seq(told)));
@@ -428,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_name_tells_whose_it_is_unless_another_writer_gave_it() {
-        let owner = entry("a", None, "k");
+        let owner = entry_id("a", None, "k");
         for prefix in ["isr", "", "0123456789abcdef01234567", "a.b/C_d-1"] {
             let (_, names) = named(prefix, &owner);
             for name in [names.html, names.sidecar] {
@@ -466,7 +443,7 @@ mod tests {
     #[test]
     fn a_name_is_of_one_prefix_only() {
         for own in ["", "isr", "isr/blue"] {
-            let (_, names) = named(own, &entry("a", None, "k"));
+            let (_, names) = named(own, &entry_id("a", None, "k"));
             for prefix in ["", "isr", "isr/blue", "is", "blue"] {
                 let is_of = ObjectPrefix::parse(prefix).unwrap().is_of(&names.sidecar);
                 assert_eq!(is_of, prefix == own, "{own} {prefix}");
@@ -478,7 +455,7 @@ mod tests {
 
     #[test]
     fn only_the_exact_structure_belongs() {
-        let owner = entry("a", None, "k");
+        let owner = entry_id("a", None, "k");
         let (prefix, names) = named("a/isr", &owner);
         let name = names.html.as_str();
         let (directory, file) = name.rsplit_once('/').unwrap();
@@ -547,7 +524,7 @@ mod tests {
 
     #[test]
     fn every_unfit_token_looks_the_same() {
-        let owner = entry("a", Some("v1"), "k");
+        let owner = entry_id("a", Some("v1"), "k");
         let (prefix, names) = named("isr", &owner);
         let token = SidecarToken::encode(&names.sidecar);
         assert_eq!(SidecarToken::resolve(&token, &prefix, &owner), Some(names.sidecar.clone()));
@@ -566,10 +543,10 @@ mod tests {
             assert_eq!(SidecarToken::resolve(&token, &prefix, &owner), None);
         }
         for foreign in [
-            entry("b", Some("v1"), "k"),
-            entry("a", Some("v2"), "k"),
-            entry("a", None, "k"),
-            entry("a", Some("v1"), "k#auth=000000000000000000000000"),
+            entry_id("b", Some("v1"), "k"),
+            entry_id("a", Some("v2"), "k"),
+            entry_id("a", None, "k"),
+            entry_id("a", Some("v1"), "k#auth=000000000000000000000000"),
         ] {
             assert_eq!(SidecarToken::resolve(&token, &prefix, &foreign), None);
         }
@@ -590,8 +567,9 @@ mod tests {
             key in "[!-~]{1,40}",
             (millis, bits, generation, seen) in any::<(u64, u128, u64, u64)>(),
         ) {
-            let (prefix, owner) = (ObjectPrefix::parse(&prefix).unwrap(), entry("a", None, &key));
-            let lease = Lease { granted_at: Timestamp::from_millis(millis), ..lease(bits, generation, seen) };
+            let (prefix, owner) = (ObjectPrefix::parse(&prefix).unwrap(), entry_id("a", None, &key));
+            let granted_at = Timestamp::from_millis(millis);
+            let lease = Lease { granted_at, seen: Seq(seen), ..lease(bits, generation) };
             let names = names_for(&prefix, &owner, &lease);
             for (name, kind) in [(&names.html, BodyKind::Html), (&names.sidecar, BodyKind::Sidecar)] {
                 prop_assert_eq!(&ObjectName::parse(name.as_str()).unwrap(), name);
@@ -608,7 +586,7 @@ mod tests {
             with in ".",
             how in 0..3,
         ) {
-            let owner = entry("a", None, "k");
+            let owner = entry_id("a", None, "k");
             let (prefix, names) = named("isr", &owner);
             let mut token = SidecarToken::encode(&names.sidecar);
             let at = at.index(token.len());
@@ -629,7 +607,7 @@ mod tests {
             one in ("[ab]{1,2}", prop::option::of("[ab]{1,2}"), "[ab]{1,2}"),
             other in ("[ab]{1,2}", prop::option::of("[ab]{1,2}"), "[ab]{1,2}"),
         ) {
-            let [one, other] = [one, other].map(|(t, d, k)| entry(&t, d.as_deref(), &k));
+            let [one, other] = [one, other].map(|(t, d, k)| entry_id(&t, d.as_deref(), &k));
             let (prefix, names) = named("isr", &one);
             let resolved = SidecarToken::resolve(&SidecarToken::encode(&names.sidecar), &prefix, &other);
             prop_assert_eq!(resolved.is_some(), one == other);

@@ -152,10 +152,11 @@ mod tests {
     use super::*;
     use crate::{
         entry::Lease,
-        identity::{EntryId, EntryKey, Generation, LeaseToken, Owner, Seq, TenantId, Version},
+        identity::{EntryId, Generation, LeaseToken, Seq, Version},
         named::GivenName,
         object::{ObjectPrefix, PageObjects, names_for},
         page::{self, BodyRef, PageMeta, PageStatus, Pointer},
+        samples::{entry_id, lease_at},
     };
     use std::convert::Infallible;
 
@@ -168,25 +169,11 @@ mod tests {
     }
 
     fn id() -> EntryId {
-        EntryId {
-            tenant: TenantId::parse("t").unwrap(),
-            deployment: None,
-            key: EntryKey::parse("k").unwrap(),
-        }
+        entry_id("t", None, "k")
     }
 
     fn lease(granted_at: u64) -> Lease {
-        Lease {
-            generation: Generation(granted_at),
-            token: LeaseToken::from_bits(granted_at.into()),
-            owner: Owner::parse("worker").unwrap(),
-            granted_at: at(granted_at),
-            expires_at: at(granted_at),
-            ttl: Duration::ZERO,
-            hold_until: at(granted_at),
-            seen: Seq::START,
-            repeated: false,
-        }
+        lease_at(at(granted_at), granted_at.into(), granted_at)
     }
 
     fn objects(granted_at: u64) -> [ObjectName; 2] {
