@@ -6,7 +6,7 @@
 
 use crate::{
     entry::Lease,
-    identity::{DeploymentId, EntryId, EntryKey, Seq, TenantId},
+    identity::{DeploymentId, EntryId, EntryKey, Generation, LeaseToken, Seq, TenantId},
     object::{
         self, BodyKind, ENTRY_DIGEST_BYTES, InvalidObjectName, NAMED_DIRECTORY, ObjectName, ObjectPrefix,
     },
@@ -273,6 +273,11 @@ impl Origin {
     pub fn in_attributes(attributes: &[(String, String)]) -> Option<Self> {
         let (_, text) = attributes.iter().find(|(name, _)| name == ORIGIN_ATTRIBUTE)?;
         Self::parse(text)
+    }
+
+    /// Whether it is that of a body which was stored under this lease of this entry.
+    pub fn is_by(&self, id: &EntryId, token: LeaseToken, generation: Generation) -> bool {
+        (self.entry, self.attempt) == (id.digest(), object::attempt_digest(token, generation))
     }
 
     /// The first bytes of the digest of its entry, as names of other objects have it.

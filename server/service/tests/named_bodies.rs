@@ -883,3 +883,135 @@ async fn a_name_that_another_lease_has_taken_is_not_deleted_with_the_one_that_as
     until(async || !world.is_stored("own.html").await).await;
     assert!(world.is_stored("a.html").await && world.is_stored("a.hydration.json").await);
 }
+
+/// The worker hears that it may be stored, and gives up.
+#[tokio::test]
+async fn what_may_have_been_stored_under_a_name_goes_with_its_lease() {
+    // The coordinator's own name, a worker's, and a worker's that the store takes only once the lease has ended.
+    for (name, is_late) in [("", false), ("a.html", false), ("a.html", true)] {
+        let world = World::new();
+        world.clock.stand_still();
+        let node = world.start_with(|settings, _| settings.deletion_grace = SHORT_GRACE).await;
+        let render = node.grant(&entry("news")).await;
+        let gate = Gate::new();
+        let lost = if is_late { Fault::ApplyLater(gate.clone()) } else { Fault::TimeOutAfter };
+        node.faults.add(Rule::on(Operation::Put, lost).nth(1));
+        node.faults.add(Rule::on(Operation::Put, Fault::Refuse));
+        let refused = node.upload(render.upload_as(v1::BodyKind::Html, name)).await;
+        assert_refused(refused, Code::Unavailable, "OUTCOME_UNKNOWN");
+        node.faults.clear();
+        let object = match name {
+            "" => ObjectName::parse(&render.grant.html_object).unwrap(),
+            name => stored_as(name),
+        };
+        let is_stored = async || world.stores().objects.info(&object).await.unwrap().is_some();
+        assert_eq!(is_stored().await, !is_late);
+        node.release(render.release()).await.unwrap();
+        if is_late {
+            gate.open();
+            soon(gate.applied(1)).await;
+            assert!(is_stored().await);
+        }
+        world.clock.step(SHORT_GRACE + ms(10));
+        until(async || !is_stored().await).await;
+    }
+}
+
+/// Its deadline, or itself: nobody hears of the store's answer.
+#[tokio::test]
+async fn what_is_stored_under_a_name_while_its_caller_goes_away_goes_with_its_lease() {
+    for has_deadline in [true, false] {
+        let world = World::new();
+        world.clock.stand_still();
+        let node = world
+            .start_with(|settings, _| {
+                settings.deletion_grace = SHORT_GRACE;
+                settings.limits.uploads = 1;
+            })
+            .await;
+        let (render, other) = (node.grant(&entry("news")).await, node.grant(&entry("other")).await);
+        let gate = Gate::new();
+        node.faults.add(Rule::on(Operation::Put, Fault::HoldAnswer(gate.clone())).nth(1));
+        let parts = render.upload_as(v1::BodyKind::Html, "a.html");
+        let mut client = node.client();
+        if has_deadline {
+            let mut request = Request::new(tokio_stream::iter(parts));
+            request.set_timeout(secs(1));
+            assert!(soon(client.upload_body(request)).await.is_err());
+        } else {
+            let uploading =
+                tokio::spawn(async move { client.upload_body(tokio_stream::iter(parts)).await.map(drop) });
+            soon(gate.arrived(1)).await;
+            uploading.abort();
+        }
+        // There is a place again once it is given up.
+        until(async || node.upload(other.upload_as(v1::BodyKind::Html, "b.html")).await.is_ok()).await;
+        assert!(world.is_stored("a.html").await, "{has_deadline}");
+        node.release(render.release()).await.unwrap();
+        world.clock.step(SHORT_GRACE + ms(10));
+        until(async || !world.is_stored("a.html").await).await;
+        assert!(world.is_stored("b.html").await, "its lease lives on");
+    }
+}
+
+/// It was not stored after all, and the name was free.
+#[tokio::test]
+async fn a_name_that_another_lease_took_meanwhile_is_not_deleted_with_one_that_may_have_stored_it() {
+    let world = World::new();
+    world.clock.stand_still();
+    let node = world.start_with(|settings, _| settings.deletion_grace = SHORT_GRACE).await;
+    let render = node.grant(&entry("first")).await;
+    node.upload(render.upload_as(v1::BodyKind::Sidecar, "own.hydration.json")).await.unwrap();
+    node.faults.add(Rule::on(Operation::Put, Fault::TimeOutBefore));
+    let refused = node.upload(render.upload_as(v1::BodyKind::Html, "a.html")).await;
+    assert_refused(refused, Code::Unavailable, "OUTCOME_UNKNOWN");
+    node.faults.clear();
+    node.publish_as(&entry("second"), "a", "theirs", &[]).await;
+    // While nobody can be asked whose it is, nothing is deleted.
+    node.faults.add(Rule::on(Operation::Get, Fault::Refuse));
+    node.release(render.release()).await.unwrap();
+    world.clock.step(SHORT_GRACE + ms(10));
+    until(async || !world.is_stored("own.hydration.json").await).await;
+    assert!(world.is_stored("a.html").await);
+    node.faults.clear();
+    world.clock.step(secs(60));
+    until(async || node.engine.stats().pending_deletions == 0).await;
+    assert_eq!(node.object("a.html").await.as_deref(), Some("theirs"));
+    assert!(world.is_stored("a.html").await);
+}
+
+/// Else a worker could leave as many behind as it likes.
+#[tokio::test]
+async fn a_name_that_may_be_taken_counts_as_taken_and_one_that_is_not_does_not() {
+    let world = World::new();
+    let node = world.start().await;
+    let render = node.grant(&entry("news")).await;
+    let upload = async |name: &str| {
+        let kind = if name.ends_with(".html") { v1::BodyKind::Html } else { v1::BodyKind::Sidecar };
+        node.upload(render.upload_as(kind, name)).await
+    };
+    let refused_for_another = |refused: Result<Uploaded, Status>| {
+        let status = assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+        assert!(status.message().contains("under another name already"), "{}", status.message());
+    };
+    let is_uploaded = |uploaded: Result<Uploaded, Status>| matches!(uploaded, Ok(Uploaded::Uploaded(_)));
+    node.faults.add(Rule::on(Operation::Put, Fault::Refuse));
+    assert_refused(upload("a.html").await, Code::Unavailable, "STORE_UNAVAILABLE");
+    node.faults.clear();
+    // While it is on its way.
+    let gate = node.faults.hold(Operation::Put);
+    let second = async {
+        soon(gate.arrived(1)).await;
+        refused_for_another(upload("c.html").await);
+        gate.open();
+    };
+    let (first, ()) = tokio::join!(upload("b.html"), second);
+    assert!(is_uploaded(first));
+    node.faults.clear();
+    // And when nobody knows what became of it.
+    node.faults.add(Rule::on(Operation::Put, Fault::TimeOutBefore));
+    assert_refused(upload("a.hydration.json").await, Code::Unavailable, "OUTCOME_UNKNOWN");
+    node.faults.clear();
+    refused_for_another(upload("b.hydration.json").await);
+    assert!(is_uploaded(upload("a.hydration.json").await));
+}

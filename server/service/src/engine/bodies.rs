@@ -237,6 +237,13 @@ impl Bodies {
         url.ok_or(EngineError::UrlUnsupported)
     }
 
+    /// What is written on a body by its worker's name, as the store has it now; `None` where there is no such body, or
+    /// nothing on it.
+    pub(crate) async fn origin_of(&self, name: &ObjectName) -> Result<Option<Origin>, EngineError> {
+        let object = self.caller.read(|| self.store.get(name)).await?;
+        Ok(object.and_then(|object| Origin::in_attributes(&object.meta.attributes)))
+    }
+
     /// Deletes from the store and from memory.
     pub(crate) async fn delete(&self, names: &[ObjectName]) -> Result<(), EngineError> {
         self.caller.write(0, self.store.delete(names)).await?;

@@ -1,10 +1,11 @@
 //! Deletes bodies that no page names any more, after a grace period.
 //!
 //! What is handed in can never become current again: it was superseded by a swap that is known to be applied, or belonged
-//! to a lease that can no longer commit, also under names that its worker gave ([`staged`](super::staged)). What is pending
-//! when the process ends is found again as named by no entry: by the embedded store's housekeeping, or by a sweep.
+//! to a lease that can no longer commit, also under names that its worker gave ([`staged`](super::staged)). Where it is not
+//! known whose a body is, the store is asked, and another's stays. What is pending when the process ends is found again as
+//! named by no entry: by the embedded store's housekeeping, or by a sweep.
 
-use super::bodies::Bodies;
+use super::{bodies::Bodies, staged::Attempt};
 use crate::time::Clock;
 use leasehold_core::object::ObjectName;
 use parking_lot::Mutex;
@@ -46,6 +47,8 @@ struct Pending {
 
 struct Retired {
     name: ObjectName,
+    /// Whose it must be, where that is not known.
+    must_be_of: Option<Attempt>,
     failures: u32,
 }
 
@@ -91,22 +94,26 @@ impl Cleaner {
 
     /// Hands in what was superseded: readers of the page before may still ask for it.
     pub(crate) fn retire(&self, names: impl IntoIterator<Item = ObjectName>) {
-        let due = self.clock.now().elapsed + self.grace;
-        self.add(names, due);
+        self.add(names, None, self.clock.now().elapsed + self.grace);
+    }
+
+    /// Hands in what an attempt may have stored, or another: the store is asked when its time has come, and what is on its way
+    /// has arrived.
+    pub(crate) fn retire_doubtful(&self, attempt: &Attempt, names: impl IntoIterator<Item = ObjectName>) {
+        self.add(names, Some(attempt), self.clock.now().elapsed + self.grace);
     }
 
     /// Hands in what was purged: nobody is to see it any more.
     pub(crate) fn retire_purged(&self, names: impl IntoIterator<Item = ObjectName>) {
-        let due = self.clock.now().elapsed;
-        self.add(names, due);
+        self.add(names, None, self.clock.now().elapsed);
     }
 
-    fn add(&self, names: impl IntoIterator<Item = ObjectName>, due: Duration) {
+    fn add(&self, names: impl IntoIterator<Item = ObjectName>, must_be_of: Option<&Attempt>, due: Duration) {
         let mut pending = self.pending.lock();
         let mut left = 0_usize;
         for name in names {
             if pending.names.len() < self.capacity {
-                pending.add(due, Retired { name, failures: 0 });
+                pending.add(due, Retired { name, must_be_of: must_be_of.cloned(), failures: 0 });
             } else {
                 left += 1;
             }
@@ -124,12 +131,13 @@ impl Cleaner {
     /// Each later than before: names that cannot be deleted must not keep others from it.
     fn put_back(&self, batch: Vec<Retired>, now: Duration) {
         let mut pending = self.pending.lock();
-        self.deleting.store(0, Ordering::Release);
+        self.deleting.fetch_sub(batch.len(), Ordering::AcqRel);
         let mut given_up = 0_usize;
-        for Retired { name, failures } in batch {
-            if failures + 1 < MAX_FAILURES {
-                let due = now + RETRY_PAUSE * 2_u32.pow(failures);
-                pending.add(due, Retired { name, failures: failures + 1 });
+        for retired in batch {
+            let failures = retired.failures + 1;
+            if failures < MAX_FAILURES {
+                let due = now + RETRY_PAUSE * 2_u32.pow(retired.failures);
+                pending.add(due, Retired { failures, ..retired });
             } else {
                 given_up += 1;
             }
@@ -170,16 +178,45 @@ impl Cleaner {
             if batch.is_empty() {
                 continue;
             }
-            let names: Vec<ObjectName> = batch.iter().map(|retired| retired.name.clone()).collect();
-            match bodies.delete(&names).await {
-                Ok(()) => {
-                    self.deleting.store(0, Ordering::Release);
-                    tracing::debug!(objects = batch.len(), "superseded bodies deleted");
+            let batch = self.own(batch, &bodies).await;
+            if !batch.is_empty() {
+                self.delete(batch, &bodies).await;
+            }
+        }
+    }
+
+    /// Without those that are another's, or nobody's, and those of which that cannot be told now.
+    async fn own(&self, batch: Vec<Retired>, bodies: &Bodies) -> Vec<Retired> {
+        let mut own = Vec::with_capacity(batch.len());
+        for retired in batch {
+            let Some(attempt) = &retired.must_be_of else {
+                own.push(retired);
+                continue;
+            };
+            match bodies.origin_of(&retired.name).await {
+                Ok(Some(origin)) if attempt.has_stored(&origin) => own.push(retired),
+                Ok(_) => {
+                    self.deleting.fetch_sub(1, Ordering::AcqRel);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, objects = batch.len(), "superseded bodies could not be deleted; trying again");
-                    self.put_back(batch, self.clock.now().elapsed);
+                    tracing::warn!(%error, "nobody can tell whose a body is that is to be deleted; trying again");
+                    self.put_back(vec![retired], self.clock.now().elapsed);
                 }
+            }
+        }
+        own
+    }
+
+    async fn delete(&self, batch: Vec<Retired>, bodies: &Bodies) {
+        let names: Vec<ObjectName> = batch.iter().map(|retired| retired.name.clone()).collect();
+        match bodies.delete(&names).await {
+            Ok(()) => {
+                self.deleting.fetch_sub(batch.len(), Ordering::AcqRel);
+                tracing::debug!(objects = batch.len(), "superseded bodies deleted");
+            }
+            Err(error) => {
+                tracing::warn!(%error, objects = batch.len(), "superseded bodies could not be deleted; trying again");
+                self.put_back(batch, self.clock.now().elapsed);
             }
         }
     }

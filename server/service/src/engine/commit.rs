@@ -175,17 +175,19 @@ impl Engine {
         let digest = digest(&body).await?;
         let Destination { object, origin } = inner.destination(&id, &lease, kind, name.as_ref(), digest);
         let meta = object_meta(kind, &content_type, None, origin.as_ref());
-        let attempt = origin.map(|_| staged::Attempt::of(&id, &lease));
-        if let Some(attempt) = &attempt {
-            inner.staged.check(attempt, kind, &object, By::Upload)?;
-        }
-        match inner.bodies.put(&object, body, digest, meta).await {
-            Ok(stored) => {
-                if let Some(attempt) = &attempt {
-                    inner.staged.note(attempt, &lease, kind, &object);
-                }
-                Ok(Uploaded::Stored(stored))
+        let claim = match origin {
+            None => None,
+            Some(_) => {
+                let attempt = staged::Attempt::of(&id, &lease);
+                Some(inner.staged.claim(attempt, &lease, kind, &object, By::Upload)?)
             }
+        };
+        let put = inner.bodies.put(&object, body, digest, meta).await;
+        if let Some(claim) = claim {
+            claim.settle(&put);
+        }
+        match put {
+            Ok(stored) => Ok(Uploaded::Stored(stored)),
             Err(error) => {
                 let (answer, current) = self.standing_despite(error, &id, token, generation).await?;
                 uploaded_before(&answer, current, kind)

@@ -295,10 +295,7 @@ impl Inner {
     /// Hands over for deletion what an attempt that can no longer commit has stored under names of its worker's, but for what
     /// is current.
     fn retire_staged(&self, attempt: &Attempt, current: Option<&Pointer>) {
-        let is_current =
-            |name: &ObjectName| current.is_some_and(|now| now.objects().any(|kept| kept == name));
-        let left = self.staged.take(attempt);
-        self.cleaner.retire(left.into_iter().filter(|name| !is_current(name)));
+        self.staged.retire(attempt, current, &self.cleaner);
     }
 
     /// Hands over for deletion what a swap left behind: the bodies of a page that is no longer current, and what a lease

@@ -240,15 +240,19 @@ impl Inner {
         meta: ObjectMeta,
     ) -> Result<BodyRef, EngineError> {
         let Destination { object: name, origin } = to;
-        let attempt = origin.as_ref().map(|_| Attempt::of(id, lease));
-        if let Some(attempt) = &attempt {
-            self.staged.check(attempt, kind, name, By::Commit)?;
+        let claim = match origin {
+            None => None,
+            Some(_) => Some(self.staged.claim(Attempt::of(id, lease), lease, kind, name, By::Commit)?),
+        };
+        let stored = self.store_as(name, given, meta).await;
+        if let Some(claim) = claim {
+            claim.settle(&stored);
         }
-        let stored = self.store_as(name, given, meta).await?;
-        if let Some(attempt) = &attempt {
-            self.staged.note(attempt, lease, kind, name);
-        }
-        Ok(stored)
+        stored.map_err(|error| match error {
+            // Nothing points to it yet: for the page, nothing was applied.
+            EngineError::OutcomeUnknown(why) => EngineError::StoreUnavailable(why),
+            error => error,
+        })
     }
 
     async fn store_as(
@@ -266,11 +270,7 @@ impl Inner {
                 }
                 Ok(stored)
             }
-            Given::Inline(body, digest) => match self.bodies.put(name, body, digest, meta).await {
-                // Nothing points to it yet: for the page, nothing was applied.
-                Err(EngineError::OutcomeUnknown(why)) => Err(EngineError::StoreUnavailable(why)),
-                stored => stored,
-            },
+            Given::Inline(body, digest) => self.bodies.put(name, body, digest, meta).await,
         }
     }
 }
