@@ -1015,3 +1015,38 @@ async fn a_name_that_may_be_taken_counts_as_taken_and_one_that_is_not_does_not()
     refused_for_another(upload("b.hydration.json").await);
     assert!(is_uploaded(upload("a.hydration.json").await));
 }
+
+/// It has not heard yet of the purge that the grant has seen.
+#[tokio::test]
+async fn a_coordinator_that_lags_behind_the_grant_keeps_no_purged_body() {
+    // The log is read in time, or not.
+    for is_slow in [false, true] {
+        let world = World::new();
+        let one = world.start_one_of_many().await;
+        let other = world
+            .start_with(|settings, _| {
+                settings.reread_interval = Some(ms(50));
+                settings.log.tail_interval = secs(3600);
+            })
+            .await;
+        let page = entry("news");
+        one.publish_as(&page, "a", "same", &["t"]).await;
+        other.lookup(lookup(&page)).await.unwrap();
+        one.invalidate(purge([tag("t")])).await.unwrap();
+        let render = one.grant(&page).await;
+        let gate = Gate::new();
+        if is_slow {
+            other.faults.add(Rule::on(Operation::HeadRead, Fault::Hold(gate.clone())));
+        }
+        let metadata = v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(&["t"]) };
+        let applied = other.commit_fresh(page_as(&render, "b", "same", metadata)).await;
+        gate.open();
+        assert_eq!(applied.html_object_name, "b.html", "{is_slow}");
+        assert_eq!(applied.sidecar_object_name, "b.hydration.json", "{is_slow}");
+        // No purge has reached its page, and it is there for the grace.
+        one.lookup(lookup_strictly(&page)).await.unwrap();
+        one.publish_as(&page, "c", "newer", &["t"]).await;
+        assert_eq!(one.object("b.html").await.as_deref(), Some("same"));
+        assert_eq!(one.object("b.hydration.json").await.as_deref(), Some("{same}"));
+    }
+}

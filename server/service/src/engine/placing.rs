@@ -18,9 +18,13 @@ use leasehold_core::{
     page::{BodyRef, Digest, Page, PageMeta, Pointer},
 };
 use leasehold_store::port::{ObjectMeta, StoredObject};
+use std::time::Duration;
 
 /// The content type of sidecars.
 const SIDECAR_CONTENT_TYPE: &str = "application/json";
+
+/// The longest that a commit waits for word of the invalidations that its grant has seen. To store a body anew costs less.
+const CATCH_UP_TIME: Duration = Duration::from_millis(250);
 
 /// Where a body comes from.
 #[derive(Clone, Debug)]
@@ -166,7 +170,7 @@ impl Inner {
             .filter(|known| html.may_share(known));
         let known_html = match known_html {
             // It would be served by its name as long as what is written on it is not purged, and no longer.
-            Some(known) if names.html.is_some() && !self.is_unpurged(id, known, meta).await? => None,
+            Some(known) if names.html.is_some() && !self.is_unpurged(&placing, known, meta).await? => None,
             known => known,
         };
         let shared_html = self.shared(known_html).await?;
@@ -182,7 +186,7 @@ impl Inner {
                     .filter(|sidecar| given.may_share(sidecar))
                     .filter(|sidecar| self.is_given(id, sidecar) == names.sidecar.is_some());
                 let known = match known {
-                    Some(known) if !self.is_unpurged(id, known, meta).await? => None,
+                    Some(known) if !self.is_unpurged(&placing, known, meta).await? => None,
                     known => known,
                 };
                 let shared = self.shared(known).await?;
@@ -206,8 +210,18 @@ impl Inner {
     }
 
     /// Whether a body would be served by what its name and labels say, as it will have to be once its page is superseded:
-    /// they may be of a page from before a purge.
-    async fn is_unpurged(&self, id: &EntryId, body: &BodyRef, meta: &PageMeta) -> Result<bool, EngineError> {
+    /// they may be of a page from before a purge. Where this coordinator has not heard yet of what the grant has seen, nor
+    /// hears of it in time, nothing is known of that.
+    async fn is_unpurged(
+        &self,
+        Placing { id, lease, .. }: &Placing<'_>,
+        body: &BodyRef,
+        meta: &PageMeta,
+    ) -> Result<bool, EngineError> {
+        let reached = tokio::time::timeout(CATCH_UP_TIME, self.log.reach(lease.seen)).await;
+        if !matches!(reached, Ok(Ok(()))) {
+            return Ok(false);
+        }
         let log = self.log.state();
         if !self.is_given(id, body) {
             let hard = log.marks(id, &meta.tags, meta.path.as_ref()).hard.seq;
