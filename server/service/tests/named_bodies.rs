@@ -1050,3 +1050,38 @@ async fn a_coordinator_that_lags_behind_the_grant_keeps_no_purged_body() {
         assert_eq!(one.object("b.hydration.json").await.as_deref(), Some("{same}"));
     }
 }
+
+/// Of what is gone, anybody may ask.
+#[tokio::test]
+async fn names_of_what_is_gone_hide_no_body_that_another_coordinator_commits() {
+    let world = World::new();
+    // Nothing is read again for its age, and all of this is in one interval.
+    world.clock.stand_still();
+    let (one, other) = (world.start_one_of_many().await, world.start_one_of_many().await);
+    let page = entry("news");
+    one.publish_as(&page, "a", "old", &["t"]).await;
+    let gone = page_of(&one.lookup(lookup(&page)).await.unwrap()).sidecar_token.clone();
+    one.publish_as(&page, "b", "newer", &["t"]).await;
+    for stem in ["c", "d"] {
+        world.clock.step(ms(1));
+        let render = one.grant(&page).await;
+        let (html, sidecar) = (format!("{stem}.html"), format!("{stem}.hydration.json"));
+        one.upload(render.upload_as(v1::BodyKind::Html, &html)).await.unwrap();
+        one.upload(render.upload_as(v1::BodyKind::Sidecar, &sidecar)).await.unwrap();
+        let purged = one.invalidate(purge([tag("t")])).await.unwrap();
+        other.seen_by(lookup_as_of(&page, &purged)).await;
+        assert_eq!(other.object("a.html").await, None);
+        assert_refused(other.sidecar(&page, &gone).await, Code::NotFound, "SIDECAR_NOT_FOUND");
+        let uploaded = |name: &str| named(stored(sha256(name.as_bytes()), name.len() as u64), name);
+        let commit = v1::CommitPointerRequest {
+            html: uploaded(&html),
+            sidecar: uploaded(&sidecar),
+            ..render.page_with("", v1::PageMetadata { revalidate: Some(wire(ms(0))), ..tagged(&["u"]) })
+        };
+        let applied = one.commit_fresh(commit).await;
+        assert_eq!(other.object(&html).await.as_deref(), Some(&*html));
+        assert_eq!(other.object(&sidecar).await.as_deref(), Some(&*sidecar));
+        let served = other.sidecar(&page, &applied.sidecar_token).await.unwrap().1;
+        assert_eq!(served, sidecar.as_bytes());
+    }
+}

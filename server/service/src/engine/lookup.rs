@@ -6,7 +6,7 @@ use super::{
     foreign,
     placing::{is_purged, labels_of},
     transitions::Trust,
-    view::{Slot, View},
+    view::{Doubt, Slot, View},
 };
 use crate::time::Moment;
 use leasehold_core::{
@@ -18,6 +18,7 @@ use leasehold_core::{
     named::{GivenName, Origin},
     object::{self, BodyKind, ObjectName, SidecarToken},
     page::{BodyRef, Digest, Pointer},
+    time::Timestamp,
     transition::{self, Decision},
 };
 use leasehold_store::port::StoredObject;
@@ -88,7 +89,10 @@ enum Asked {
     /// Nothing that the asker is to see.
     Nothing,
     /// By what it says of itself it is purged, or may be.
-    PurgedUnlessCurrent,
+    PurgedUnlessCurrent {
+        /// When its lease was granted, as far as that is told.
+        granted_at: Option<Timestamp>,
+    },
 }
 
 /// What the current page knows of a body of this name.
@@ -220,12 +224,15 @@ impl Engine {
                 Err(EngineError::SidecarNotFound)
             }
             Asked::Nothing => Err(EngineError::SidecarNotFound),
-            Asked::PurgedUnlessCurrent => match self.sidecar_of(&self.doubt(looked).await?, &name).await? {
-                Asked::Found(object) => Ok(object),
-                Asked::Missing | Asked::Nothing | Asked::PurgedUnlessCurrent => {
-                    Err(EngineError::SidecarNotFound)
+            Asked::PurgedUnlessCurrent { granted_at } => {
+                let looked = self.doubt(looked, granted_at).await?;
+                match self.sidecar_of(&looked, &name).await? {
+                    Asked::Found(object) => Ok(object),
+                    Asked::Missing | Asked::Nothing | Asked::PurgedUnlessCurrent { .. } => {
+                        Err(EngineError::SidecarNotFound)
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -250,11 +257,11 @@ impl Engine {
             // Another system's page may never have had one.
             return Ok(if is_named { Asked::Missing } else { Asked::Nothing });
         };
-        let seen = match Origin::in_attributes(&object.meta.attributes).filter(|_| is_given) {
-            Some(origin) if origin.entry == id.digest() => origin.seen,
-            None if !is_given => object::seen_of(name),
+        let (seen, granted_at) = match Origin::in_attributes(&object.meta.attributes).filter(|_| is_given) {
+            Some(origin) if origin.entry == id.digest() => (origin.seen, Some(origin.granted_at)),
+            None if !is_given => (object::seen_of(name), object::granted_at_of(name)),
             // What is current is judged by its pointer.
-            Some(_) | None if current.is_some() => Seq::START,
+            Some(_) | None if current.is_some() => (Seq::START, None),
             Some(_) | None => return Ok(Asked::Nothing),
         };
         let is_purged = self.0.log.state().with(self.now(), |log| {
@@ -269,7 +276,7 @@ impl Engine {
         Ok(match is_purged {
             false => Asked::Found(object),
             true if current.is_some() => Asked::Nothing,
-            true => Asked::PurgedUnlessCurrent,
+            true => Asked::PurgedUnlessCurrent { granted_at },
         })
     }
 
@@ -305,7 +312,7 @@ impl Engine {
         let id = origin.id(tenant).ok_or(EngineError::ObjectNotFound)?;
         let mut looked = self.lookup(&id, Consistency::Bounded, None, self.now()).await?;
         if body_of(&looked, name).is_none() {
-            looked = self.doubt(looked).await?;
+            looked = self.doubt(looked, Some(origin.granted_at)).await?;
         }
         let pointer = looked.pointer().ok_or(EngineError::ObjectNotFound)?;
         let body = body_of(&looked, name).ok_or(EngineError::ObjectNotFound)?;
@@ -319,20 +326,28 @@ impl Engine {
         Ok((object, digest))
     }
 
-    /// The state of an entry whose current page does not name a body as far as is remembered: another coordinator may have
-    /// committed it since. Asked for by one call in an interval, so that names of what is gone cost the store next to nothing.
-    async fn doubt(&self, looked: Looked) -> Result<Looked, EngineError> {
+    /// The state of an entry whose current page does not name a body as far as is remembered, of a lease that was granted then:
+    /// another coordinator may have committed it since. Asked for by one call in an interval, so that names of what is gone cost
+    /// the store next to nothing; and by the first one of a newer lease than the page's and those that were asked for, which
+    /// the others must not hide.
+    async fn doubt(&self, looked: Looked, granted_at: Option<Timestamp>) -> Result<Looked, EngineError> {
         let Some(interval) = self.0.settings.reread_interval else { return Ok(looked) };
         let Looked { slot, view, .. } = looked;
         let now = self.now();
         let asking = async {
-            let mut doubted_at = slot.doubted_at.lock().await;
-            if doubted_at.is_some_and(|at| now.elapsed.saturating_sub(at) < interval) {
-                return Ok(slot.view().unwrap_or(view));
+            let mut last = slot.doubted.lock().await;
+            let last_one = last.filter(|last| now.elapsed.saturating_sub(last.at) < interval);
+            if let Some(last) = last_one {
+                let view = slot.view().unwrap_or_else(|| Arc::clone(&view));
+                let known_until = last.granted_at.max(view.page_generated_at());
+                if granted_at <= known_until {
+                    return Ok(view);
+                }
             }
             let view = self.0.views.read(&slot, now).await?;
             // Not before it has answered: else all others would be told that there is nothing, by a store that is silent.
-            *doubted_at = Some(now.elapsed);
+            let newest = last_one.and_then(|last| last.granted_at).max(granted_at);
+            *last = Some(Doubt { at: now.elapsed, granted_at: newest });
             Ok::<_, EngineError>(view)
         };
         let asked = tokio::time::timeout(REREAD_TIME, asking).await;

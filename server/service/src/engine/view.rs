@@ -12,6 +12,7 @@ use leasehold_core::{
     invalidation::Verdict,
     mutation::{self, Mutation},
     page::PageMeta,
+    time::Timestamp,
 };
 use leasehold_store::port::{EntryStore, ObjectMeta, ReadError};
 use parking_lot::{Mutex, RwLock};
@@ -64,6 +65,11 @@ impl View {
 
     fn page_generation(&self) -> Option<Generation> {
         self.entry.as_ref()?.pointer.as_ref().map(|pointer| pointer.generation)
+    }
+
+    /// When the lease of the page was granted.
+    pub(crate) fn page_generated_at(&self) -> Option<Timestamp> {
+        self.entry.as_ref()?.pointer.as_ref().map(|pointer| pointer.generated_at)
     }
 
     fn version(&self) -> Option<Version> {
@@ -132,14 +138,23 @@ pub(crate) struct Slot {
     /// When the store was asked last because another coordinator might know better, whatever came of it: in microseconds
     /// of elapsed time.
     reread_at: AtomicU64,
-    /// When the store was asked last whether another coordinator has committed what is not current as far as is remembered.
+    /// How the store was asked last whether another coordinator has committed what is not current as far as is remembered.
     /// Locked while it is asked: who comes meanwhile waits for its answer.
-    pub(crate) doubted_at: tokio::sync::Mutex<Option<Duration>>,
+    pub(crate) doubted: tokio::sync::Mutex<Option<Doubt>>,
     /// The grant that this coordinator made last.
     granted_here: Mutex<Option<(LeaseToken, Generation)>>,
     /// One waiter at a time looks for all whether another coordinator has changed the entry.
     pub(crate) poller: tokio::sync::Mutex<()>,
     registry: Weak<Registry>,
+}
+
+/// A question after the page, for the sake of a body.
+#[derive(Clone, Copy)]
+pub(crate) struct Doubt {
+    /// When, in elapsed time.
+    pub(crate) at: Duration,
+    /// When the lease of the body was granted: the newest of those that were asked for within one interval.
+    pub(crate) granted_at: Option<Timestamp>,
 }
 
 #[derive(Default)]
@@ -368,7 +383,7 @@ impl Views {
                         changed: watch::Sender::new(()),
                         reads: Mutex::default(),
                         reread_at: AtomicU64::new(0),
-                        doubted_at: tokio::sync::Mutex::default(),
+                        doubted: tokio::sync::Mutex::default(),
                         granted_here: Mutex::default(),
                         poller: tokio::sync::Mutex::default(),
                         registry: Arc::downgrade(&self.registry),
