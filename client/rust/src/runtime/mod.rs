@@ -36,7 +36,8 @@
 //! timeout.
 //!
 //! A visitor who goes away does not end the render: it has a task of its own, in which the lease is renewed and given back,
-//! with the reason when the render fails, panics, or takes too long.
+//! with the reason when the render fails, panics, or takes too long. Nor does a visitor wait for the commit any longer than for
+//! any answer: that goes on as a task too, under the lease, for as long as the body takes on its way.
 //!
 //! Everything is told to `tracing`, under the target `leasehold_client::runtime`: an event for each request, with its state and
 //! how long it took, as fields by the names that `tracing-opentelemetry` makes metrics of; a warning for each render that failed,
@@ -46,6 +47,7 @@ mod answer;
 mod asking;
 mod background;
 mod circuit;
+mod committing;
 mod copies;
 mod data;
 mod event;
@@ -133,7 +135,8 @@ pub struct Builder {
 
 impl Builder {
     /// How long the coordinator has to answer, before a request goes on without it. Waits for others' renders come on top of
-    /// that, and so does the time that a large page takes to arrive. While the coordinator is lost, a request that tries it
+    /// that, and so does the time that a large page takes to arrive; one that takes longer on its way to the coordinator is
+    /// served as `bypass` by who rendered it, and committed after that. While the coordinator is lost, a request that tries it
     /// again waits for 400 ms at most. Default: 2 s.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.settings.patience = patience;

@@ -13,13 +13,11 @@ use super::{
     uncached::Way,
 };
 use crate::{
-    Acquire, BackingOff, Commit, Consistency, CurrentPage, EntryRef, Error, Lease, Lookup, MissingReason,
-    Page, PageBody, PageMetadata, StalePage, StaleReason, clock,
+    Acquire, BackingOff, Consistency, CurrentPage, EntryRef, Lease, Lookup, MissingReason, Page, PageBody,
+    StalePage, StaleReason, clock,
 };
-use bytes::Bytes;
 use futures::FutureExt as _;
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
 
 /// How often a request asks for the lease when its answer was lost and the lease had ended by then.
 const ROUNDS: u32 = 3;
@@ -55,14 +53,14 @@ pub(super) struct PageCall {
     pub(super) key: LocalKey,
     pub(super) policy: Policy,
     /// When it came.
-    since: Epoch,
+    pub(super) since: Epoch,
     was_there_before: bool,
     /// How closely the coordinator is to look.
     pub(super) consistency: Consistency,
     background: Background,
 }
 
-type Turn = Result<Served, Obstacle>;
+pub(super) type Turn = Result<Served, Obstacle>;
 
 impl PageCall {
     pub(super) fn new(runtime: &Runtime, entry: &EntryRef, policy: &Policy) -> Self {
@@ -243,7 +241,7 @@ impl PageCall {
         }
     }
 
-    async fn waited_for(&self, page: Page) -> Turn {
+    pub(super) async fn waited_for(&self, page: Page) -> Turn {
         let how = Circumstances::new(State::WaitHit);
         self.kept(Circumstances { was_there_before: self.was_there_before, ..how }, page).await
     }
@@ -320,7 +318,7 @@ impl PageCall {
         };
         self.learn(&rendered);
         self.complete(&mut rendered, clock::now().saturating_duration_since(begun));
-        self.commit(&lease, rendered, begun).await
+        self.commit(lease, rendered, begun).await
     }
 
     /// Whether there is a page to wait for. Not from a render that an invalidation has overtaken.
@@ -339,86 +337,6 @@ impl PageCall {
         metadata.stale_if_error.get_or_insert(self.policy.stale_if_error());
         metadata.stale_while_revalidate = metadata.stale_while_revalidate.or(self.policy.window());
         metadata.render_time.get_or_insert(took);
-    }
-
-    async fn commit(&self, lease: &Lease, rendered: Rendered, begun: Instant) -> Turn {
-        let bypass = |rendered, why: &'static str| {
-            let how = Circumstances::new(State::Bypass).because(why);
-            Ok(Served::rendered(how, rendered, None, &self.policy))
-        };
-        // Goes on by itself, however long it takes: the visitor has the page, and waits no longer than for any answer.
-        let (committing, page) = (lease.clone(), rendered.to_commit());
-        let committing = self.runtime.tasks.spawn(async move { committing.commit(&page).await });
-        let patience = self.runtime.settings.patience;
-        let Ok(Ok(outcome)) = tokio::time::timeout(patience, committing).await else {
-            let error = Error::TimedOut { after: patience };
-            self.runtime.tell(Event::NotCommitted { why: error.to_string() });
-            self.runtime.unheard(&error);
-            return bypass(rendered, "not-committed");
-        };
-        match outcome {
-            Ok(Commit::Committed { etag, .. }) => {
-                self.runtime.heard();
-                let how = Circumstances {
-                    was_there_before: lease.previous().is_some(),
-                    ..Circumstances::new(State::Miss)
-                };
-                let age = clock::now().saturating_duration_since(begun);
-                let page = committed_page(lease, &rendered, &etag, age);
-                self.runtime.copies.keep(self.key, &page, &rendered.html, self.since);
-                let committed = Some((lease.generation(), etag));
-                Ok(Served::rendered(how, rendered, committed, &self.policy))
-            }
-            Ok(Commit::CommittedStale { etag, purged: false, .. }) => {
-                self.runtime.heard();
-                let committed = Some((lease.generation(), etag));
-                let how = Circumstances::stale(StaleReason::Invalidated);
-                Ok(Served::rendered(how, rendered, committed, &self.policy))
-            }
-            Ok(Commit::CommittedStale { purged: true, .. }) => {
-                self.runtime.heard();
-                self.runtime.copies.forget(self.key);
-                bypass(rendered, "purged")
-            }
-            Ok(late @ (Commit::Superseded { .. } | Commit::Fenced { .. })) => {
-                self.runtime.heard();
-                self.runtime.tell(Event::NotCommitted { why: format!("{late:?}") });
-                // This process slept, and another took over: its page counts, as soon as it is there.
-                let newer = match self.lookup(Consistency::Strict).await.map(|reply| reply.outcome) {
-                    Ok(Lookup::Fresh(fresh)) => self.waited_for(fresh.page).await.ok(),
-                    Ok(Lookup::Stale(stale)) if stale.page.generation > lease.generation() => {
-                        self.kept(Circumstances::stale(stale.reason), stale.page).await.ok()
-                    }
-                    _ => None,
-                };
-                newer.map_or_else(|| bypass(rendered, "overtaken"), Ok)
-            }
-            Err(error) => {
-                self.runtime.tell(Event::NotCommitted { why: error.to_string() });
-                if error.is_outage() {
-                    self.runtime.unheard(&error);
-                }
-                if !error.may_have_been_applied() {
-                    // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
-                    self.give_back(lease, None);
-                }
-                bypass(rendered, "not-committed")
-            }
-        }
-    }
-
-    /// In the background, for nobody waits for it. A lease that is not given back expires.
-    fn give_back(&self, lease: &Lease, failure: Option<String>) {
-        let (lease, runtime) = (lease.clone(), self.runtime.clone());
-        drop(self.runtime.tasks.spawn(async move {
-            let given_back = match failure {
-                Some(reason) => lease.fail(&reason).await,
-                None => lease.release().await,
-            };
-            if let Err(error) = given_back {
-                runtime.tell(Event::NoAnswer { why: error.to_string() });
-            }
-        }));
     }
 
     fn regenerate_in_background(&self, render: Renderer) -> Option<Handed> {
@@ -444,7 +362,7 @@ impl PageCall {
     }
 
     /// A page that the coordinator keeps, with its body.
-    async fn kept(&self, how: Circumstances, page: Page) -> Turn {
+    pub(super) async fn kept(&self, how: Circumstances, page: Page) -> Turn {
         let known = match &page.body {
             PageBody::Inline(html) => Some(html.clone()),
             PageBody::Unchanged => self.runtime.copies.html(self.key, page.generation),
@@ -494,22 +412,6 @@ impl PageCall {
                 Err(error.into())
             }
         }
-    }
-}
-
-/// As the coordinator would tell it now.
-fn committed_page(lease: &Lease, rendered: &Rendered, etag: &str, age: Duration) -> Page {
-    Page {
-        generation: lease.generation(),
-        metadata: PageMetadata { etag: Some(etag.to_owned()), ..rendered.metadata.clone() },
-        generated_at: None,
-        age,
-        body: PageBody::Omitted,
-        size_bytes: rendered.html.len() as u64,
-        digest: Bytes::new(),
-        sidecar_token: rendered.sidecar.as_ref().and(lease.sidecar_token()).cloned(),
-        html_object_name: None,
-        sidecar_object_name: None,
     }
 }
 

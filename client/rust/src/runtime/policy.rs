@@ -16,7 +16,7 @@ pub struct Policy {
     /// What a request gets when its render fails. Default: the previous page.
     pub on_failure: OnFailure,
     /// How long the lease lasts without renewal: 100 ms to the coordinator's limit. `None`: the coordinator's default
-    /// (10 s). It is renewed while the page is rendered.
+    /// (10 s). It is renewed while the page is rendered, and until its commit is answered.
     pub lease_ttl: Option<Duration>,
     /// How long a render may take; one that takes longer counts as failed. `None`: as long as it likes.
     pub render_timeout: Option<Duration>,

@@ -304,6 +304,62 @@ async fn a_commit_that_is_not_answered_costs_no_more_than_any_answer() {
     assert_eq!((state, took.as_secs()), (State::Bypass, 2));
 }
 
+/// No body fits a commit, and each is so long on its way ahead of it.
+fn uploading(pause: Duration) -> Stage {
+    let builder = Coordinator::builder().streamed_lookups(0).inline_limit(0);
+    let stage = Stage::before(builder, |builder| builder);
+    let uploaded = pb::UploadedBody { object: "o".into(), digest: vec![1; 32].into(), size_bytes: 8 };
+    let uploaded = || pb::upload_body_response::Outcome::Uploaded(uploaded.clone());
+    stage.mock.script("upload", (0..3).map(|_| Step::ReplyAfter(pause, Reply::Upload(uploaded()))));
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_pages_on_their_way_are_no_outage() {
+    let stage = uploading(3 * SECOND);
+    stage.script_lookup((0..3).map(|_| missing()));
+    let render = |_| async { Ok::<_, std::io::Error>("rendered") };
+    let (entries, policy) = (["a", "b", "c"].map(EntryRef::key), Policy::default());
+    let all = entries.iter().map(|entry| stage.runtime.serve(entry, &policy, render));
+    for served in futures::future::join_all(all).await {
+        assert_eq!(served.unwrap().state, State::Bypass);
+    }
+    stage.runtime.finish_background().await;
+    assert_eq!(stage.mock.count("commit"), 3);
+    assert_eq!(stage.told(|event| matches!(event, Event::CoordinatorLost)), 0);
+    assert_eq!(stage.told(|event| matches!(event, Event::NotCommitted { .. })), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_committed_after_its_visitor_has_gone_is_known() {
+    let stage = uploading(3 * SECOND);
+    stage.script_lookup([missing()]);
+    assert_eq!(ask(&stage).await, (State::Bypass, 2 * SECOND));
+    stage.runtime.finish_background().await;
+    stage.mock.script("lookup", [Step::Hang]);
+    assert_eq!(ask(&stage).await.0, State::StaleMetadataError);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_nobody_answers_are_an_outage_when_that_is_sure() {
+    let stage = Stage::before(Coordinator::builder().streamed_lookups(0), |builder| builder);
+    stage.script_lookup((0..3).map(|_| missing()));
+    for call in ["commit", "renew"] {
+        stage.mock.script(call, (0..100).map(|_| Step::Hang));
+    }
+    let lost = || stage.told(|event| matches!(event, Event::CoordinatorLost));
+    let render = |_| async { Ok::<_, std::io::Error>("rendered") };
+    let (entries, policy) = (["a", "b", "c"].map(EntryRef::key), Policy::default());
+    let all = entries.iter().map(|entry| stage.runtime.serve(entry, &policy, render));
+    for served in futures::future::join_all(all).await {
+        assert_eq!(served.unwrap().state, State::Bypass);
+    }
+    assert_eq!(lost(), 0);
+    stage.runtime.finish_background().await;
+    assert_eq!(lost(), 1);
+    assert_eq!(stage.told(|event| matches!(event, Event::NotCommitted { .. })), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_cannot_be_given_back_costs_nobody_any_time() {
     let stage = Stage::new();

@@ -246,6 +246,40 @@ async fn a_page_that_cannot_be_committed_does_not_keep_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_that_fails_after_the_visitor_has_gone_gives_the_lease_back() {
+    let stage = Stage::without_retries();
+    stage.script_lookup([missing()]);
+    let late = Step::FailAfter(Duration::from_millis(2300), mock::unavailable("STORE_UNAVAILABLE"));
+    stage.mock.script("commit", [late]);
+    assert_eq!(stage.serve(&Policy::default()).await.unwrap().state, State::Bypass);
+    assert_eq!(stage.told(|event| matches!(event, Event::NotCommitted { .. })), 0, "it may be yet");
+    stage.runtime.finish_background().await;
+    assert_eq!(reasons(&stage), [None]);
+    assert_eq!(stage.told(|event| matches!(event, Event::NotCommitted { .. })), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_renewed_until_the_commit_is_answered() {
+    use pb::upload_body_response::Outcome;
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    // Over a slow line: for longer than the lease lasts.
+    let uploaded = pb::UploadedBody { object: "o".into(), digest: vec![1; 32].into(), size_bytes: 14 << 20 };
+    let uploaded = Step::ReplyAfter(12 * SECOND, Reply::Upload(Outcome::Uploaded(uploaded)));
+    stage.mock.script("upload", [uploaded]);
+    let render = |_| async { Ok::<_, std::io::Error>(vec![b'x'; 14 << 20]) };
+    let policy = Policy { lease_ttl: Some(5 * SECOND), ..Policy::default() };
+    stage.runtime.serve(&entry(), &policy, render).await.unwrap();
+    stage.runtime.finish_background().await;
+    let committed = stage.mock.arrived("commit")[0].at;
+    let renewals = stage.mock.arrived("renew");
+    assert!(renewals.len() >= 3, "{}", renewals.len());
+    assert!(renewals.iter().all(|renewal| renewal.at <= committed));
+    let mock::Message::Renew(renewal) = &renewals[0].message else { unreachable!() };
+    assert_eq!(renewal.ttl.map(|ttl| ttl.seconds), Some(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_of_500_is_a_render_that_failed() {
     let stage = Stage::new();
     stage.script_lookup([missing()]);
