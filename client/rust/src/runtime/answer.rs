@@ -178,6 +178,14 @@ impl Circumstances {
     }
 }
 
+/// What the coordinator has made of a page that was rendered for a request.
+pub(super) struct Committed {
+    pub(super) generation: u64,
+    pub(super) etag: String,
+    /// Not the lease's, where the sidecar of the page before was kept.
+    pub(super) sidecar_token: Option<SidecarToken>,
+}
+
 impl Served {
     /// A page that the coordinator keeps.
     pub(super) fn kept(how: Circumstances, page: Page, html: Bytes, policy: &Policy) -> Self {
@@ -202,15 +210,20 @@ impl Served {
         }
     }
 
-    /// A page that was rendered for this request. `committed` is its generation and entity tag, where it is kept.
+    /// A page that was rendered for this request. `None`: nobody keeps it.
     pub(super) fn rendered(
         how: Circumstances,
         rendered: Rendered,
-        committed: Option<(u64, String)>,
+        committed: Option<Committed>,
         policy: &Policy,
     ) -> Self {
         let Rendered { html, metadata, .. } = rendered;
-        let (generation, etag) = committed.unzip();
+        let (generation, etag, sidecar_token) = match committed {
+            Some(Committed { generation, etag, sidecar_token }) => {
+                (Some(generation), Some(etag), sidecar_token)
+            }
+            None => (None, metadata.etag, None),
+        };
         Self {
             state: how.state,
             status: metadata.status,
@@ -218,9 +231,9 @@ impl Served {
             headers: metadata.headers,
             html,
             generation,
-            etag: etag.or(metadata.etag),
+            etag,
             age: Duration::ZERO,
-            sidecar_token: None,
+            sidecar_token,
             background: None,
             revalidate: metadata.revalidate.unwrap_or(policy.revalidate),
             mode: policy.mode,

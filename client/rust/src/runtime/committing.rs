@@ -1,14 +1,15 @@
 //! How a lease ends: what was rendered under it is committed, or it is given back. Neither needs a visitor who waits for that.
 
 use super::{
-    answer::{Circumstances, Served, State},
+    answer::{Circumstances, Committed, Served, State},
     event::Event,
     pages::{PageCall, Turn},
     render::Rendered,
 };
-use crate::{Commit, Consistency, Error, Lease, Lookup, Page, PageBody, PageMetadata, StaleReason, clock};
+use crate::{
+    Commit, Consistency, Error, Lease, Lookup, Page, PageBody, PageMetadata, SidecarToken, StaleReason, clock,
+};
 use bytes::Bytes;
-use std::time::Duration;
 use tokio::time::Instant;
 
 impl PageCall {
@@ -26,26 +27,27 @@ impl PageCall {
         };
         // For the circuit, this says nothing: a large page is longer on its way than an answer.
         let Ok(Ok(Some(commit))) = answered else { return bypass(rendered, "not-committed") };
+        let generation = lease.generation();
         match commit {
-            Commit::Committed { etag, .. } => {
+            Commit::Committed { etag, sidecar_token, .. } => {
                 let how = Circumstances {
                     was_there_before: lease.previous().is_some(),
                     ..Circumstances::new(State::Miss)
                 };
-                let committed = Some((lease.generation(), etag));
-                Ok(Served::rendered(how, rendered, committed, &self.policy))
+                let committed = Committed { generation, etag, sidecar_token };
+                Ok(Served::rendered(how, rendered, Some(committed), &self.policy))
             }
-            Commit::CommittedStale { etag, purged: false, .. } => {
+            Commit::CommittedStale { etag, sidecar_token, purged: false, .. } => {
                 let how = Circumstances::stale(StaleReason::Invalidated);
-                let committed = Some((lease.generation(), etag));
-                Ok(Served::rendered(how, rendered, committed, &self.policy))
+                let committed = Committed { generation, etag, sidecar_token };
+                Ok(Served::rendered(how, rendered, Some(committed), &self.policy))
             }
             Commit::CommittedStale { purged: true, .. } => bypass(rendered, "purged"),
             Commit::Superseded { .. } | Commit::Fenced { .. } => {
                 // This process slept, and another took over: its page counts, as soon as it is there.
                 let newer = match self.lookup(Consistency::Strict).await.map(|reply| reply.outcome) {
                     Ok(Lookup::Fresh(fresh)) => self.waited_for(fresh.page).await.ok(),
-                    Ok(Lookup::Stale(stale)) if stale.page.generation > lease.generation() => {
+                    Ok(Lookup::Stale(stale)) if stale.page.generation > generation => {
                         self.kept(Circumstances::stale(stale.reason), stale.page).await.ok()
                     }
                     _ => None,
@@ -101,9 +103,9 @@ impl Committing {
     fn remember(&self, commit: &Commit) {
         let PageCall { runtime, key, since, .. } = &self.call;
         match commit {
-            Commit::Committed { etag, .. } => {
-                let age = clock::now().saturating_duration_since(self.begun);
-                runtime.copies.keep(*key, &self.page(etag, age), &self.rendered.html, *since);
+            Commit::Committed { etag, sidecar_token, .. } => {
+                let page = self.page(etag, sidecar_token.as_ref());
+                runtime.copies.keep(*key, &page, &self.rendered.html, *since);
             }
             // It is not to be served for want of something better.
             Commit::CommittedStale { purged: false, .. } => {}
@@ -129,17 +131,17 @@ impl Committing {
     }
 
     /// As the coordinator would tell it now.
-    fn page(&self, etag: &str, age: Duration) -> Page {
-        let Self { lease, rendered, .. } = self;
+    fn page(&self, etag: &str, sidecar_token: Option<&SidecarToken>) -> Page {
+        let rendered = &self.rendered;
         Page {
-            generation: lease.generation(),
+            generation: self.lease.generation(),
             metadata: PageMetadata { etag: Some(etag.to_owned()), ..rendered.metadata.clone() },
             generated_at: None,
-            age,
+            age: clock::now().saturating_duration_since(self.begun),
             body: PageBody::Omitted,
             size_bytes: rendered.html.len() as u64,
             digest: Bytes::new(),
-            sidecar_token: rendered.sidecar.as_ref().and(lease.sidecar_token()).cloned(),
+            sidecar_token: sidecar_token.cloned(),
             html_object_name: None,
             sidecar_object_name: None,
         }

@@ -111,6 +111,34 @@ async fn a_render_is_told_whose_turn_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_that_was_rendered_now_tells_the_sidecar_that_it_was_committed_with() {
+    use pb::commit_pointer_response::Outcome;
+    let token = async |stage: &Stage| {
+        let render = |_| async { Ok::<_, std::io::Error>(Rendered::new("rendered").sidecar("{}")) };
+        let served = stage.runtime.serve(&entry(), &Policy::default(), render).await.unwrap();
+        (served.state, served.sidecar_token.map(|token| token.as_str().to_owned()))
+    };
+    let stage = Stage::new();
+    stage.script_lookup([missing(), missing()]);
+    // That of an earlier lease, as its HTML and sidecar did not change.
+    let (etag, sidecar_token) = ("\"e\"".to_owned(), "ZWFybGllcg".to_owned());
+    let late = pb::CommitAppliedStale {
+        etag: etag.clone(),
+        sidecar_token: sidecar_token.clone(),
+        ..Default::default()
+    };
+    let committed = pb::CommitApplied { etag, sidecar_token, ..Default::default() };
+    for commit in [Outcome::CommittedStale(late), Outcome::Committed(committed)] {
+        stage.mock.script("commit", [Step::Reply(Reply::Commit(commit))]);
+    }
+    let earlier = Some("ZWFybGllcg".to_owned());
+    assert_eq!(token(&stage).await, (State::Stale, earlier.clone()));
+    assert_eq!(token(&stage).await, (State::Miss, earlier.clone()));
+    stage.mock.script("lookup", [Step::Hang]);
+    assert_eq!(token(&stage).await, (State::StaleMetadataError, earlier));
+}
+
+#[tokio::test(start_paused = true)]
 async fn headers_that_clients_leave_for_one_another_reach_no_visitor() {
     let stage = Stage::new();
     stage.script_lookup([missing()]);
