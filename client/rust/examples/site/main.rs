@@ -107,6 +107,7 @@ fn report(event: &Event) {
     match event {
         Event::Served { .. } | Event::NotServed { .. } | Event::RenderFailed { .. } => {}
         Event::NotCommitted { why } => eprintln!("rendered, and not kept: {why}"),
+        Event::Refused { why } => eprintln!("a page that cannot be kept: {why}"),
         Event::NoAnswer { why } => eprintln!("no answer of the coordinator: {why}"),
         Event::CoordinatorLost => eprintln!("going on without the coordinator"),
         Event::CoordinatorFound => eprintln!("the coordinator answers again"),

@@ -7,7 +7,8 @@ use super::{
     render::Rendered,
 };
 use crate::{
-    Commit, Consistency, Error, Lease, Lookup, Page, PageBody, PageMetadata, SidecarToken, StaleReason, clock,
+    Commit, Consistency, Error, Lease, Lookup, Page, PageBody, PageMetadata, Reason, SidecarToken,
+    StaleReason, clock,
 };
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -102,6 +103,7 @@ impl Committing {
 
     fn remember(&self, commit: &Commit) {
         let PageCall { runtime, key, since, .. } = &self.call;
+        runtime.uncached.forget(*key);
         match commit {
             Commit::Committed { etag, sidecar_token, .. } => {
                 let page = self.page(etag, sidecar_token.as_ref());
@@ -117,12 +119,22 @@ impl Committing {
     }
 
     fn give_up(&self, error: &Error) {
-        let runtime = &self.call.runtime;
-        runtime.tell(Event::NotCommitted { why: error.to_string() });
+        let PageCall { runtime, key, since, .. } = &self.call;
+        let why = error.to_string();
         if error.is_outage() {
+            runtime.tell(Event::NotCommitted { why });
             runtime.unheard(error);
         } else {
             runtime.heard();
+            if is_refused_for_good(error) {
+                runtime.tell(Event::Refused { why });
+                // Before the lease is given back: else whoever waits here for it would be the next one to be refused.
+                if runtime.copies.epoch() == *since {
+                    runtime.uncached.remember_refused(*key);
+                }
+            } else {
+                runtime.tell(Event::NotCommitted { why });
+            }
         }
         if !error.may_have_been_applied() {
             // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
@@ -146,4 +158,10 @@ impl Committing {
             sidecar_object_name: None,
         }
     }
+}
+
+/// Whether the page is refused, and not this commit of it: the next render would be too, unless it comes out as another one.
+fn is_refused_for_good(error: &Error) -> bool {
+    let is_of_this_lease = matches!(error.reason(), Some(Reason::ObjectMissing | Reason::ObjectConflict));
+    !error.is_outage() && !error.may_have_been_applied() && !is_of_this_lease
 }

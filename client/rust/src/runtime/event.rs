@@ -31,6 +31,12 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// A page was rendered, and no coordinator takes one like it, such as one of too many tags: until it is another one, it is
+    /// rendered for every request.
+    Refused {
+        /// Why.
+        why: String,
+    },
     /// The coordinator gave no answer.
     NoAnswer {
         /// Why.
@@ -65,6 +71,9 @@ impl Inner {
             }
             Event::NotCommitted { why } => {
                 tracing::info!(why, monotonic_counter.isr_not_committed = 1_u64, "rendered, and not kept");
+            }
+            Event::Refused { why } => {
+                tracing::warn!(why, monotonic_counter.isr_refused = 1_u64, "a page is refused, and not kept");
             }
             Event::NoAnswer { why } => {
                 tracing::info!(why, monotonic_counter.isr_no_answer = 1_u64, "no answer of the coordinator");

@@ -28,6 +28,7 @@
 //! | not to be rendered, or the render failed | [`OnFailure`]: `stale`, or [`ServeError`] | the same |
 //! | not to be asked for, as the coordinator cannot be reached or does not answer | `stale-metadata-error`: the last one that this process knows; there is none: rendered without being kept, `bypass` | the same |
 //! | for one request only ([`Rendered::uncached`]) | rendered without being kept, `bypass`; and so are those after it, at once and without waiting for one another ([`Builder::remember_uncached`]) | the same |
+//! | not to be kept, as the coordinator refuses what comes of its render, such as one of too many tags or headers | the same as for one request only, for as long | the same |
 //! | not to be named, such as one whose path is over the limit | rendered without being kept, `bypass` | the same |
 //!
 //! An outage of the coordinator never makes an error of a page that can be rendered. After three calls in a row without an
@@ -41,7 +42,8 @@
 //!
 //! Everything is told to `tracing`, under the target `leasehold_client::runtime`: an event for each request, with its state and
 //! how long it took, as fields by the names that `tracing-opentelemetry` makes metrics of; a warning for each render that failed,
-//! in the background too, and when the coordinator is lost and found. [`Builder::on_event`] gets the same.
+//! in the background too, for each page that the coordinator refused, and when it is lost and found. [`Builder::on_event`] gets the
+//! same.
 
 mod answer;
 mod asking;
@@ -168,10 +170,10 @@ impl Builder {
         self
     }
 
-    /// For how long it is remembered that the render of an entry came out as [`Rendered::uncached`], of at most 4096 entries.
-    /// For so long, requests for it that find no page to serve are rendered at once, without the lease: as `bypass`, and as
-    /// many at a time as there are. The first render that comes out for everybody ends that, and so do one that fails, a page
-    /// that another worker has committed, and an invalidation by this runtime. After the span, one request takes the lease to
+    /// For how long it is remembered that the render of an entry came out as [`Rendered::uncached`], or was refused by the
+    /// coordinator, of at most 4096 entries. For so long, requests for it that find no page to serve are rendered at once, without the lease: as `bypass`, and as
+    /// many at a time as there are. The first render that comes out for everybody ends that, unless such a one was refused; and
+    /// so do one that fails, a page that another worker has committed, and an invalidation by this runtime. After the span, one request takes the lease to
     /// find out, while the others go on without. Zero: each takes the lease, and so they are rendered one after the other in
     /// the whole fleet. Default: 10 s, which is long enough for one in many to be the only one that takes the lease; what
     /// Varnish calls hit-for-miss lasts 120 s there.

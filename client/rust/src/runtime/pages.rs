@@ -324,7 +324,7 @@ impl PageCall {
     /// Whether there is a page to wait for. Not from a render that an invalidation has overtaken.
     fn learn(&self, rendered: &Rendered) {
         if !rendered.uncached {
-            self.runtime.uncached.forget(self.key);
+            self.runtime.uncached.forget_unless_refused(self.key);
         } else if self.runtime.copies.epoch() == self.since {
             self.runtime.uncached.remember(self.key);
         }

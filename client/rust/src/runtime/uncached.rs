@@ -1,4 +1,4 @@
-//! Which pages came out as one request's only: what Varnish calls hit-for-miss.
+//! Which pages came out as one request's only, or as none that can be kept: what Varnish calls hit-for-miss.
 //!
 //! Such a page is never committed. Were each of its requests to take the lease, they would be rendered one after the other in the
 //! whole fleet, and those who wait would wait for a page that never comes. So the requests after it are rendered at once, without
@@ -6,6 +6,9 @@
 //!
 //! Where most renders of a page are for everybody and a few are not, such as the first of each visitor, that is also how long the
 //! page goes unprotected: for one render, and not for the whole span.
+//!
+//! Likewise of a page that the coordinator refuses, such as one of too many tags. That a render of it is for everybody shows nothing
+//! then: only a commit does, and so it lasts for the whole span.
 
 use super::copies::LocalKey;
 use crate::clock;
@@ -28,6 +31,8 @@ pub(super) struct Uncached {
 #[derive(Clone, Copy)]
 struct Known {
     until: Instant,
+    /// Whether it was for everybody, and refused.
+    is_refused: bool,
     /// Somebody takes the usual way, to find out.
     is_tried: bool,
 }
@@ -77,12 +82,29 @@ impl Uncached {
 
     /// A render came out as one request's only.
     pub(super) fn remember(&self, key: LocalKey) {
+        self.insert(key, false);
+    }
+
+    /// A page was refused that was for everybody.
+    pub(super) fn remember_refused(&self, key: LocalKey) {
+        self.insert(key, true);
+    }
+
+    fn insert(&self, key: LocalKey, is_refused: bool) {
         if self.span.is_zero() {
             return;
         }
         let until = clock::later(clock::now(), self.span);
-        self.known.lock().insert(key, Known { until, is_tried: false });
+        self.known.lock().insert(key, Known { until, is_refused, is_tried: false });
         self.more.notify_waiters();
+    }
+
+    /// A render came out for everybody, and may be kept unless such a one was refused before.
+    pub(super) fn forget_unless_refused(&self, key: LocalKey) {
+        let mut all = self.known.lock();
+        if all.get(&key).is_some_and(|known| !known.is_refused) {
+            all.remove(&key);
+        }
     }
 
     /// There is a page for everybody, or it may be that there is.

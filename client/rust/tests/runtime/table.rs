@@ -19,6 +19,8 @@ enum Is {
     BackingOffBeyondStaleIfError,
     RenderFails,
     RenderFailsAndMissing,
+    CommitRefused,
+    CommitUnanswered,
     CoordinatorDown,
     CoordinatorDownAndUnknown,
     CoordinatorDownAndRenderFails,
@@ -73,6 +75,9 @@ fn expected(policy: &str, is: Is) -> Row {
         Is::BackingOffAndMissing | Is::BackingOffBeyondStaleIfError => Err(503),
         Is::RenderFails => or_error(failed, 500),
         Is::RenderFailsAndMissing | Is::CoordinatorDownAndRenderFails => Err(500),
+        Is::CommitRefused | Is::CommitUnanswered => {
+            Ok(("rendered", "bypass", "no-store", "leasehold; fwd=bypass; detail=not-committed"))
+        }
         Is::CoordinatorDown => {
             Ok(("kept", "stale-metadata-error", stale, "leasehold; hit; ttl=-2; detail=no-answer"))
         }
@@ -123,6 +128,11 @@ async fn actual(policy: &Policy, is: Is) -> Row {
         Is::BackingOffBeyondStaleIfError => {
             stage.script_lookup([pb::lookup_response::Outcome::Stale(old(Some(0)))]);
             stage.script_acquire(backing_off(Some(expired("old", None, Some(0)))));
+        }
+        Is::CommitRefused | Is::CommitUnanswered => {
+            stage.script_lookup([missing()]);
+            let refused = Step::Fail(mock::invalid("metadata.tags"));
+            stage.mock.script("commit", [if is == Is::CommitRefused { refused } else { Step::Hang }]);
         }
         Is::CoordinatorDown => {
             stage.script_lookup([fresh("kept")]);
@@ -186,6 +196,8 @@ async fn every_policy_in_every_state() {
             Is::BackingOffBeyondStaleIfError,
             Is::RenderFails,
             Is::RenderFailsAndMissing,
+            Is::CommitRefused,
+            Is::CommitUnanswered,
             Is::CoordinatorDown,
             Is::CoordinatorDownAndUnknown,
             Is::CoordinatorDownAndRenderFails,

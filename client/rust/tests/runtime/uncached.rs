@@ -174,3 +174,73 @@ async fn it_is_not_remembered_where_the_builder_says_so() {
         assert_eq!(stage.mock.count("acquire"), expected);
     }
 }
+
+/// Whatever is committed is refused for this field of it, or for a body that is not there.
+fn refusing(field: Option<&str>) -> Stage {
+    let stage = stage(|builder| builder);
+    let missing = || mock::refusal(tonic::Code::FailedPrecondition, "OBJECT_MISSING");
+    let refused = || Step::Fail(field.map_or_else(missing, mock::invalid));
+    stage.mock.script("commit", (0..100).map(|_| refused()));
+    stage
+}
+
+fn refusals(stage: &Stage) -> usize {
+    stage.told(|event| matches!(event, Event::Refused { .. }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_the_coordinator_refuses_for_good_does_not_take_the_lease_each_time() {
+    let stage = refusing(Some("metadata.headers[0].value"));
+    for _ in 0..5 {
+        assert_eq!(ask(&stage, &entry(), false).await.0, State::Bypass);
+    }
+    assert_eq!((stage.mock.count("acquire"), refusals(&stage)), (1, 1));
+
+    // Renders for everybody do not end it, nor make it last: once it is over, one finds out.
+    tokio::time::advance(6 * SECOND).await;
+    let asked = entry();
+    let all = futures::future::join_all((0..9).map(|_| ask(&stage, &asked, false))).await;
+    assert!(all.iter().all(|one| *one == (State::Bypass, SECOND)), "{all:?}");
+    assert_eq!((stage.mock.count("acquire"), refusals(&stage)), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_a_page_that_is_refused_wait_no_longer() {
+    let stage = refusing(Some("metadata.tags"));
+    stage.script_acquire(granted(None));
+    stage.mock.script("acquire", (0..3).map(|_| Step::Hang));
+    let asked = entry();
+    let all = futures::future::join_all((0..4).map(|_| ask(&stage, &asked, false))).await;
+    assert_eq!(all.iter().map(|(_, took)| took.as_secs()).collect::<Vec<_>>(), [1, 2, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_taken_again_is_kept_again() {
+    let stage = stage(|builder| builder);
+    stage.mock.script("commit", [Step::Fail(mock::invalid("metadata.tags"))]);
+    assert_eq!(ask(&stage, &entry(), false).await.0, State::Bypass);
+    tokio::time::advance(15 * SECOND).await;
+    for acquired in [2, 3] {
+        assert_eq!(ask(&stage, &entry(), false).await.0, State::Miss);
+        assert_eq!(stage.mock.count("acquire"), acquired);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_forgets_what_was_refused_before_it() {
+    let stage = refusing(Some("metadata.tags"));
+    for acquired in [1, 2] {
+        ask(&stage, &entry(), false).await;
+        assert_eq!(stage.mock.count("acquire"), acquired);
+        stage.runtime.invalidate(&[Scope::key("k")], Depth::Soft).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_refused_for_what_another_lease_would_mend_is_tried_again() {
+    let stage = refusing(None);
+    for acquired in [1, 2] {
+        assert_eq!(ask(&stage, &entry(), false).await.0, State::Bypass);
+        assert_eq!((stage.mock.count("acquire"), refusals(&stage)), (acquired, 0));
+    }
+}
