@@ -3,8 +3,9 @@
 use crate::checker::history::{Attempt, Body, Identity, Need, Row};
 use leasehold_aws::testing::Doubles;
 use leasehold_core::{
-    entry::Entry,
+    entry::{Entry, Lease},
     identity::EntryId,
+    named::{ORIGIN_ATTRIBUTE, Origin},
     object::{ObjectName, ObjectPrefix, PageObjects, names_for},
     page::BodyRef,
 };
@@ -38,9 +39,13 @@ pub fn objects(doubles: &Doubles, prefix: &ObjectPrefix) -> BTreeMap<String, Nee
     let bucket = Doubles::settings().bucket;
     let mut objects: BTreeMap<_, _> =
         doubles.s3.names(&bucket).into_iter().map(|name| (name, Need::Nobody)).collect();
+    let origins: Vec<_> = objects.keys().filter_map(|name| origin_of(doubles, name)).collect();
     for (id, Entry { pointer, lease, .. }) in doubles.entries() {
-        let leased = lease.map(|lease| names_for(prefix, &id, &lease));
-        let leased = leased.into_iter().flat_map(|PageObjects { html, sidecar }| [html, sidecar]);
+        let leased = lease.iter().flat_map(|lease| {
+            let PageObjects { html, sidecar } = names_for(prefix, &id, lease);
+            let given = origins.iter().filter(|(_, origin)| is_under(origin, &id, lease));
+            [html, sidecar].into_iter().chain(given.map(|(name, _)| name.clone()))
+        });
         let named = pointer.iter().flat_map(|pointer| pointer.objects());
         let needed =
             leased.map(|name| (name, Need::Leased)).chain(named.map(|name| (name.clone(), Need::Named)));
@@ -59,6 +64,18 @@ pub fn objects(doubles: &Doubles, prefix: &ObjectPrefix) -> BTreeMap<String, Nee
 /// When an event does not decode.
 pub fn invalidations(doubles: &Doubles) -> Vec<Attempt> {
     doubles.events().into_iter().flat_map(|event| event.invalidations).map(|one| one.id.0).collect()
+}
+
+/// What is written on an object that its worker named.
+fn origin_of(doubles: &Doubles, name: &str) -> Option<(ObjectName, Origin)> {
+    let name = ObjectName::parse_stored(name).ok()?;
+    let written = doubles.s3.attribute(&Doubles::settings().bucket, &name, ORIGIN_ATTRIBUTE)?;
+    Some((name, Origin::parse(&written).expect("an origin that can be read")))
+}
+
+/// Whether it was stored under this lease.
+fn is_under(origin: &Origin, id: &EntryId, lease: &Lease) -> bool {
+    *origin == Origin::of(id, lease, origin.digest)
 }
 
 fn body_of(doubles: &Doubles, name: &ObjectName) -> Option<bytes::Bytes> {

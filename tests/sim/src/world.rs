@@ -429,6 +429,7 @@ fn leaver(coordinators: Vec<Address>) -> Software {
             if let Ok(Acquire::Granted(lease)) = coordinator.acquire(&entry, &AcquireOptions::default()).await
             {
                 // Should it fail, nothing is there to be looked at.
+                drop(lease.upload_as(BodyKind::Sidecar, "left.hydration.json", None, "{}".into()).await);
                 drop(lease.upload(BodyKind::Html, None, "half a page".into()).await);
             }
         })

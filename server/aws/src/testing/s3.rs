@@ -147,6 +147,12 @@ impl S3Double {
         Some(state.buckets.get(bucket)?.get(name.as_str())?.body.clone())
     }
 
+    /// What is written on an object under a name of its metadata.
+    pub fn attribute(&self, bucket: &str, name: &ObjectName, attribute: &str) -> Option<String> {
+        let state = self.state.lock();
+        state.buckets.get(bucket)?.get(name.as_str())?.metadata.as_ref()?.get(attribute).cloned()
+    }
+
     /// What a browser gets from a URL: status and body.
     pub async fn browse(&self, url: &str) -> (u16, Bytes) {
         let request = http::Request::get(url).body(SdkBody::empty()).expect("a URL");
