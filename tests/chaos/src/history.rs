@@ -137,7 +137,8 @@ pub(crate) fn merged(run: Run, journals: BTreeMap<String, Vec<Line>>) -> anyhow:
                 knows.iter_mut().try_for_each(place)?
             }
             Call::Sidecar { of, .. } | Call::ForeignSidecar { of, .. } => place(of)?,
-            Call::Commit { .. }
+            Call::Object { .. }
+            | Call::Commit { .. }
             | Call::Release { .. }
             | Call::Invalidate { .. }
             | Call::Watch
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
     use leasehold_sim::checker::{
         self,
-        history::{Outcome, Rendered, Seen},
+        history::{Names, Outcome, Rendered, Seen},
     };
 
     fn begins(number: usize, at: Time, call: Call) -> Line {
@@ -190,13 +191,16 @@ mod tests {
             html: format!("page {generation}"),
             sidecar: None,
             is_sidecar_ahead: false,
+            is_html_ahead: false,
+            names: Names::default(),
             tags: [].into(),
             revalidate: None,
         }
     }
 
     fn fresh(generation: u64) -> Outcome {
-        Outcome::Fresh(Seen { generation, told: format!("page {generation}"), bytes: None, sidecar: false })
+        let told = format!("page {generation}");
+        Outcome::Fresh(Seen { generation, told, bytes: None, sidecar: false, names: Names::default() })
     }
 
     fn granted(generation: u64) -> Outcome {
@@ -219,7 +223,7 @@ mod tests {
             begins(0, 900, acquire(2)),
             ends(0, 910, granted(8)),
             begins(1, 920, commit(2, 8)),
-            ends(1, 930, Outcome::Committed),
+            ends(1, 930, Outcome::Committed { names: Names::default() }),
             begins(2, 940, STRICT),
             ends(2, 950, fresh(8)),
             begins(3, 960, Call::Sidecar { entry: 0, generation: 8, of: 2 }),

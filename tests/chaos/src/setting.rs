@@ -48,6 +48,7 @@ pub(crate) const TERMS: Terms = Terms {
     deletion_grace: 2_000,
     // Somebody looks once a second, and is granted the processor some time.
     hearsay: 14_000,
+    reread: 50,
 };
 
 /// From the last fault to the calm: leases, backoffs and connections of before are over.

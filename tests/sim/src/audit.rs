@@ -4,8 +4,8 @@ use crate::checker::history::{Attempt, Body, Identity, Need, Row};
 use leasehold_aws::testing::Doubles;
 use leasehold_core::{
     entry::{Entry, Lease},
-    identity::EntryId,
-    named::{ORIGIN_ATTRIBUTE, Origin},
+    identity::{EntryId, TenantId},
+    named::{NamedObject, ORIGIN_ATTRIBUTE, Origin},
     object::{ObjectName, ObjectPrefix, PageObjects, names_for},
     page::BodyRef,
 };
@@ -17,16 +17,19 @@ use std::collections::BTreeMap;
 /// # Panics
 /// When a row does not decode, or is of an entry that nobody asked for.
 pub fn rows(doubles: &Doubles, entries: &[Identity]) -> Vec<Row> {
-    let body = |body: &BodyRef| Body {
+    let body = |tenant: &TenantId, body: &BodyRef| Body {
         object: body.object.to_string(),
+        given: NamedObject::of(&body.object)
+            .filter(|named| named.is_of(tenant))
+            .map(|named| named.given().to_string()),
         bytes: body_of(doubles, &body.object).map(|bytes| hex::encode(Sha256::digest(bytes))),
     };
     let rows = doubles.entries().into_iter().filter_map(|(id, entry)| Some((id, entry.pointer?)));
     rows.map(|(id, pointer)| Row {
         entry: entries.iter().position(|identity| is_of(identity, &id)).expect("an entry that was asked for"),
         generation: pointer.generation.0,
-        html: body(&pointer.html),
-        sidecar: pointer.sidecar.as_ref().map(body),
+        html: body(&id.tenant, &pointer.html),
+        sidecar: pointer.sidecar.as_ref().map(|sidecar| body(&id.tenant, sidecar)),
     })
     .collect()
 }

@@ -87,7 +87,7 @@ impl Report {
 }
 
 /// What every promise is about: a series in which one of these never occurs has not shown it.
-const OUTCOMES: [&str; 55] = [
+const OUTCOMES: [&str; 60] = [
     "lookup: fresh",
     "lookup: stale, expired",
     "lookup: stale, invalidated",
@@ -103,6 +103,9 @@ const OUTCOMES: [&str; 55] = [
     "sidecar: served",
     "sidecar: not found",
     "sidecar of another entry: not found",
+    "by name: served",
+    "by name: not found",
+    "by name: failed",
     "lookup: no page to serve",
     "strict lookup: never rendered",
     "invalidated in mid-render: everything",
@@ -125,6 +128,7 @@ const OUTCOMES: [&str; 55] = [
     "commit: committed and purged",
     "commit: superseded",
     "commit: fenced",
+    "commit: name is taken",
     "commit: failed, in doubt",
     "release: released",
     "release: not held",
@@ -140,6 +144,7 @@ const OUTCOMES: [&str; 55] = [
     "log: invalidation",
     "row: page with a sidecar",
     "row: page without a sidecar",
+    "row: page with a name",
     "object: named",
     "object: leased",
     "object: left to the last sweep",
@@ -172,6 +177,9 @@ pub fn outcomes(history: &History) -> BTreeMap<String, u64> {
     invalidations.iter().for_each(|_| add("log: invalidation"));
     for row in rows {
         add(if row.sidecar.is_some() { "row: page with a sidecar" } else { "row: page without a sidecar" });
+        if row.html.given.is_some() {
+            add("row: page with a name");
+        }
     }
     for object in objects {
         add(match object.needed {
@@ -230,6 +238,7 @@ fn asked(operation: &Operation) -> &'static str {
         Call::Lookup { strict: true, .. } => "strict lookup",
         Call::Sidecar { .. } => "sidecar",
         Call::ForeignSidecar { .. } => "sidecar of another entry",
+        Call::Object { .. } => "by name",
         Call::Acquire { wait: 0, .. } => "acquire",
         Call::Acquire { .. } => "waiting acquire",
         Call::Commit { .. } => "commit",
@@ -256,14 +265,16 @@ fn answered(operation: &Operation) -> &'static str {
         Outcome::Missing(Absence::BodyGone) => "body gone",
         Outcome::Missing(Absence::Untold) => "no page to serve",
         Outcome::Sidecar(_) => "served",
-        Outcome::NoSidecar => "not found",
+        Outcome::NoSidecar | Outcome::NoObject => "not found",
+        Outcome::Object { .. } => "served",
         Outcome::Granted { .. } => "granted",
         Outcome::Held { .. } => "held",
         Outcome::BackingOff { .. } => "backing off",
         Outcome::Ended => "ended",
-        Outcome::Committed => "committed",
-        Outcome::CommittedStale { purged: false } => "committed stale",
-        Outcome::CommittedStale { purged: true } => "committed and purged",
+        Outcome::Committed { .. } => "committed",
+        Outcome::CommittedStale { purged: false, .. } => "committed stale",
+        Outcome::CommittedStale { purged: true, .. } => "committed and purged",
+        Outcome::NameTaken => "name is taken",
         Outcome::Superseded { .. } => "superseded",
         Outcome::Fenced { .. } => "fenced",
         Outcome::Released => "released",

@@ -128,6 +128,7 @@ impl<'a> World<'a> {
             longest_render: LONGEST_CALM_RENDER,
             deletion_grace: millis(coordinator::settings().deletion_grace),
             // One who waits for all others looks now and then, seldom where the lease was granted there.
+            reread: millis(coordinator::settings().reread_interval.unwrap_or_default()),
             hearsay: 4 * millis(coordinator::settings().reread_interval.unwrap_or_default()) + 100,
         };
         let history = History {

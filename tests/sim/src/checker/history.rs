@@ -61,6 +61,8 @@ pub struct Terms {
     pub deletion_grace: Time,
     /// So long after a commit, those who wait for it on other coordinators have heard of it.
     pub hearsay: Time,
+    /// For so long a coordinator may repeat that there is no body of a name.
+    pub reread: Time,
 }
 
 /// One call, from its invocation to its answer.
@@ -109,6 +111,13 @@ pub enum Call {
         entry: EntryIndex,
         /// The lookup that told of it, of another one: an index into [`History::operations`].
         of: usize,
+    },
+    /// The body that a worker of this tenant called so.
+    Object {
+        /// Whose.
+        tenant: String,
+        /// What it is called.
+        name: String,
     },
     /// May I render?
     Acquire {
@@ -168,10 +177,23 @@ pub struct Rendered {
     pub sidecar: Option<String>,
     /// The sidecar was stored ahead of the commit, when nobody had said yet what the page can be invalidated by.
     pub is_sidecar_ahead: bool,
+    /// As was the HTML.
+    pub is_html_ahead: bool,
+    /// What its worker calls the bodies.
+    pub names: Names,
     /// What it can be invalidated by.
     pub tags: BTreeSet<String>,
     /// Fresh for so long.
     pub revalidate: Option<Time>,
+}
+
+/// What the bodies of a page are called; `None` where they are found through their entry only.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Names {
+    /// The HTML.
+    pub html: Option<String>,
+    /// The sidecar.
+    pub sidecar: Option<String>,
 }
 
 /// What an invalidation is about.
@@ -204,6 +226,15 @@ pub enum Outcome {
     Sidecar(String),
     /// No such sidecar.
     NoSidecar,
+    /// A body by its name.
+    Object {
+        /// Digest of its bytes, as it was told, in hex.
+        told: String,
+        /// Digest of the bytes that came along, in hex.
+        bytes: String,
+    },
+    /// No body of this name.
+    NoObject,
     /// Render.
     Granted {
         /// Under this generation.
@@ -224,12 +255,19 @@ pub enum Outcome {
     /// The attempt is over.
     Ended,
     /// The page is current.
-    Committed,
+    Committed {
+        /// What its bodies are called.
+        names: Names,
+    },
     /// It is, but was invalidated meanwhile.
     CommittedStale {
         /// And not even to be served.
         purged: bool,
+        /// What its bodies are called.
+        names: Names,
     },
+    /// Nothing was applied: a body of another lease has one of the names.
+    NameTaken,
     /// A newer one is current.
     Superseded {
         /// Its generation.
@@ -277,6 +315,8 @@ pub struct Seen {
     pub bytes: Option<String>,
     /// Whether it has a sidecar.
     pub sidecar: bool,
+    /// What its bodies are called.
+    pub names: Names,
 }
 
 /// Why a page is stale.
@@ -348,6 +388,8 @@ pub struct Row {
 pub struct Body {
     /// Its name.
     pub object: String,
+    /// What a worker of its tenant calls it.
+    pub given: Option<String>,
     /// Digest of its bytes, in hex; `None` where it is not there.
     pub bytes: Option<String>,
 }
@@ -372,6 +414,22 @@ pub enum Need {
     Leased,
     /// It has not.
     Nobody,
+}
+
+/// Which body of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Html,
+    Sidecar,
+}
+
+/// A body of a page, as it was rendered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rendering<'a> {
+    pub(super) kind: Kind,
+    pub(super) digest: &'a str,
+    pub(super) name: Option<&'a str>,
+    pub(super) is_ahead: bool,
 }
 
 impl History {
@@ -412,7 +470,7 @@ impl Operation {
             | Call::Acquire { entry, .. }
             | Call::Commit { entry, .. }
             | Call::Release { entry, .. } => Some(*entry),
-            Call::Invalidate { .. } | Call::Watch | Call::Sweep { .. } => None,
+            Call::Object { .. } | Call::Invalidate { .. } | Call::Watch | Call::Sweep { .. } => None,
         }
     }
 }
@@ -426,6 +484,35 @@ impl Outcome {
                 previous.as_ref()
             }
             _ => None,
+        }
+    }
+}
+
+impl Rendered {
+    /// Its bodies: what each is called, its digest, and whether it was stored ahead of the commit.
+    pub(super) fn bodies(&self) -> impl Iterator<Item = Rendering<'_>> {
+        let Self { html, sidecar, is_html_ahead, is_sidecar_ahead, names, .. } = self;
+        let html = Rendering {
+            kind: Kind::Html,
+            digest: html,
+            name: names.html.as_deref(),
+            is_ahead: *is_html_ahead,
+        };
+        let sidecar = sidecar.as_ref().map(|digest| Rendering {
+            kind: Kind::Sidecar,
+            digest,
+            name: names.sidecar.as_deref(),
+            is_ahead: *is_sidecar_ahead,
+        });
+        [Some(html), sidecar].into_iter().flatten()
+    }
+}
+
+impl Names {
+    pub(super) fn of(&self, kind: Kind) -> Option<&str> {
+        match kind {
+            Kind::Html => self.html.as_deref(),
+            Kind::Sidecar => self.sidecar.as_deref(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What the rules look up again and again.
 
-use super::history::{
-    Attempt, Call, EntryIndex, History, Operation, Outcome, Rendered, Scope, Seen, Time, Told,
+use super::{
+    history::{Attempt, Call, EntryIndex, History, Operation, Outcome, Rendered, Scope, Seen, Time, Told},
+    names::at_risk,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,8 @@ pub(super) struct Index {
     pub(super) applied: BTreeMap<Edition, (usize, &'static str)>,
     /// What surely was not applied, nor will be: it was fenced, or every commit of it failed without effect.
     pub(super) refused: BTreeSet<Edition>,
+    /// What may be lost for the sake of a name.
+    pub(super) at_risk: BTreeSet<Edition>,
     /// Acknowledged invalidations.
     pub(super) invalidations: Vec<usize>,
     /// All of them, acknowledged or not.
@@ -44,6 +47,7 @@ impl Index {
             .filter(|(_, commits)| is_refused(history, commits))
             .map(|(edition, _)| *edition)
             .collect();
+        index.at_risk = at_risk(history);
         index
     }
 
@@ -65,7 +69,10 @@ impl Index {
                 let grant = Grant { attempt: *attempt, began: *began, answered, ttl: *ttl };
                 self.grants.entry((*entry, *generation)).or_default().push(grant);
             }
-            (Call::Commit { entry, generation, .. }, Outcome::Committed | Outcome::CommittedStale { .. }) => {
+            (
+                Call::Commit { entry, generation, .. },
+                Outcome::Committed { .. } | Outcome::CommittedStale { .. },
+            ) => {
                 self.applied.entry((*entry, *generation)).or_insert((number, "it was acknowledged"));
             }
             (Call::Commit { entry, .. }, Outcome::Superseded { current }) => {
@@ -127,7 +134,7 @@ impl Index {
 
 /// Whether a call was told that it had no effect.
 pub(super) fn surely_failed(operation: &Operation) -> bool {
-    matches!(operation.outcome(), Some(Outcome::Failed { in_doubt: false, .. }))
+    matches!(operation.outcome(), Some(Outcome::Failed { in_doubt: false, .. } | Outcome::NameTaken))
 }
 
 fn is_refused(history: &History, commits: &[usize]) -> bool {

@@ -6,6 +6,7 @@
 
 pub mod history;
 mod index;
+mod names;
 mod register;
 mod rules;
 mod search;

@@ -165,8 +165,10 @@ impl Register {
             let may_be = |generation: &u64| may_be_purged(history, index, (self.entry, *generation), by);
             self.committed.keys().copied().filter(may_be).collect::<BTreeSet<_>>()
         };
+        let is_at_risk = |generation: &u64| index.at_risk.contains(&(self.entry, *generation));
+        let lost = || self.committed.keys().copied().filter(is_at_risk);
         Some(match (&operation.call, outcome) {
-            (Call::Commit { generation, .. }, Outcome::Committed | Outcome::CommittedStale { .. }) => {
+            (Call::Commit { generation, .. }, Outcome::Committed { .. } | Outcome::CommittedStale { .. }) => {
                 Shown::Acknowledged(*generation)
             }
             (Call::Commit { .. }, Outcome::Superseded { current }) => Shown::Current(*current),
@@ -177,8 +179,8 @@ impl Register {
             (Call::Lookup { strict: true, .. }, Outcome::Missing(absence)) => match absence {
                 Absence::NeverRendered => Shown::Current(0),
                 Absence::Purged => Shown::OneOf(purged()),
-                Absence::BodyGone => Shown::OneOf(BTreeSet::new()),
-                Absence::Untold => Shown::OneOf(purged().into_iter().chain([0]).collect()),
+                Absence::BodyGone => Shown::OneOf(lost().collect()),
+                Absence::Untold => Shown::OneOf(purged().into_iter().chain(lost()).chain([0]).collect()),
             },
             (_, outcome) => Shown::Seen(outcome.seen()?.generation),
         })

@@ -6,6 +6,10 @@ use super::{
         Edition, Index, may_be_invalidated, may_be_purged, may_be_purged_in_doubt, of_entry, served,
         surely_failed,
     },
+    names::{
+        bytes_of_its_name, given_to_one_body, named_is_found, names_are_as_given,
+        purged_is_not_served_by_name, refused_where_taken,
+    },
     register::{
         accepted_in_order, acknowledged_is_there, missing_for_a_reason, strict_never_goes_back,
         superseded_is_not_fenced,
@@ -19,7 +23,7 @@ use std::collections::BTreeSet;
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 34] = [
+pub(super) const ALL: [(&str, Rule); 40] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -37,6 +41,12 @@ pub(super) const ALL: [(&str, Rule); 34] = [
     ("a sidecar is that of its page", sidecar_of_its_page),
     ("the sidecar of a current page is there", sidecar_is_there),
     ("a sidecar is served for its own entry only", sidecar_of_its_entry),
+    ("what is served by a name was stored under it", bytes_of_its_name),
+    ("what was purged is not served by its name", purged_is_not_served_by_name),
+    ("what is current, or was a moment ago, is found by its name", named_is_found),
+    ("a name is that of one body", given_to_one_body),
+    ("names are told as workers gave them", names_are_as_given),
+    ("a name is refused only where it was given before", refused_where_taken),
     ("nothing is fresh after its invalidation", invalidated_is_not_fresh),
     ("what was purged is not served", purged_is_not_served),
     ("what is called invalidated was invalidated", invalidated_for_a_reason),
@@ -240,7 +250,10 @@ fn sidecar_is_there(history: &History, index: &Index) -> Vec<String> {
         // One that does not say what it can be invalidated by counts as purged by whatever purges pages of its tenant.
         let is_ahead = index.rendered(history, edition).is_some_and(|page| page.is_sidecar_ahead);
         let may_be = if is_ahead { may_be_purged_in_doubt } else { may_be_purged };
-        if is_kept && !may_be(history, index, edition, operation.answered()) {
+        if is_kept
+            && !index.at_risk.contains(&edition)
+            && !may_be(history, index, edition, operation.answered())
+        {
             found.push(format!("({entry}, {generation}): operation {number} found no sidecar"));
         }
     }
@@ -322,7 +335,7 @@ fn invalidated_for_a_reason(history: &History, index: &Index) -> Vec<String> {
     let mut found = Vec::new();
     for (number, operation) in history.operations.iter().enumerate() {
         let (entry, generation, is_purged) = match (&operation.call, operation.outcome()) {
-            (Call::Commit { entry, generation, .. }, Some(Outcome::CommittedStale { purged })) => {
+            (Call::Commit { entry, generation, .. }, Some(Outcome::CommittedStale { purged, .. })) => {
                 (*entry, *generation, *purged)
             }
             (_, Some(Outcome::Stale(seen, Reason::Invalidated))) => {
@@ -449,7 +462,7 @@ fn waiters_hear(history: &History, index: &Index) -> Vec<String> {
     let Some(quiet) = history.quiet_from else { return Vec::new() };
     let mut found = Vec::new();
     for (number, commit) in history.operations.iter().enumerate() {
-        let (Call::Commit { entry, generation, page, .. }, Some(Outcome::Committed)) =
+        let (Call::Commit { entry, generation, page, .. }, Some(Outcome::Committed { .. })) =
             (&commit.call, commit.outcome())
         else {
             continue;
@@ -516,7 +529,12 @@ fn refusals_are_of_an_outage(history: &History, _: &Index) -> Vec<String> {
 
 /// Whether this operation had to know of that invalidation: it presented its token, or one that came later; it was a strict
 /// one that began later; or it began later by the bound, where one holds.
-fn must_know(history: &History, operation: &Operation, invalidation: usize, bound: Option<Time>) -> bool {
+pub(super) fn must_know(
+    history: &History,
+    operation: &Operation,
+    invalidation: usize,
+    bound: Option<Time>,
+) -> bool {
     let acknowledged = history.operations[invalidation].answered();
     let (strict, knows) = match operation.call {
         Call::Lookup { strict, knows, .. } => (strict, knows),
@@ -532,7 +550,7 @@ fn must_know(history: &History, operation: &Operation, invalidation: usize, boun
 }
 
 /// Acknowledged invalidations that cover a page whose render had begun before they were called.
-fn invalidations_of<'a>(
+pub(super) fn invalidations_of<'a>(
     history: &'a History,
     index: &'a Index,
     edition: Edition,

@@ -1,7 +1,10 @@
 //! A search for the order in which everything happened, written by somebody else (Wing, Gong and Lowe's, in `todc-utils`). The
 //! rules come to the same by looking at two answers at a time (see `register`); here is who would notice if they did not.
 
-use super::history::{Absence, Call, EntryIndex, History, Operation, Outcome, Scope, Time, Told};
+use super::{
+    history::{Absence, Call, EntryIndex, History, Operation, Outcome, Scope, Time, Told},
+    names::at_risk,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use todc_utils::{
     linearizability::{WGLChecker, history::Action},
@@ -84,8 +87,9 @@ fn is_linearizable(history: &History, entry: EntryIndex) -> bool {
         }
     }
     for (generation, attempts) in commits {
-        let had_none =
-            |outcome: Option<&Outcome>| matches!(outcome, Some(Outcome::Failed { in_doubt: false, .. }));
+        let had_none = |outcome: Option<&Outcome>| {
+            matches!(outcome, Some(Outcome::Failed { in_doubt: false, .. } | Outcome::NameTaken))
+        };
         let may_have_had = attempts.iter().filter(|attempt| !had_none(attempt.outcome()));
         let is_fenced =
             attempts.iter().any(|attempt| matches!(attempt.outcome(), Some(Outcome::Fenced { .. })));
@@ -121,9 +125,10 @@ fn heard(history: &History, entry: EntryIndex, operation: &Operation) -> Heard {
         Heard { steps: vec![Step::Is(generations)], was }
     };
     match (&operation.call, operation.outcome()) {
-        (Call::Commit { generation, .. }, Some(Outcome::Committed | Outcome::CommittedStale { .. })) => {
-            was(vec![*generation])
-        }
+        (
+            Call::Commit { generation, .. },
+            Some(Outcome::Committed { .. } | Outcome::CommittedStale { .. }),
+        ) => was(vec![*generation]),
         (Call::Commit { generation, .. }, Some(Outcome::Superseded { current })) => {
             if current > generation {
                 is(&[*current])
@@ -140,8 +145,10 @@ fn heard(history: &History, entry: EntryIndex, operation: &Operation) -> Heard {
         (Call::Lookup { strict: true, .. }, Some(Outcome::Missing(absence))) => match absence {
             Absence::NeverRendered => is(&[0]),
             Absence::Purged => is(&purged(history, entry, operation)),
-            Absence::BodyGone => is(&[]),
-            Absence::Untold => is(&[purged(history, entry, operation), vec![0]].concat()),
+            Absence::BodyGone => is(&lost(history, entry)),
+            Absence::Untold => {
+                is(&[purged(history, entry, operation), lost(history, entry), vec![0]].concat())
+            }
         },
         (Call::Watch, Some(Outcome::Watched(all))) => was(all
             .iter()
@@ -188,6 +195,12 @@ fn purged(history: &History, entry: EntryIndex, by: &Operation) -> Vec<u64> {
         })
         .map(|(generation, _)| *generation)
         .collect()
+}
+
+/// What may be gone for the sake of its name.
+fn lost(history: &History, entry: EntryIndex) -> Vec<u64> {
+    let lost = at_risk(history).into_iter().filter(|(of, _)| *of == entry);
+    lost.map(|(_, generation)| generation).collect()
 }
 
 /// As the search has it: calls and responses in the order of their times, calls first, because in the same step none is

@@ -6,8 +6,9 @@ use super::{
 };
 use std::collections::BTreeMap;
 
-pub(super) fn rows_resolve(history: &History, _: &Index) -> Vec<String> {
-    let named = rows(history).flat_map(|row| [Some(&row.html), row.sidecar.as_ref()]);
+pub(super) fn rows_resolve(history: &History, index: &Index) -> Vec<String> {
+    let kept = rows(history).filter(|row| !index.at_risk.contains(&(row.entry, row.generation)));
+    let named = kept.flat_map(|row| [Some(&row.html), row.sidecar.as_ref()]);
     let dangling = named.flatten().filter(|body| body.bytes.is_none());
     dangling.map(|body| format!("a row names {}, which is not there", body.object)).collect()
 }
@@ -100,6 +101,6 @@ pub(super) fn appended_as_told(history: &History, _: &Index) -> Vec<String> {
     found
 }
 
-fn rows(history: &History) -> impl Iterator<Item = &Row> {
+pub(super) fn rows(history: &History) -> impl Iterator<Item = &Row> {
     history.audit.iter().flat_map(|audit| &audit.rows)
 }

@@ -2,8 +2,8 @@
 
 use super::{
     history::{
-        Absence, Audit, Body, Call, History, Identity, Need, Object, Operation, Outcome, Reason, Rendered,
-        Row, Scope, Seen, Terms, Time, Told,
+        Absence, Audit, Body, Call, History, Identity, Names, Need, Object, Operation, Outcome, Reason,
+        Rendered, Row, Scope, Seen, Terms, Time, Told,
     },
     violations,
 };
@@ -16,10 +16,11 @@ const TERMS: Terms = Terms {
     longest_render: 100,
     deletion_grace: 2_000,
     hearsay: 300,
+    reread: 50,
 };
 
 /// One entry, of which page 7 is granted at 100, committed at 200 and found by a strict lookup at 300; all is well.
-fn good() -> History {
+pub(super) fn good() -> History {
     let mut history = History {
         entries: vec![Identity {
             tenant: "acme".into(),
@@ -33,12 +34,12 @@ fn good() -> History {
         ..History::default()
     };
     granted(&mut history, 100, 1, 7);
-    committed(&mut history, 200, 1, 7, Outcome::Committed);
+    committed(&mut history, 200, 1, 7, acknowledged());
     looked_up(&mut history, 300, true, Outcome::Fresh(seen(7)));
     history
 }
 
-fn add(history: &mut History, began: Time, call: Call, outcome: Outcome) -> usize {
+pub(super) fn add(history: &mut History, began: Time, call: Call, outcome: Outcome) -> usize {
     let answer = Some((began + 5, outcome));
     let actor = "a machine".into();
     let operation = Operation { actor, began, answer, call, may_take: 1_000, paused: 0, abandoned: false };
@@ -46,51 +47,64 @@ fn add(history: &mut History, began: Time, call: Call, outcome: Outcome) -> usiz
     history.operations.len() - 1
 }
 
-fn granted(history: &mut History, began: Time, attempt: u128, generation: u64) {
+pub(super) fn granted(history: &mut History, began: Time, attempt: u128, generation: u64) {
     let call = Call::Acquire { entry: 0, attempt, wait: 0, ttl: 300, knows: None };
     add(history, began, call, Outcome::Granted { generation, previous: None });
 }
 
-fn committed(history: &mut History, began: Time, attempt: u128, generation: u64, outcome: Outcome) {
+pub(super) fn committed(
+    history: &mut History,
+    began: Time,
+    attempt: u128,
+    generation: u64,
+    outcome: Outcome,
+) {
     add(history, began, Call::Commit { entry: 0, attempt, generation, page: rendered(generation) }, outcome);
 }
 
-fn looked_up(history: &mut History, began: Time, strict: bool, outcome: Outcome) -> usize {
+pub(super) fn looked_up(history: &mut History, began: Time, strict: bool, outcome: Outcome) -> usize {
     add(history, began, Call::Lookup { entry: 0, strict, knows: None }, outcome)
 }
 
-fn invalidated(history: &mut History, began: Time, hard: bool) -> usize {
+pub(super) fn invalidated(history: &mut History, began: Time, hard: bool) -> usize {
     let scopes = vec![Scope::Tag("acme".into(), "news".into())];
     add(history, began, Call::Invalidate { attempt: 0, scopes, hard }, Outcome::Invalidated)
 }
 
-fn rendered(generation: u64) -> Rendered {
+pub(super) fn rendered(generation: u64) -> Rendered {
     Rendered {
         html: format!("page {generation}"),
         sidecar: Some(format!("sidecar {generation}")),
         is_sidecar_ahead: false,
+        is_html_ahead: false,
+        names: Names::default(),
         tags: ["news".to_owned()].into(),
         revalidate: None,
     }
 }
 
-fn seen(generation: u64) -> Seen {
-    Seen { generation, told: format!("page {generation}"), bytes: None, sidecar: true }
+pub(super) fn seen(generation: u64) -> Seen {
+    let told = format!("page {generation}");
+    Seen { generation, told, bytes: None, sidecar: true, names: Names::default() }
 }
 
-fn in_doubt() -> Outcome {
+pub(super) fn acknowledged() -> Outcome {
+    Outcome::Committed { names: Names::default() }
+}
+
+pub(super) fn in_doubt() -> Outcome {
     Outcome::Failed { in_doubt: true, why: "TimedOut".into() }
 }
 
 /// The history breaks this rule, and no other.
 #[track_caller]
-fn breaks(history: &History, rule: &str) {
+pub(super) fn breaks(history: &History, rule: &str) {
     let found: Vec<_> = violations(history).into_iter().map(|found| found.rule).collect();
     assert!(!found.is_empty() && found.iter().all(|found| *found == rule), "{:#?}", violations(history));
 }
 
 #[track_caller]
-fn breaks_nothing(history: &History) {
+pub(super) fn breaks_nothing(history: &History) {
     assert_eq!(violations(history), []);
 }
 
@@ -99,7 +113,7 @@ fn history_that_keeps_all_promises_breaks_no_rule() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
     let invalidation = invalidated(&mut history, 500, false);
-    committed(&mut history, 600, 2, 8, Outcome::CommittedStale { purged: false });
+    committed(&mut history, 600, 2, 8, Outcome::CommittedStale { purged: false, names: Names::default() });
     let stale = Outcome::Stale(seen(8), Reason::Invalidated);
     looked_up(&mut history, 700, true, stale.clone());
     let call = Call::Lookup { entry: 0, strict: false, knows: Some(invalidation) };
@@ -134,7 +148,7 @@ fn commit_of_an_overtaken_worker_is_found() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
     granted(&mut history, 500, 3, 9);
-    committed(&mut history, 600, 2, 8, Outcome::Committed);
+    committed(&mut history, 600, 2, 8, acknowledged());
     breaks(&history, "a commit is accepted only under the latest grant");
 }
 
@@ -153,8 +167,8 @@ fn commit_that_only_a_watch_tells_of_is_found_too() {
 fn commit_after_a_newer_one_is_found() {
     let mut history = good();
     // Its grant was never heard of, and its commit is: so only the order of the commits tells.
-    committed(&mut history, 400, 2, 9, Outcome::Committed);
-    committed(&mut history, 500, 1, 8, Outcome::Committed);
+    committed(&mut history, 400, 2, 9, acknowledged());
+    committed(&mut history, 500, 1, 8, acknowledged());
     breaks(&history, "commits are accepted in the order of their generations");
 }
 
@@ -189,7 +203,7 @@ fn page_that_was_purged_may_be_missing() {
 fn page_that_was_superseded_before_its_purge_explains_nothing() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
-    committed(&mut history, 500, 2, 8, Outcome::Committed);
+    committed(&mut history, 500, 2, 8, acknowledged());
     if let Call::Commit { page, .. } = &mut history.operations.last_mut().unwrap().call {
         page.tags.clear();
     }
@@ -217,7 +231,7 @@ fn purged_page_that_an_older_one_follows_is_found() {
 fn older_page_than_the_acknowledged_one_is_found() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
-    committed(&mut history, 500, 2, 8, Outcome::Committed);
+    committed(&mut history, 500, 2, 8, acknowledged());
     looked_up(&mut history, 600, true, Outcome::Fresh(seen(7)));
     breaks(&history, "what was acknowledged is there, or something newer");
 }
@@ -236,9 +250,9 @@ fn older_page_than_one_that_superseded_another_is_found() {
 fn commit_that_is_superseded_by_an_older_one_than_was_seen_is_found() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
-    committed(&mut history, 420, 2, 8, Outcome::Committed);
+    committed(&mut history, 420, 2, 8, acknowledged());
     granted(&mut history, 430, 3, 9);
-    committed(&mut history, 440, 3, 9, Outcome::Committed);
+    committed(&mut history, 440, 3, 9, acknowledged());
     committed(&mut history, 500, 1, 7, Outcome::Superseded { current: 8 });
     breaks(&history, "what was acknowledged is there, or something newer");
 }
@@ -262,7 +276,7 @@ fn superseded_commit_that_is_called_fenced_is_found() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
     granted(&mut history, 450, 3, 9);
-    committed(&mut history, 500, 3, 9, Outcome::Committed);
+    committed(&mut history, 500, 3, 9, acknowledged());
     committed(&mut history, 600, 2, 8, Outcome::Fenced { latest: 9 });
     breaks(&history, "what was superseded is not called fenced");
 }
@@ -391,12 +405,7 @@ fn sidecar_that_does_not_say_what_it_is_of_may_be_purged_by_what_is_not_about_it
         let mut history = good();
         let page = Rendered { is_sidecar_ahead, ..rendered(8) };
         granted(&mut history, 400, 2, 8);
-        add(
-            &mut history,
-            410,
-            Call::Commit { entry: 0, attempt: 2, generation: 8, page },
-            Outcome::Committed,
-        );
+        add(&mut history, 410, Call::Commit { entry: 0, attempt: 2, generation: 8, page }, acknowledged());
         let of = looked_up(&mut history, 420, true, Outcome::Fresh(seen(8)));
         add(&mut history, 430, Call::Invalidate { attempt: 0, scopes, hard: true }, Outcome::Invalidated);
         add(&mut history, 440, Call::Sidecar { entry: 0, generation: 8, of }, Outcome::NoSidecar);
@@ -492,7 +501,7 @@ fn page_whose_render_began_after_the_invalidation_may_be_fresh() {
     let mut history = good();
     invalidated(&mut history, 350, false);
     granted(&mut history, 400, 2, 8);
-    committed(&mut history, 500, 2, 8, Outcome::Committed);
+    committed(&mut history, 500, 2, 8, acknowledged());
     looked_up(&mut history, 600, true, Outcome::Fresh(seen(8)));
     breaks_nothing(&history);
 }
@@ -578,7 +587,7 @@ fn waiter_that_does_not_hear_of_a_commit_is_found() {
         let call = Call::Acquire { entry: 0, attempt: 9, wait: 3_000, ttl: 300, knows: None };
         let waiter = add(&mut history, 6_010, call, Outcome::Fresh(seen(8)));
         history.operations[waiter].answer.as_mut().unwrap().0 = answered;
-        committed(&mut history, 6_100, 2, 8, Outcome::Committed);
+        committed(&mut history, 6_100, 2, 8, acknowledged());
         history
     };
     breaks_nothing(&waits(6_415));
@@ -611,8 +620,8 @@ fn refusal_that_is_nobodys_outage_is_found() {
 }
 
 /// The row of page 7, and its objects.
-fn audited() -> Audit {
-    let body = |name: &str, bytes: &str| Body { object: name.into(), bytes: Some(bytes.into()) };
+pub(super) fn audited() -> Audit {
+    let body = |name: &str, bytes: &str| Body { object: name.into(), given: None, bytes: Some(bytes.into()) };
     let row = Row {
         entry: 0,
         generation: 7,
@@ -630,7 +639,7 @@ fn audited() -> Audit {
 }
 
 /// After a sweep that deleted something.
-fn ended(audit: Audit) -> History {
+pub(super) fn ended(audit: Audit) -> History {
     let mut history = good();
     add(&mut history, 9_000, Call::Sweep { is_last: true }, Outcome::Swept { deleted: 1, failed: 0 });
     history.audit = Some(audit);
@@ -673,7 +682,7 @@ fn row_that_is_missing_or_of_an_older_page_is_found() {
     breaks(&ended(Audit { rows: Vec::new(), ..audited() }), rule);
     let mut history = ended(audited());
     granted(&mut history, 400, 2, 8);
-    committed(&mut history, 500, 2, 8, Outcome::Committed);
+    committed(&mut history, 500, 2, 8, acknowledged());
     breaks(&history, rule);
 }
 
@@ -765,9 +774,9 @@ fn scopes_cover_what_they_name_and_nothing_else() {
 
 #[test]
 fn every_rule_has_a_history_that_breaks_it() {
-    let tests = include_str!("tests.rs");
+    let tests = [include_str!("tests.rs"), include_str!("names/tests.rs")];
     for rule in super::rules() {
-        assert!(tests.contains(rule), "no test breaks the rule: {rule}");
+        assert!(tests.iter().any(|tests| tests.contains(rule)), "no test breaks the rule: {rule}");
     }
 }
 
@@ -782,7 +791,7 @@ fn page_that_is_called_invalidated_for_no_reason_is_found() {
     let mut history = good();
     invalidated(&mut history, 4_000, false);
     granted(&mut history, 6_000, 2, 8);
-    committed(&mut history, 6_100, 2, 8, Outcome::Committed);
+    committed(&mut history, 6_100, 2, 8, acknowledged());
     breaks_nothing(&history);
     looked_up(&mut history, 6_200, true, Outcome::Stale(seen(8), Reason::Invalidated));
     breaks(&history, rule);
@@ -791,7 +800,7 @@ fn page_that_is_called_invalidated_for_no_reason_is_found() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
     invalidated(&mut history, 450, false);
-    committed(&mut history, 500, 2, 8, Outcome::CommittedStale { purged: true });
+    committed(&mut history, 500, 2, 8, Outcome::CommittedStale { purged: true, names: Names::default() });
     breaks(&history, rule);
 }
 
@@ -800,7 +809,7 @@ fn page_that_is_missing_for_a_purge_of_long_before_is_found() {
     let mut history = good();
     invalidated(&mut history, 4_000, true);
     granted(&mut history, 6_000, 2, 8);
-    committed(&mut history, 6_100, 2, 8, Outcome::Committed);
+    committed(&mut history, 6_100, 2, 8, acknowledged());
     looked_up(&mut history, 6_200, true, Outcome::Missing(Absence::Purged));
     let found: Vec<_> = violations(&history).into_iter().map(|found| found.rule).collect();
     assert!(found.contains(&"what is missing never was there, or was purged"), "{found:?}");
@@ -830,7 +839,7 @@ fn waited() -> History {
 fn waiter_that_is_told_of_an_invalidated_page_as_fresh_is_found() {
     let mut history = waited();
     invalidated(&mut history, 500, false);
-    committed(&mut history, 1_200, 2, 8, Outcome::CommittedStale { purged: false });
+    committed(&mut history, 1_200, 2, 8, Outcome::CommittedStale { purged: false, names: Names::default() });
     breaks(&history, "nothing is fresh after its invalidation");
 }
 
@@ -838,6 +847,6 @@ fn waiter_that_is_told_of_an_invalidated_page_as_fresh_is_found() {
 fn waiter_that_is_told_of_an_expired_page_as_fresh_is_found() {
     let mut history = waited();
     let page = Rendered { revalidate: Some(300), ..rendered(8) };
-    add(&mut history, 1_200, Call::Commit { entry: 0, attempt: 2, generation: 8, page }, Outcome::Committed);
+    add(&mut history, 1_200, Call::Commit { entry: 0, attempt: 2, generation: 8, page }, acknowledged());
     breaks(&history, "nothing is fresh past its time");
 }

@@ -2,7 +2,7 @@
 
 use super::{Load, Seat, named};
 use crate::{
-    checker::history::{Absence, Call, EntryIndex, Outcome, Reason, Rendered, Scope, Seen},
+    checker::history::{Absence, Call, EntryIndex, Names, Outcome, Reason, Rendered, Scope, Seen},
     machine::derived,
     recorder::{Journal, millis},
 };
@@ -149,6 +149,25 @@ impl Caller {
         self.end(operation, outcome);
     }
 
+    /// Asks for a body by its name.
+    pub(super) async fn object(&mut self, tenant: &str, name: &str) {
+        let call = Call::Object { tenant: tenant.to_owned(), name: name.to_owned() };
+        let operation = self.begin(call, self.seat.pace.body);
+        let handle = self.rng.random_range(0..self.handles.len());
+        let outcome = match self.handles[handle].serve_object(tenant, name).await {
+            Ok(served) => {
+                let told = hex::encode(&served.digest);
+                match served.body.collect(1 << 20).await {
+                    Ok(bytes) => Outcome::Object { told, bytes: digest(&bytes) },
+                    Err(error) => failed(&error),
+                }
+            }
+            Err(error) if error.reason() == Some(&Why::ObjectNotFound) => Outcome::NoObject,
+            Err(error) => failed(&error),
+        };
+        self.end(operation, outcome);
+    }
+
     /// Asks for a lease by a request id, through one of the handles.
     pub(super) async fn acquire(
         &mut self,
@@ -197,7 +216,14 @@ impl Caller {
         self.handles[1].adopt_lease(named(&self.load.entries[entry]), lease.request_id(), lease.generation())
     }
 
-    pub(super) async fn commit(&self, entry: EntryIndex, lease: &Lease, page: &NewPage, rendered: &Rendered) {
+    /// Whether it was refused for the sake of its names.
+    pub(super) async fn commit(
+        &self,
+        entry: EntryIndex,
+        lease: &Lease,
+        page: &NewPage,
+        rendered: &Rendered,
+    ) -> bool {
         let call = Call::Commit {
             entry,
             attempt: number(lease.request_id()),
@@ -207,15 +233,30 @@ impl Caller {
         // Its bodies may be uploaded first, each by a call of its own.
         let operation = self.begin(call, 2 * (self.overall + Duration::from_secs(1)));
         let outcome = match lease.commit(page).await {
-            Ok(Commit::Committed { .. }) => Outcome::Committed,
-            Ok(Commit::CommittedStale { purged, .. }) => Outcome::CommittedStale { purged },
+            Ok(Commit::Committed { html_object_name: html, sidecar_object_name: sidecar, .. }) => {
+                Outcome::Committed { names: Names { html, sidecar } }
+            }
+            Ok(Commit::CommittedStale {
+                purged,
+                html_object_name: html,
+                sidecar_object_name: sidecar,
+                ..
+            }) => Outcome::CommittedStale { purged, names: Names { html, sidecar } },
             Ok(Commit::Superseded { current_generation }) => {
                 Outcome::Superseded { current: current_generation }
             }
             Ok(Commit::Fenced { latest_generation }) => Outcome::Fenced { latest: latest_generation },
+            Err(error) if error.reason() == Some(&Why::ObjectConflict) && !error.may_have_been_applied() => {
+                Outcome::NameTaken
+            }
             Err(error) => failed(&error),
         };
+        if let Outcome::Committed { names } | Outcome::CommittedStale { names, .. } = &outcome {
+            self.load.names.lock().committed(&self.load.entries[entry].tenant, names);
+        }
+        let is_refused = outcome == Outcome::NameTaken;
         self.end(operation, outcome);
+        is_refused
     }
 
     pub(super) async fn give_back(&self, entry: EntryIndex, lease: &Lease, is_failure: bool) {
@@ -327,6 +368,7 @@ fn seen(page: &Page, bytes: Option<&Bytes>) -> Seen {
         told: hex::encode(&page.digest),
         bytes: bytes.or(inline).map(|bytes| digest(bytes)),
         sidecar: page.sidecar_token.is_some(),
+        names: Names { html: page.html_object_name.clone(), sidecar: page.sidecar_object_name.clone() },
     }
 }
 

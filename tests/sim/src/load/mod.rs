@@ -2,6 +2,7 @@
 
 mod calls;
 mod editor;
+mod names;
 mod reader;
 mod watcher;
 mod worker;
@@ -14,6 +15,7 @@ use crate::{
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use leasehold_client::{ConsistencyToken, Coordinator, EntryRef};
+use names::GivenNames;
 use parking_lot::Mutex;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom as _};
 use std::{
@@ -32,6 +34,8 @@ pub struct Load {
     pub entries: Arc<[Identity]>,
     /// What they tell each other, past the system: the tokens of invalidations, by the number of the operation.
     tokens: Arc<Mutex<Vec<(usize, ConsistencyToken)>>>,
+    /// And what workers called the bodies of their pages.
+    names: Arc<Mutex<GivenNames>>,
     /// Whether renders still fail, and workers still walk away.
     calm: Arc<AtomicBool>,
     /// Whether nobody begins anything new.
@@ -81,7 +85,13 @@ const TAGS: [&str; 3] = ["news", "sport", "layout"];
 impl Load {
     /// On these entries.
     pub fn new(entries: Vec<Identity>) -> Self {
-        Self { entries: entries.into(), tokens: Arc::default(), calm: Arc::default(), over: Arc::default() }
+        Self {
+            entries: entries.into(),
+            tokens: Arc::default(),
+            names: Arc::default(),
+            calm: Arc::default(),
+            over: Arc::default(),
+        }
     }
 
     /// From now on no render fails, none takes long, and nobody walks away from a lease.
@@ -113,6 +123,7 @@ impl Load {
         vec![
             reader::one_by_one(caller(0)).boxed(),
             reader::many_at_once(caller(1)).boxed(),
+            reader::by_name(caller(3)).boxed(),
             watcher::run(caller(2)).boxed(),
         ]
     }

@@ -14,7 +14,10 @@ pub(super) async fn one_by_one(mut caller: Caller) {
         let strict = one_in(&mut caller.rng, 2);
         let found = caller.lookup(entry, strict).await;
         if one_in(&mut caller.rng, 2) {
-            sidecar_of(&mut caller, entry, found).await;
+            sidecar_of(&mut caller, entry, &found).await;
+        }
+        if one_in(&mut caller.rng, 2) {
+            bodies_of(&mut caller, entry, &found).await;
         }
     }
 }
@@ -40,22 +43,45 @@ pub(super) async fn many_at_once(mut caller: Caller) {
     }
 }
 
+/// Bodies by names that somebody was told of or gave, of late or at any time, now and then in a tenant that is another one's.
+pub(super) async fn by_name(mut caller: Caller) {
+    while !caller.load.is_over() {
+        tokio::time::sleep(between(&mut caller.rng, 5, 80)).await;
+        let given = caller.load.names.lock().any(&mut caller.rng);
+        let Some((mut tenant, name)) = given else { continue };
+        if one_in(&mut caller.rng, 6) {
+            let entry = caller.an_entry();
+            tenant.clone_from(&caller.load.entries[entry].tenant);
+        }
+        caller.object(&tenant, &name).await;
+    }
+}
+
 /// Every entry with its bodies, as strictly as can be and from memory.
 pub(super) async fn audit(mut caller: Caller) {
     for entry in 0..caller.load.entries.len() {
         for strict in [true, true, false, true] {
             let found = caller.lookup(entry, strict).await;
-            sidecar_of(&mut caller, entry, found).await;
+            sidecar_of(&mut caller, entry, &found).await;
+            bodies_of(&mut caller, entry, &found).await;
         }
     }
 }
 
-async fn sidecar_of(caller: &mut Caller, entry: usize, found: Found) {
+async fn bodies_of(caller: &mut Caller, entry: usize, found: &Found) {
+    let Some(page) = &found.page else { return };
+    let tenant = caller.load.entries[entry].tenant.clone();
+    for name in [&page.html_object_name, &page.sidecar_object_name].into_iter().flatten() {
+        caller.object(&tenant, name).await;
+    }
+}
+
+async fn sidecar_of(caller: &mut Caller, entry: usize, found: &Found) {
     let Found { operation, page: Some(page), .. } = found else { return };
     let Some(token) = &page.sidecar_token else { return };
-    caller.sidecar(entry, operation, page.generation, token).await;
+    caller.sidecar(entry, *operation, page.generation, token).await;
     let another = caller.an_entry();
     if another != entry && one_in(&mut caller.rng, 4) {
-        caller.foreign_sidecar(another, operation, token).await;
+        caller.foreign_sidecar(another, *operation, token).await;
     }
 }

@@ -3,15 +3,17 @@
 use super::{
     INLINE_LIMIT, LONGEST_CALM_RENDER, LONGEST_LEASE, LONGEST_RENDER, between,
     calls::{Caller, digest},
+    names::{Chosen, Habit},
     one_in, some_tags,
 };
-use crate::checker::history::{EntryIndex, Rendered};
+use crate::checker::history::{EntryIndex, Names, Rendered};
 use bytes::Bytes;
-use leasehold_client::{Lease, NewPage, PageMetadata, RequestId};
+use leasehold_client::{Lease, NewBody, NewPage, PageMetadata, RequestId};
 use rand::{Rng as _, seq::IndexedRandom as _};
 use std::time::Duration;
 
 pub(super) async fn run(mut caller: Caller) {
+    let habit = Habit::any(&mut caller.rng);
     while !caller.load.is_over() {
         tokio::time::sleep(between(&mut caller.rng, 1, 120)).await;
         let entry = caller.an_entry();
@@ -25,7 +27,7 @@ pub(super) async fn run(mut caller: Caller) {
             tokio::spawn(late_duplicate(caller.beside(), entry, attempt));
         }
         if let Some(lease) = acquire(&mut caller, entry, attempt, (wait, ttl)).await {
-            render(&mut caller, entry, &lease).await;
+            render(&mut caller, entry, &lease, habit).await;
         }
     }
 }
@@ -61,7 +63,7 @@ async fn acquire(
     caller.acquire(0, entry, attempt, times).await
 }
 
-async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease) {
+async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease, habit: Habit) {
     let is_calm = caller.load.is_calm();
     let longest = if !is_calm && one_in(&mut caller.rng, 6) { LONGEST_RENDER } else { LONGEST_CALM_RENDER };
     let rendering = tokio::time::sleep(between(&mut caller.rng, 1, longest));
@@ -70,7 +72,7 @@ async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease) {
     } else {
         rendering.await;
     }
-    let (page, rendered) = a_page(caller, entry, lease);
+    let draft = a_page(caller, entry, lease, habit);
     if !is_calm && one_in(&mut caller.rng, 12) {
         // It sleeps through its lease and others', and when it wakes up its own call to acquire arrives once more.
         tokio::time::sleep(between(&mut caller.rng, 300, 1_500)).await;
@@ -84,13 +86,18 @@ async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease) {
         14..=18 if !is_calm => {}
         19..=28 => {
             let elsewhere = caller.elsewhere(entry, lease);
-            futures::join!(
-                caller.commit(entry, lease, &page, &rendered),
-                caller.commit(entry, &elsewhere, &page, &rendered),
+            let Draft { page, rendered, .. } = &draft;
+            let (refused, _) = futures::join!(
+                caller.commit(entry, lease, page, rendered),
+                caller.commit(entry, &elsewhere, page, rendered),
             );
+            if refused {
+                commit_as_own(caller, entry, lease, draft).await;
+            }
         }
         29..=38 => {
-            caller.commit(entry, lease, &page, &rendered).await;
+            commit(caller, entry, lease, draft.clone()).await;
+            let Draft { page, rendered, .. } = draft;
             let mut later = caller.beside();
             let elsewhere = caller.elsewhere(entry, lease);
             tokio::spawn(async move {
@@ -98,17 +105,43 @@ async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease) {
                 later.commit(entry, &elsewhere, &page, &rendered).await;
             });
         }
-        _ => caller.commit(entry, lease, &page, &rendered).await,
+        _ => commit(caller, entry, lease, draft).await,
     }
 }
 
-/// A page that says whose it is; or one that is the same at every render; of any length, with or without a sidecar.
-fn a_page(caller: &mut Caller, entry: EntryIndex, lease: &Lease) -> (NewPage, Rendered) {
+/// Once more where a name is another's, unless it walks away.
+async fn commit(caller: &mut Caller, entry: EntryIndex, lease: &Lease, draft: Draft) {
+    let is_refused = caller.commit(entry, lease, &draft.page, &draft.rendered).await;
+    if is_refused && (caller.load.is_calm() || one_in(&mut caller.rng, 2)) {
+        commit_as_own(caller, entry, lease, draft).await;
+    }
+}
+
+/// Under names that surely are its own.
+async fn commit_as_own(caller: &Caller, entry: EntryIndex, lease: &Lease, draft: Draft) {
+    let Draft { page, rendered, own } = draft;
+    let Names { html: html_name, sidecar: sidecar_name } = own.clone();
+    let page = NewPage { html_name, sidecar_name, ..page };
+    caller.commit(entry, lease, &page, &Rendered { names: own, ..rendered }).await;
+}
+
+/// A page that is to be committed.
+#[derive(Clone)]
+struct Draft {
+    page: NewPage,
+    rendered: Rendered,
+    /// Names for it that nobody else has given.
+    own: Names,
+}
+
+/// A page that says whose it is; or one that is the same at every render, or of every entry; of any length, with or without a sidecar.
+fn a_page(caller: &mut Caller, entry: EntryIndex, lease: &Lease, habit: Habit) -> Draft {
     let rng = &mut caller.rng;
     let identity = &caller.load.entries[entry];
     let generation = lease.generation();
     let (text, length) = if one_in(rng, 4) {
-        (format!("{identity:?} as ever"), 200)
+        let whose = if one_in(rng, 2) { format!("{identity:?}") } else { "all".to_owned() };
+        (format!("{whose} as ever"), if one_in(rng, 3) { 2_100 } else { 200 })
     } else {
         let length = if one_in(rng, 5) { rng.random_range(1_500..6_000) } else { rng.random_range(50..800) };
         (format!("{identity:?} generation {generation} by {}", caller.seat.name), length)
@@ -118,10 +151,19 @@ fn a_page(caller: &mut Caller, entry: EntryIndex, lease: &Lease) -> (NewPage, Re
         (!one_in(rng, 3)).then(|| Bytes::from(format!("{{\"of\": \"{text}\"}}{}", " ".repeat(length / 2))));
     let tags = some_tags(rng);
     let revalidate = [None, Some(100), Some(400), Some(1_500)].choose(rng).copied().flatten();
+    let sidecar_len = sidecar.as_ref().map_or(0, Bytes::len);
+    let is_sidecar_ahead = sidecar_len > INLINE_LIMIT;
+    let digests = (digest(&html), sidecar.as_ref().map(|bytes| digest(bytes)));
+    let Chosen { first: names, own } = {
+        let digests = (&*digests.0, digests.1.as_deref());
+        habit.names(rng, &mut caller.load.names.lock(), &identity.tenant, digests)
+    };
     let rendered = Rendered {
-        html: digest(&html),
-        sidecar: sidecar.as_ref().map(|bytes| digest(bytes)),
-        is_sidecar_ahead: sidecar.as_ref().is_some_and(|bytes| bytes.len() > INLINE_LIMIT),
+        html: digests.0,
+        sidecar: digests.1,
+        is_sidecar_ahead,
+        is_html_ahead: html.len() + if is_sidecar_ahead { 0 } else { sidecar_len } > INLINE_LIMIT,
+        names: names.clone(),
         tags: tags.clone(),
         revalidate,
     };
@@ -130,12 +172,8 @@ fn a_page(caller: &mut Caller, entry: EntryIndex, lease: &Lease) -> (NewPage, Re
         tags: tags.into_iter().collect(),
         ..PageMetadata::default()
     };
-    let page = NewPage::new(html).metadata(metadata);
-    (
-        match sidecar {
-            Some(sidecar) => page.sidecar(sidecar),
-            None => page,
-        },
-        rendered,
-    )
+    let Names { html: html_name, sidecar: sidecar_name } = names;
+    let sidecar = sidecar.map(NewBody::from);
+    let page = NewPage { sidecar, html_name, sidecar_name, ..NewPage::new(html).metadata(metadata) };
+    Draft { page, rendered, own }
 }

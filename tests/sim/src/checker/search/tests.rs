@@ -2,7 +2,7 @@
 
 use super::{super::violations, unexplained};
 use crate::checker::history::{
-    Absence, Call, History, Identity, Operation, Outcome, Reason, Rendered, Scope, Seen, Time, Told,
+    Absence, Call, History, Identity, Names, Operation, Outcome, Reason, Rendered, Scope, Seen, Time, Told,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,6 +130,8 @@ impl Story<'_> {
                 html: String::new(),
                 sidecar: None,
                 is_sidecar_ahead: false,
+                is_html_ahead: false,
+                names: Names::default(),
                 tags: self.tags[&generation].clone(),
                 revalidate: None,
             };
@@ -138,7 +140,7 @@ impl Story<'_> {
                 let current = story.current(moment);
                 match became {
                     _ if current > generation => Outcome::Superseded { current },
-                    Some(at) if at <= moment && story.rng.random_bool(0.7) => Outcome::Committed,
+                    Some(at) if at <= moment && story.rng.random_bool(0.7) => acknowledged(),
                     None if story.rng.random() => Outcome::Fenced { latest: generation },
                     None => failed(story.rng.random()),
                     Some(_) => failed(true),
@@ -169,7 +171,11 @@ impl Story<'_> {
 }
 
 fn seen(generation: u64) -> Seen {
-    Seen { generation, told: String::new(), bytes: None, sidecar: false }
+    Seen { generation, told: String::new(), bytes: None, sidecar: false, names: Names::default() }
+}
+
+fn acknowledged() -> Outcome {
+    Outcome::Committed { names: Names::default() }
 }
 
 fn failed(in_doubt: bool) -> Outcome {
@@ -193,7 +199,7 @@ fn falsify(history: &mut History, rng: &mut StdRng) {
         _ => {
             *outcome = match operation.call {
                 Call::Commit { generation, .. } => match rng.random_range(0..5) {
-                    0 => Outcome::Committed,
+                    0 => acknowledged(),
                     1 => Outcome::Fenced { latest: generation },
                     2 => Outcome::Superseded { current: any },
                     _ => failed(rng.random()),
