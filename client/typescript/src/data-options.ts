@@ -39,8 +39,13 @@ export interface DataCacheOptions {
    * of the coordinator, 10 s.
    */
   readonly leaseTtlMs?: number | undefined;
-  /** How many bytes of values to keep in this process, for when the coordinator cannot be reached. Default: 16 MiB. */
+  /**
+   * How many bytes of values to keep in this process, for when the coordinator cannot be reached, with half a KiB for each value
+   * on top. Default: 16 MiB.
+   */
   readonly localBytes?: number | undefined;
+  /** For how long after it was last known to be current such a value is returned, in milliseconds. Default: an hour. */
+  readonly localMaxAgeMs?: number | undefined;
   /** Hears of what no caller sees. Default: a line on `console.warn`. What it throws is dropped. */
   readonly onReport?: ((report: DataReport) => void) | undefined;
   /**

@@ -93,7 +93,7 @@ export class DataCache implements AsyncDisposable {
       onUnreachable,
     );
     this.#leases = new LeaseKeeper(this.#reach, onUnreachable);
-    this.#lastKnown = new LastKnown(options.localBytes ?? 16 << 20);
+    this.#lastKnown = new LastKnown(options.localBytes ?? 16 << 20, options.localMaxAgeMs);
   }
 
   /**
@@ -270,7 +270,7 @@ export class DataCache implements AsyncDisposable {
   #remember(key: string, copy: Copy, epoch: number): void {
     const isOlder = (this.#lastKnown.get(key)?.generation ?? 0n) > copy.generation;
     if (epoch === this.#epoch && !isOlder) {
-      this.#lastKnown.set(key, copy, copy.bytes.length + key.length);
+      this.#lastKnown.set(key, copy, copy.bytes.length);
     }
   }
 
@@ -289,7 +289,7 @@ export class DataCache implements AsyncDisposable {
 
   /** The last known value, or one that is fetched and not kept. */
   async #withoutCoordinator(wish: Wish): Promise<Fetched> {
-    const copy = this.#lastKnown.get(wish.key);
+    const copy = this.#lastKnown.recent(wish.key);
     if (copy && isWithinBound(wish, copy)) {
       return { bytes: copy.bytes, overtaken: false };
     }

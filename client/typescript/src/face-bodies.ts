@@ -6,7 +6,7 @@
 
 import { createHash } from 'node:crypto';
 import { now } from './clock.js';
-import { LastKnown } from './last-known.js';
+import { LastKnown, LONGEST_UNHEARD_MS } from './last-known.js';
 import { etagOf } from './rendered-page.js';
 
 /** A body and its entity tag. */
@@ -20,6 +20,7 @@ export class UncommittedBodies {
   readonly #limitBytes: number;
   readonly #keptMs: number;
   readonly #bodies = new Map<string, FaceBody & { readonly forgotten: NodeJS.Timeout }>();
+  readonly #names = new Folders<string>();
   #sizeBytes = 0;
 
   constructor(limitBytes: number, keptMs: number) {
@@ -44,6 +45,7 @@ export class UncommittedBodies {
     forgotten.unref();
     const kept = { bytes: Buffer.from(body), etag: etagOf(body), forgotten };
     this.#bodies.set(name, kept);
+    this.#names.add([folderIn(name)], name);
     this.#sizeBytes += body.length;
     return kept;
   }
@@ -57,17 +59,15 @@ export class UncommittedBodies {
     if (body) {
       clearTimeout(body.forgotten);
       this.#bodies.delete(name);
+      this.#names.delete([folderIn(name)], name);
       this.#sizeBytes -= body.bytes.length;
     }
   }
 
   /** Those of one key: FaceTheory puts them into a folder of that key's. */
   deleteOf(cacheKey: string): void {
-    const folder = folderOf(cacheKey);
-    for (const name of this.#bodies.keys()) {
-      if (isIn(folder, name)) {
-        this.delete(name);
-      }
+    for (const name of this.#names.of(folderOf(cacheKey))) {
+      this.delete(name);
     }
   }
 
@@ -79,9 +79,18 @@ export class UncommittedBodies {
 }
 
 interface Copy extends FaceBody {
-  readonly cacheKey: string | undefined;
+  readonly folders: readonly string[];
   /** When it was last known that its page had not been purged. */
   vouchedAt: number;
+}
+
+/** A body that was asked for, or committed, and is to be kept. */
+export interface Coming {
+  readonly name: string;
+  readonly folders: readonly string[];
+  readonly since: number;
+  /** Since it was asked for. */
+  isPurged: boolean;
 }
 
 /** For so long, the word that a page is not purged is as good as a new one: the coordinator's own staleness bound. */
@@ -93,26 +102,40 @@ const VOUCHED_MS = 2000;
  */
 export class CommittedBodies {
   readonly #bodies: LastKnown<Copy>;
-  #purges = 0;
+  readonly #maxAgeMs: number;
+  readonly #names = new Folders<string>();
+  readonly #coming = new Folders<Coming>();
 
-  constructor(limitBytes: number) {
-    this.#bodies = new LastKnown(limitBytes);
+  /** @param maxAgeMs - for so long after it was last vouched for, a body is served in an outage. */
+  constructor(limitBytes: number, maxAgeMs = LONGEST_UNHEARD_MS) {
+    this.#maxAgeMs = maxAgeMs;
+    this.#bodies = new LastKnown(limitBytes, maxAgeMs, (name, { folders }) =>
+      this.#names.delete(folders, name),
+    );
   }
 
-  /** Makes a note of now, for {@link keep}: what was purged after it was asked for must not be kept. */
-  begin(): { readonly at: number; readonly purges: number } {
-    return { at: now(), purges: this.#purges };
+  /** Makes a note of now, until {@link end}: what is purged after it was asked for must not be kept. */
+  begin(name: string, cacheKey: string | undefined): Coming {
+    const folders = cacheKey === undefined ? [folderIn(name)] : [folderIn(name), folderOf(cacheKey)];
+    const coming = { name, folders, since: now(), isPurged: false };
+    this.#coming.add(folders, coming);
+    return coming;
   }
 
-  keep(
-    name: string,
-    { bytes, etag }: FaceBody,
-    cacheKey: string | undefined,
-    begun: ReturnType<CommittedBodies['begin']>,
-  ): void {
-    if (begun.purges === this.#purges) {
-      this.#bodies.set(name, { bytes, etag, cacheKey, vouchedAt: begun.at }, bytes.length);
+  /** It is there. */
+  keep(coming: Coming, { bytes, etag }: FaceBody): void {
+    const { name, folders, since, isPurged } = coming;
+    if (!isPurged) {
+      this.#bodies.set(name, { bytes, etag, folders, vouchedAt: since }, bytes.length);
+      if (this.#bodies.get(name)) {
+        this.#names.add(folders, name);
+      }
     }
+  }
+
+  /** It is there, or will not come. */
+  end(coming: Coming): void {
+    this.#coming.delete(coming.folders, coming);
   }
 
   /** Its page was just named as one that may be served. */
@@ -125,13 +148,17 @@ export class CommittedBodies {
 
   /** Without its page having been asked for: for an outage. */
   get(name: string): FaceBody | undefined {
-    return this.#bodies.get(name);
+    return this.#within(name, this.#maxAgeMs);
   }
 
   /** One that may be served. */
   vouched(name: string): FaceBody | undefined {
+    return this.#within(name, VOUCHED_MS);
+  }
+
+  #within(name: string, ms: number): FaceBody | undefined {
     const copy = this.#bodies.get(name);
-    return copy && now() - copy.vouchedAt < VOUCHED_MS ? copy : undefined;
+    return copy && now() - copy.vouchedAt < ms ? copy : undefined;
   }
 
   delete(name: string): void {
@@ -140,17 +167,47 @@ export class CommittedBodies {
 
   /** The page of this key was purged. */
   purge(cacheKey: string): void {
-    this.#purges += 1;
+    for (const coming of this.#coming.of(folderOf(cacheKey))) {
+      coming.isPurged = true;
+    }
     this.deleteOf(cacheKey);
   }
 
   deleteOf(cacheKey: string): void {
-    const folder = folderOf(cacheKey);
-    this.#bodies.deleteIf((copy, name) => copy.cacheKey === cacheKey || isIn(folder, name));
+    for (const name of this.#names.of(folderOf(cacheKey))) {
+      this.#bodies.delete(name);
+    }
   }
 
   clear(): void {
     this.#bodies.clear();
+  }
+}
+
+/** What is in which folders: to find what is of one key without a look at everything else. */
+class Folders<T> {
+  readonly #members = new Map<string, Set<T>>();
+
+  add(folders: readonly string[], member: T): void {
+    for (const folder of folders) {
+      const members = this.#members.get(folder) ?? new Set();
+      this.#members.set(folder, members.add(member));
+    }
+  }
+
+  delete(folders: readonly string[], member: T): void {
+    for (const folder of folders) {
+      const members = this.#members.get(folder);
+      members?.delete(member);
+      if (members?.size === 0) {
+        this.#members.delete(folder);
+      }
+    }
+  }
+
+  /** A list of its own: what is found may be deleted on the way. */
+  of(folder: string): readonly T[] {
+    return Array.from(this.#members.get(folder) ?? []);
   }
 }
 
@@ -159,8 +216,9 @@ function folderOf(cacheKey: string): string {
   return createHash('sha256').update(cacheKey).digest('hex').slice(0, 24);
 }
 
-function isIn(folder: string, name: string): boolean {
-  return name.split('/').at(-2) === folder;
+/** The folder that a name is in. */
+function folderIn(name: string): string {
+  return name.split('/').at(-2) ?? '';
 }
 
 /** The name of the sidecar that belongs to a page, as FaceTheory makes it. */

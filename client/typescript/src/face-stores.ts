@@ -57,9 +57,14 @@ export interface FaceStoresOptions {
   readonly uncommittedMs?: number | undefined;
   /**
    * How many bytes of bodies to keep in this process, so that a hit does not fetch them, and for when the coordinator cannot be
-   * reached. Default: 32 MiB.
+   * reached, with half a KiB for each body on top. Default: 32 MiB.
    */
   readonly localBytes?: number | undefined;
+  /**
+   * For how long after its page was last known to be servable such a body is served while the coordinator cannot be reached, in
+   * milliseconds. Default: an hour.
+   */
+  readonly localMaxAgeMs?: number | undefined;
   /** Hears of what no caller sees. Default: a line on `console.warn`. What it throws is dropped. */
   readonly onReport?: ((report: FaceReport) => void) | undefined;
 }
@@ -255,7 +260,7 @@ class Stores {
       options.uncommittedBytes ?? 64 << 20,
       options.uncommittedMs ?? 600_000,
     );
-    this.#committed = new CommittedBodies(options.localBytes ?? 32 << 20);
+    this.#committed = new CommittedBodies(options.localBytes ?? 32 << 20, options.localMaxAgeMs);
   }
 
   async get(cacheKey: string): Promise<FaceMetaRecord | null> {
@@ -386,31 +391,39 @@ class Stores {
     }
     const sidecarName = sidecarNameOf(htmlPointer);
     const sidecar = this.#uncommitted.get(sidecarName);
-    const begun = this.#committed.begin();
-    const committed = await this.#commit(held, {
-      html: html.bytes,
-      htmlName: htmlPointer,
-      ...(sidecar && { sidecar: sidecar.bytes, sidecarName }),
-      metadata: { ...metadataOf(input), ...this.#options.labels?.(cacheKey) },
-    });
-    this.#lookups.delete(cacheKey);
-    this.#end(leaseToken, held);
-    this.#uncommitted.delete(htmlPointer);
-    this.#uncommitted.delete(sidecarName);
-    switch (committed.outcome) {
-      case 'committedStale':
-      case 'committed':
-        if (committed.outcome === 'committed' || !committed.purged) {
-          this.#committed.keep(htmlPointer, html, cacheKey, begun);
-          if (sidecar) {
-            this.#committed.keep(sidecarName, sidecar, cacheKey, begun);
+    const bodies = [
+      { coming: this.#committed.begin(htmlPointer, cacheKey), body: html },
+      ...(sidecar ? [{ coming: this.#committed.begin(sidecarName, cacheKey), body: sidecar }] : []),
+    ];
+    try {
+      const committed = await this.#commit(held, {
+        html: html.bytes,
+        htmlName: htmlPointer,
+        ...(sidecar && { sidecar: sidecar.bytes, sidecarName }),
+        metadata: { ...metadataOf(input), ...this.#options.labels?.(cacheKey) },
+      });
+      this.#lookups.delete(cacheKey);
+      this.#end(leaseToken, held);
+      this.#uncommitted.delete(htmlPointer);
+      this.#uncommitted.delete(sidecarName);
+      switch (committed.outcome) {
+        case 'committedStale':
+        case 'committed':
+          if (committed.outcome === 'committed' || !committed.purged) {
+            for (const { coming, body } of bodies) {
+              this.#committed.keep(coming, body);
+            }
           }
-        }
-        return;
-      case 'superseded':
-        throw new LeaseLostError('a newer page is current');
-      case 'fenced':
-        throw new LeaseLostError('another was granted it since, or it was given back');
+          return;
+        case 'superseded':
+          throw new LeaseLostError('a newer page is current');
+        case 'fenced':
+          throw new LeaseLostError('another was granted it since, or it was given back');
+      }
+    } finally {
+      for (const { coming } of bodies) {
+        this.#committed.end(coming);
+      }
     }
   }
 
@@ -427,17 +440,15 @@ class Stores {
   async releaseLease(input: FaceReleaseInput): Promise<void> {
     const held = this.#heldAs(input);
     if (held) {
-      await this.#release(input.leaseToken, held);
+      await this.#release(input.leaseToken, held, this.#options.backOff === true);
     }
   }
 
-  async #release(leaseToken: string, held: Held): Promise<void> {
+  async #release(leaseToken: string, held: Held, isFailed: boolean): Promise<void> {
     this.#end(leaseToken, held);
     try {
       await this.#reach.demand<unknown>((options) =>
-        this.#options.backOff
-          ? held.lease.fail('no page was committed', options)
-          : held.lease.release(options),
+        isFailed ? held.lease.fail('no page was committed', options) : held.lease.release(options),
       );
     } catch (error) {
       this.#report({ type: 'notReleased', error });
@@ -483,18 +494,22 @@ class Stores {
 
   async #readFromCoordinator(name: string): Promise<FaceBody | undefined> {
     const named = this.#named.get(name) ?? parseUnnamed(name);
-    const begun = this.#committed.begin();
-    const bytes =
-      (parseUnnamed(name) ? undefined : await this.#bytesByName(name)) ??
-      // Where the coordinator does not find the body of its current page, it learns so by this, and has it rendered again.
-      (named && (await this.#bytesByPage(named)));
-    if (!bytes) {
-      this.#committed.delete(name);
-      return undefined;
+    const coming = this.#committed.begin(name, named?.cacheKey);
+    try {
+      const bytes =
+        (parseUnnamed(name) ? undefined : await this.#bytesByName(name)) ??
+        // Where the coordinator does not find the body of its current page, it learns so by this, and has it rendered again.
+        (named && (await this.#bytesByPage(named)));
+      if (!bytes) {
+        this.#committed.delete(name);
+        return undefined;
+      }
+      const body = { bytes, etag: etagOf(bytes) };
+      this.#committed.keep(coming, body);
+      return body;
+    } finally {
+      this.#committed.end(coming);
     }
-    const body = { bytes, etag: etagOf(bytes) };
-    this.#committed.keep(name, body, named?.cacheKey, begun);
-    return body;
   }
 
   #bytesByName(name: string): Promise<Uint8Array | undefined> {
@@ -533,7 +548,9 @@ class Stores {
   }
 
   async close(): Promise<void> {
-    await Promise.all(Array.from(this.#held, ([leaseToken, held]) => this.#release(leaseToken, held)));
+    // To be closed is no fault of the renders under way.
+    const held = Array.from(this.#held);
+    await Promise.all(held.map(([leaseToken, each]) => this.#release(leaseToken, each, false)));
     this.#uncommitted.clear();
     this.#committed.clear();
     if (this.#ownsCoordinator) {
@@ -545,7 +562,7 @@ class Stores {
   #vouchFor(cacheKey: string, { page }: CurrentPage): void {
     const { generation, htmlName, sidecarName } = page;
     if (htmlName !== undefined) {
-      this.#named.set(htmlName, { cacheKey, generation }, htmlName.length + cacheKey.length);
+      this.#named.set(htmlName, { cacheKey, generation }, cacheKey.length);
       this.#committed.vouchFor(htmlName);
     } else {
       this.#committed.vouchFor(recordOf(cacheKey, { freshness: 'fresh', page }, 0).htmlPointer ?? '');

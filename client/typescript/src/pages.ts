@@ -33,6 +33,7 @@ import {
   headersOf,
   type Render,
   type RenderedPage,
+  sizeOf,
 } from './rendered-page.js';
 import type { Depth, Scope } from './scope.js';
 import { asForEverybody, crossesTenants, isPersonal, nameOf, type VisitedPage } from './visitor.js';
@@ -56,8 +57,13 @@ export interface PageServerOptions {
    * another's render, on top of that. Default: 1500.
    */
   readonly coordinatorTimeoutMs?: number | undefined;
-  /** How many bytes of pages to keep in this process, for when the coordinator cannot be reached. Default: 32 MiB. */
+  /**
+   * How many bytes of pages to keep in this process, for when the coordinator cannot be reached, with half a KiB for each page on
+   * top of what it is made of. Default: 32 MiB.
+   */
   readonly localBytes?: number | undefined;
+  /** For how long after it was last known to be current such a page is served, in milliseconds. Default: an hour. */
+  readonly localMaxAgeMs?: number | undefined;
   /** Hears of what no visitor sees. Default: a line on `console.warn`. What it throws is dropped. */
   readonly onReport?: ((report: PageReport) => void) | undefined;
   /**
@@ -146,7 +152,7 @@ export class PageServer implements AsyncDisposable {
       onUnreachable,
     );
     this.#leases = new LeaseKeeper(this.#reach, onUnreachable);
-    this.#lastKnown = new LastKnown(options.localBytes ?? 32 << 20);
+    this.#lastKnown = new LastKnown(options.localBytes ?? 32 << 20, options.localMaxAgeMs);
   }
 
   /**
@@ -295,12 +301,12 @@ export class PageServer implements AsyncDisposable {
     const known = this.#lastKnown.get(visit.name);
     const isOlder = (known?.generation ?? 0n) > (copy.generation ?? 0n);
     if (visit.epoch === this.#epoch && !isOlder) {
-      this.#lastKnown.set(visit.name, copy, copy.bytes.length);
+      this.#lastKnown.set(visit.name, copy, sizeOf(copy));
     }
   }
 
   async #withoutCoordinator(visit: Visit): Promise<Answer> {
-    const copy = this.#lastKnown.get(visit.name);
+    const copy = this.#lastKnown.recent(visit.name);
     const detail = 'coordinator-unreachable';
     if (!copy) {
       return bypass(visit, detail);

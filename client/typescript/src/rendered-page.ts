@@ -52,6 +52,11 @@ export interface Copy {
   readonly bornAt: number;
 }
 
+/** What a copy takes in memory, about. */
+export function sizeOf({ bytes, headers }: Copy): number {
+  return headers.reduce((sum, [name, value]) => sum + name.length + value.length, bytes.length);
+}
+
 /** How the names of headers begin that are for other clients, and for no visitor. */
 export const CLIENTS_HEADERS = 'leasehold-';
 /** The header that keeps with a page what FaceTheory checks of it before it serves it. */

@@ -609,6 +609,42 @@ test('a purged page is not served, not even by the process that has its bytes', 
   await assert.rejects(app.serve(KEY, unrendered), { isOutage: true });
 });
 
+test('a body is kept whatever else is found to be purged, and not once its own page is', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const witness = coordinator.connect();
+  const { app } = appOn(t, coordinator);
+  for (const key of [KEY, 'other']) {
+    await app.serve(key, showing('page'));
+  }
+  const handle = counting(t, coordinator);
+  let meanwhile = async () => {};
+  handle.serveObject = async (...args) => {
+    const served = await Counting.prototype.serveObject.apply(handle, args);
+    await meanwhile();
+    return served;
+  };
+  for (const [purged, isKept] of [
+    ['other', true],
+    [KEY, false],
+  ] as const) {
+    const stores = storesOn(t, coordinator, { coordinator: handle });
+    const name = String((await stores.metaStore.get(KEY))?.htmlPointer);
+    meanwhile = async () => {
+      await witness.invalidate([{ key: purged }], { depth: 'hard' });
+      await until(
+        () => stores.metaStore.get(purged),
+        (found) => found === null,
+      );
+    };
+    await stores.htmlStore.read(name);
+    meanwhile = async () => {};
+    handle.objects = 0;
+    await stores.metaStore.get(KEY);
+    assert.equal((await stores.htmlStore.read(name)) !== null, isKept, purged);
+    assert.equal(handle.objects, isKept ? 0 : 1, purged);
+  }
+});
+
 test('a page that is purged during a long render is not served in place of it', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const { app, stores } = appOn(t, coordinator);
@@ -831,10 +867,13 @@ test('the token of a lease is in the answer alone', async (t) => {
   }
 });
 
-test('stores that are closed give their leases back', async (t) => {
-  const coordinator = await CoordinatorProcess.start(t);
-  const closed = faceStores({ coordinator: { endpoint: coordinator.endpoint } });
-  await granted(closed, KEY, 60_000);
-  await closed.close();
-  assert.equal((await acquire(storesOn(t, coordinator))).acquired, true);
+test('stores that are closed give their leases back, and no render counts as failed', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t, '--backoff-base', '60s');
+  for (const backOff of [false, true]) {
+    const closed = faceStores({ coordinator: { endpoint: coordinator.endpoint }, backOff });
+    const key = `${KEY}${backOff}`;
+    await granted(closed, key, 60_000);
+    await closed.close();
+    assert.equal((await acquire(storesOn(t, coordinator), key)).acquired, true);
+  }
 });

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DataCache, type DataReport } from '../src/index.js';
+import { faceStores } from '../src/facetheory.js';
+import { DataCache, type DataReport, LeaseholdError, PageServer } from '../src/index.js';
 import { CoordinatorProcess } from './coordinator-process.js';
+import { answering } from './interposed.js';
 import { LossyLink } from './lossy-link.js';
 
 const now = () => performance.now();
@@ -199,4 +201,48 @@ test('a connection that fell silent is replaced', async (t) => {
   lossy.silenceConnections();
   assert.equal((await handle.lookup({ key: 'k' })).outcome, 'missing');
   assert.equal(lossy.connections, 2);
+});
+
+test('a copy that was current too long ago is served no more', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const clock = performance.now.bind(performance);
+  let aheadMs = 0;
+  t.mock.method(performance, 'now', () => clock() + aheadMs);
+  const minute = 60_000;
+  for (const [localMaxAgeMs, limitMs] of [
+    [undefined, 60 * minute],
+    [10 * minute, 10 * minute],
+  ] as const) {
+    let isDown = false;
+    const orDown = async <T>(call: () => Promise<T>) =>
+      isDown ? Promise.reject(LeaseholdError.notSent()) : call();
+    const cuttable = answering(handle, {
+      lookup: (...asked) => orDown(() => handle.lookup(...asked)),
+      serveObject: (...asked) => orDown(() => handle.serveObject(...asked)),
+    });
+    const options = { coordinator: cuttable, localMaxAgeMs, onReport: () => {} };
+    const pages = new PageServer(options);
+    const cache = new DataCache({ ...options, staleBoundSeconds: 10 * 3600 });
+    const faces = faceStores(options);
+    const served = async (html: string) => {
+      const request = new Request(`http://site/${limitMs}`);
+      const response = await pages.servePage(request, { mode: 'blocking' }, () => ({ html }));
+      return response.text();
+    };
+    const fetched = (value: string) => cache.withRevalidate(`${limitMs}`, 10 * 3600, () => value);
+    assert.deepEqual([await served('old'), await fetched('old')], ['old', 'old']);
+    const acquired = await handle.acquire({ key: `face ${limitMs}` });
+    assert.ok(acquired.outcome === 'granted');
+    const htmlName = `isr/folder/${limitMs}.html`;
+    await acquired.lease.commit({ html: 'old', htmlName });
+    const read = async () => Buffer.from((await faces.htmlStore.read(htmlName))?.body ?? []).toString();
+    assert.equal(await read(), 'old');
+    isDown = true;
+    aheadMs += limitMs - minute;
+    assert.deepEqual([await served('new'), await fetched('new'), await read()], ['old', 'old', 'old']);
+    aheadMs += 2 * minute;
+    assert.deepEqual([await served('new'), await fetched('new')], ['new', 'new']);
+    await assert.rejects(read(), { kind: 'notSent' });
+  }
 });

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { Breaker } from '../src/breaker.js';
 import { LeaseholdError, REASONS } from '../src/error.js';
+import { CommittedBodies } from '../src/face-bodies.js';
 import { BadRequest, ErrorInfo, RetryInfo } from '../src/generated/google/rpc/error_details.js';
 import { Status } from '../src/generated/google/rpc/status.js';
 import { ErrorReason } from '../src/generated/leasehold/v1/coordinator.js';
@@ -12,6 +14,7 @@ import { RandomSource } from '../src/id.js';
 import { DataCache, RequestId, SidecarToken, serviceConfig } from '../src/index.js';
 import { LastKnown } from '../src/last-known.js';
 import { parseEndpoint } from '../src/link.js';
+import { copyOf, sizeOf } from '../src/rendered-page.js';
 import { backoffMs, RetryBudget } from '../src/retry.js';
 import { methodTerms } from '../src/service-config.js';
 import { milliseconds, toDuration } from '../src/wire.js';
@@ -276,19 +279,76 @@ test('a trial of which nothing is heard is not the last one', () => {
 });
 
 test('last known values are bounded by bytes, and the least used go first', () => {
-  const known = new LastKnown<string>(10);
-  known.set('a', 'A', 4);
-  known.set('b', 'B', 4);
+  const known = new LastKnown<string>(10_000, 60_000);
+  known.set('a', 'A', 4000);
+  known.set('b', 'B', 4000);
   known.get('a');
-  known.set('c', 'C', 4);
+  known.set('c', 'C', 4000);
   assert.deepEqual([known.get('a'), known.get('b'), known.get('c')], ['A', undefined, 'C']);
-  known.set('huge', 'H', 11);
+  known.set('huge', 'H', 11_000);
   assert.deepEqual([known.get('huge'), known.get('a')], [undefined, 'A']);
-  known.set('a', 'A2', 10);
+  known.set('a', 'A2', 9000);
   assert.deepEqual([known.get('a'), known.get('c')], ['A2', undefined]);
   known.clear();
-  known.set('d', 'D', 10);
+  known.set('d', 'D', 9000);
   assert.equal(known.get('d'), 'D');
+});
+
+test('last known values without a byte are bounded in number, and long names count', () => {
+  for (const [name, most] of [
+    ['', 100],
+    ['x'.repeat(10_000), 5],
+  ] as const) {
+    const known = new LastKnown<number>(50_000, 60_000);
+    const names = Array.from({ length: 1000 }, (_, number) => `${name}${number}`);
+    for (const [number, each] of names.entries()) {
+      known.set(each, number, 0);
+    }
+    const kept = names.filter((each) => known.get(each) !== undefined);
+    assert.ok(kept.length > 0 && kept.length <= most, `${kept.length}`);
+    assert.ok(kept.includes(names.at(-1)!));
+  }
+});
+
+test('the headers of a page count, and its body', () => {
+  const page = (html: string, header: string) => sizeOf(copyOf({ html, headers: [['x-a', header]] }));
+  assert.equal(page('x'.repeat(1000), '') - page('', ''), 1000);
+  assert.equal(page('', 'x'.repeat(1000)) - page('', ''), 1000);
+});
+
+function keep(bodies: CommittedBodies, name: string, bytes: Uint8Array): void {
+  const coming = bodies.begin(name, undefined);
+  bodies.keep(coming, { bytes, etag: '""' });
+  bodies.end(coming);
+}
+
+test('bodies of FaceTheory without a byte are bounded in number', () => {
+  const bodies = new CommittedBodies(50_000, 60_000);
+  const names = Array.from({ length: 1000 }, (_, number) => `isr/folder/${number}.html`);
+  for (const name of names) {
+    keep(bodies, name, new Uint8Array());
+  }
+  const kept = names.filter((name) => bodies.get(name) !== undefined);
+  assert.ok(kept.length > 0 && kept.length <= 100, `${kept.length}`);
+});
+
+test('what is forgotten of one key costs the same however much is kept of others', () => {
+  const bodies = new CommittedBodies(64 << 20);
+  const count = 30_000;
+  const nameOf = (number: number) => {
+    const folder = createHash('sha256').update(`key ${number}`).digest('hex').slice(0, 24);
+    return `isr/${folder}/1.html`;
+  };
+  for (let number = 0; number < count; number += 1) {
+    keep(bodies, nameOf(number), new Uint8Array());
+  }
+  // A look at each of the others, each time, would take a minute or so.
+  const begun = performance.now();
+  for (let number = 0; number < count; number += 2) {
+    bodies.purge(`key ${number}`);
+  }
+  assert.ok(performance.now() - begun < 10_000);
+  assert.deepEqual([bodies.get(nameOf(0)), bodies.get(nameOf(1))?.bytes.length], [undefined, 0]);
 });
 
 test('a namespace in which keys could meet is refused', () => {
