@@ -5,6 +5,7 @@
  */
 
 import type { RenderedPage } from './rendered-page.js';
+import { variesByPage } from './visitor.js';
 
 /** What caches keep by themselves (RFC 9110, 15.1), as far as it can be a whole page. */
 const KEPT_STATUSES = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 451]);
@@ -24,6 +25,11 @@ export function whyNotKept({ status = 200, headers = [] }: RenderedPage, path: s
       case 'cache-control':
         if (/(?:^|[,\s])(?:no-store|private)(?:$|[,=\s])/i.test(value)) {
           return 'cache-control';
+        }
+        break;
+      case 'vary':
+        if (!variesByPage(value)) {
+          return 'vary';
         }
         break;
       case 'location':

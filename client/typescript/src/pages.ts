@@ -36,7 +36,14 @@ import {
   sizeOf,
 } from './rendered-page.js';
 import type { Depth, Scope } from './scope.js';
-import { asForEverybody, crossesTenants, isPersonal, nameOf, type VisitedPage } from './visitor.js';
+import {
+  asForEverybody,
+  crossesTenants,
+  isPersonal,
+  nameOf,
+  tenantHeadersOf,
+  type VisitedPage,
+} from './visitor.js';
 
 export type { PageState } from './http.js';
 export type { PagePolicy } from './page-policy.js';
@@ -246,7 +253,7 @@ export class PageServer implements AsyncDisposable {
       ...policy.page,
     };
     const entry = { tenant, deployment, path: url.pathname, request: page };
-    return { request, page, entry, name: nameOf(page, tenant), policy, render, epoch: this.#epoch };
+    return { request, page, entry, name: nameOf(page), policy, render, epoch: this.#epoch };
   }
 
   async #answer(visit: Visit): Promise<Answer> {
@@ -507,6 +514,9 @@ export class PageServer implements AsyncDisposable {
     headers.set('cache-control', cacheControl(visit.policy, served.state, isPersonal(visit.page)));
     headers.set('cache-status', cacheStatus(served));
     headers.set(this.#options.stateHeader ?? 'x-isr-state', served.state satisfies PageState);
+    for (const name of tenantHeadersOf(visit.page)) {
+      headers.append('vary', name);
+    }
     const age = copy.generation === undefined ? 0 : Math.floor((now() - copy.bornAt) / 1000);
     if (age > 0 && served.state !== 'miss' && served.state !== 'bypass') {
       headers.set('age', String(age));
@@ -519,8 +529,11 @@ export class PageServer implements AsyncDisposable {
       headers.delete('content-type');
       return new Response(null, { status: 304, headers });
     }
-    headers.set('content-length', String(copy.bytes.length));
-    const hasBody = visit.request.method !== 'HEAD' && copy.status !== 204 && copy.status !== 304;
+    const isEmpty = copy.status === 205;
+    if (copy.status !== 204 && copy.status !== 304) {
+      headers.set('content-length', isEmpty ? '0' : String(copy.bytes.length));
+    }
+    const hasBody = visit.request.method !== 'HEAD' && ![204, 205, 304].includes(copy.status);
     return new Response(hasBody ? Buffer.from(copy.bytes) : null, { status: copy.status, headers });
   }
 

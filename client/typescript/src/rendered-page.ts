@@ -12,8 +12,8 @@ import type { Lease } from './lease.js';
 export interface RenderContext {
   /**
    * The request that is answered; of a render in the background, the one that found the page stale. Of a GET or HEAD, as it
-   * is for everybody: a GET, without conditions and ranges, and without the credentials and cookies that the page does not
-   * depend on.
+   * is for everybody: a GET, without conditions and ranges, and without the credentials, the cookies and the parts of the query
+   * that the page does not depend on.
    */
   readonly request: Request;
   /** The right to render, with the token for the sidecar's URL. Absent: the page will not be kept. */
@@ -30,8 +30,9 @@ export interface RenderedPage {
   /** Default: `text/html; charset=utf-8`. */
   readonly contentType?: string | undefined;
   /**
-   * Further response headers. With `set-cookie`, `content-encoding`, or a `cache-control` of `no-store` or `private`, a page
-   * is not kept; nor is one whose `location` is its own path in another spelling.
+   * Further response headers. With `set-cookie`, `content-encoding`, a `cache-control` of `no-store` or `private`, or a `vary` by
+   * what makes the page no other one, such as `accept-language`, a page is not kept; nor is one whose `location` is its own path
+   * in another spelling.
    */
   readonly headers?: readonly (readonly [name: string, value: string])[] | undefined;
   /** Labels to invalidate it by. At most 64, of 1 to 256 bytes. */
@@ -64,11 +65,14 @@ export const STRICT_CSP_HEADER = `${CLIENTS_HEADERS}strict-csp`;
 export const DEFAULT_CONTENT_TYPE = 'text/html; charset=utf-8';
 /** Of the connection or of this very response, not of the page. */
 const NOT_OF_THE_PAGE = new Set([
+  'age',
   'cache-control',
   'connection',
   'content-length',
   'content-type',
+  'date',
   'etag',
+  'expires',
   'keep-alive',
   'proxy-authenticate',
   'proxy-authorization',

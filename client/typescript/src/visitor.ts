@@ -6,6 +6,7 @@
 
 import { createHash } from 'node:crypto';
 import type { PageRequest } from './entry.js';
+import { queryOf } from './http.js';
 
 /** A request as it is named at the coordinator, with all its headers. */
 export type VisitedPage = PageRequest & {
@@ -33,15 +34,13 @@ const OF_ONE_VISITOR = [
  * What a page is remembered by in this process. Whatever may make it another visitor's page is in it: too much costs a copy,
  * too little shows somebody another's page.
  */
-export function nameOf(page: VisitedPage, tenant?: string): string {
+export function nameOf(page: VisitedPage): string {
   const { route, params, query, headers, cookies } = page;
-  // Without a declared tenant, any of these may be a tenant boundary, which only the coordinator knows.
-  const isBoundary = (name: string) => !isDeclared(tenant) && name.startsWith('x-');
   const parts = [
     route,
     Object.entries(params ?? {}),
     Array.from(query ?? []),
-    headers.filter(([name]) => isCountedCredential(page, name) || isBoundary(name)),
+    headers.filter(([name]) => isCountedCredential(page, name) || TENANT_HEADERS.includes(name)),
     Array.from(cookies ?? []).filter(([name]) => isCountedCookie(page, name)),
   ];
   return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
@@ -57,9 +56,20 @@ export function isPersonal(page: VisitedPage): boolean {
 
 /** Whether a request was meant for a tenant that nobody has declared. */
 export function crossesTenants(page: VisitedPage, tenant?: string): boolean {
-  const marks = ([name, values]: readonly [string, readonly string[]]) =>
-    TENANT_HEADERS.includes(name) && values.some(isFilled);
-  return !isDeclared(tenant) && page.headers.some(marks);
+  return !isDeclared(tenant) && tenantHeadersOf(page).length > 0;
+}
+
+/** The headers by which a request names its tenant, and by which a shared cache has to tell pages apart that have one URL. */
+export function tenantHeadersOf({ headers }: VisitedPage): readonly string[] {
+  const isFilledIn = (name: string) =>
+    headers.some(([each, values]) => each === name && values.some(isFilled));
+  return TENANT_HEADERS.filter(isFilledIn);
+}
+
+/** Whether what a response varies by is all in the name of its page, or not shown to who renders it. */
+export function variesByPage(vary: string): boolean {
+  const inPage = [...CREDENTIALS, ...TENANT_HEADERS, ...OF_ONE_VISITOR, 'cookie', ''];
+  return vary.split(',').every((name) => inPage.includes(name.trim().toLowerCase()));
 }
 
 /** The request as it is rendered for all whom its page is the same for. */
@@ -71,13 +81,21 @@ export function asForEverybody(request: Request, page: VisitedPage): Request {
   }
   const counted = (headers.get('cookie') ?? '').split(';').filter((pair) => {
     const [name = ''] = pair.split('=');
-    return pair.trim() !== '' && isCountedCookie(page, name);
+    // One without a name makes a page no other one, whichever cookies count.
+    return isFilled(name) && isCountedCookie(page, name);
   });
   headers.delete('cookie');
   if (counted.length > 0) {
     headers.set('cookie', counted.map((pair) => pair.trim()).join('; '));
   }
-  return new Request(request, { method: 'GET', headers });
+  const asked = new URL(request.url);
+  const query = Array.from(page.query ?? [], ([name, values]) => [name, [...values]] as const);
+  if (JSON.stringify(query) === JSON.stringify(queryOf(asked.searchParams))) {
+    return new Request(request, { method: 'GET', headers });
+  }
+  const pairs = query.flatMap(([name, values]) => values.map((value): [string, string] => [name, value]));
+  asked.search = new URLSearchParams(pairs).toString();
+  return new Request(asked, { method: 'GET', headers, signal: request.signal });
 }
 
 function isCountedCredential({ ignoreCredentials }: VisitedPage, name: string): boolean {

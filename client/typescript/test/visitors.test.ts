@@ -81,6 +81,114 @@ test('who renders for everybody sees neither who asked, nor what that one has al
   assert.deepEqual(seen, [expected, expected]);
 });
 
+test('a cookie without a name, which makes a page no other one, is not shown to who renders it', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  for (const [row, [cookie, page, shown]] of (
+    [
+      ['=session=mallory', {}, null],
+      ['=session=mallory; lang=de', {}, 'lang=de'],
+      ['lang=de; =1; = 2;session', {}, 'lang=de; session'],
+      ['=session=mallory; lang=de', forEverybody, 'lang=de'],
+    ] as const
+  ).entries()) {
+    for (const lookup of [handle.lookup.bind(handle), down]) {
+      const server = serverOn(answering(handle, { lookup }));
+      let seen: string | null = 'nothing';
+      await server.servePage(get(`/${row}`, { cookie }), { ...blocking, page }, ({ request }) => {
+        seen = request.headers.get('cookie');
+        return { html: 'page' };
+      });
+      assert.equal(seen, shown, cookie);
+    }
+  }
+});
+
+test('who renders for everybody sees no more of the query than makes the page another one', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const route = { route: '/p/{id}', params: { id: '1' } };
+  for (const [page, query, shown] of [
+    [{ ...route, query: [] }, '?utm=mallory', ''],
+    [{ ...route, query: [['a', ['1', 'ü&']]] }, '?a=1&utm=mallory&a=%C3%BC%26', '?a=1&a=%C3%BC%26'],
+    [route, '?utm=mallory&b', '?utm=mallory&b'],
+    [{}, '?a=%41', '?a=%41'],
+  ] as const) {
+    for (const lookup of [handle.lookup.bind(handle), down]) {
+      const server = serverOn(answering(handle, { lookup }));
+      let seen = '';
+      const asked = get(`/p/1${query}`, { accept: 'text/html' });
+      await server.servePage(asked, { ...blocking, revalidateSeconds: 0, page }, ({ request }) => {
+        assert.deepEqual([request.method, request.headers.get('accept')], ['GET', 'text/html']);
+        seen = request.url;
+        return { html: 'page' };
+      });
+      assert.equal(seen, `http://site/p/1${shown}`);
+    }
+  }
+});
+
+test('headers that make a page no other one have no copy of their own', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const server = serverOn(coordinator.connect());
+  const visit = (number: number) => {
+    const headers = { 'x-request-id': `${number}`, 'x-forwarded-for': `10.0.0.${number}` };
+    return server.servePage(get('/a', headers), blocking, () => ({ html: 'page' }));
+  };
+  assert.equal(stateOf(await visit(1)), 'miss');
+  await coordinator.kill();
+  assert.equal(stateOf(await visit(2)), 'stale-metadata-error');
+});
+
+test("a tenant's page is no other tenant's for caches, where a header names the tenant", async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const server = serverOn(coordinator.connect(), { tenant: 'acme' });
+  const render = () => ({ html: 'page', headers: [['vary', 'accept-encoding']] as const });
+  for (const [headers, vary] of [
+    [{}, 'accept-encoding'],
+    [{ 'x-tenant-id': ' ' }, 'accept-encoding'],
+    [{ 'X-Tenant-Id': 'acme' }, 'accept-encoding, x-tenant-id'],
+    [
+      { 'x-facetheory-tenant': 'acme', 'x-tenant-id': 'acme' },
+      'accept-encoding, x-tenant-id, x-facetheory-tenant',
+    ],
+  ] as const) {
+    for (const request of [get('/a', headers), get('/a', { ...headers, 'if-none-match': '*' })]) {
+      assert.equal((await server.servePage(request, blocking, render)).headers.get('vary'), vary);
+    }
+  }
+});
+
+test('what a render says of its own age is neither kept nor passed on', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const server = serverOn(coordinator.connect());
+  const headers = [
+    ['Date', 'Sat, 21 Nov 2026 13:06:17 GMT'],
+    ['Age', '5000'],
+    ['Expires', '0'],
+    ['X-Other', 'a'],
+  ] as const;
+  for (const state of ['miss', 'hit']) {
+    const response = await server.servePage(get('/a'), blocking, () => ({ html: 'page', headers }));
+    const shown = ['date', 'age', 'expires', 'x-other'].map((name) => response.headers.get(name));
+    assert.deepEqual([stateOf(response), ...shown], [state, null, null, null, 'a']);
+  }
+});
+
+test('a status without a body comes without one', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const server = serverOn(coordinator.connect());
+  for (const [status, state, length] of [
+    [204, 'miss', null],
+    [205, 'bypass', '0'],
+    [304, 'bypass', null],
+  ] as const) {
+    const response = await server.servePage(get(`/${status}`), blocking, () => ({ html: 'x', status }));
+    assert.deepEqual([response.status, stateOf(response), await response.text()], [status, state, '']);
+    assert.equal(response.headers.get('content-length'), length);
+  }
+});
+
 test('a response for one visitor is served to that one only', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const server = serverOn(coordinator.connect());
@@ -91,6 +199,9 @@ test('a response for one visitor is served to that one only', async (t) => {
     [headers('Content-Encoding', 'gzip'), 'content-encoding'],
     [headers('Cache-Control', 'no-store'), 'cache-control'],
     [headers('Cache-Control', 'max-age=60, Private="x"'), 'cache-control'],
+    [headers('Vary', 'Accept-Language'), 'vary'],
+    [headers('Vary', 'cookie, Origin'), 'vary'],
+    [headers('Vary', '*'), 'vary'],
     [{ html: 'x', status: 206 }, 'status'],
     [{ html: 'x', status: 302 }, 'status'],
     [{ html: 'x', status: 403 }, 'status'],
@@ -108,10 +219,20 @@ test('a response for one visitor is served to that one only', async (t) => {
     }
     assert.equal((await witness.lookup({ path, request: { route: path } })).outcome, 'missing');
   }
-  for (const value of ['max-age=60', 'max-age=60, no-cache', 'x-private-ish']) {
-    const page = headers('Cache-Control', value);
-    const response = await server.servePage(get(`/kept/${value.length}`), blocking, () => page);
-    assert.equal(stateOf(response), 'miss', value);
+  for (const [name, value] of [
+    ['Cache-Control', 'max-age=60'],
+    ['Cache-Control', 'max-age=60, no-cache'],
+    ['Cache-Control', 'x-private-ish'],
+    ['Vary', 'Accept-Encoding'],
+    // The render is shown no others than make the page another one.
+    ['Vary', 'cookie,  Authorization , x-api-key'],
+    ['Vary', 'x-tenant-id, x-facetheory-tenant'],
+    ['Vary', ''],
+  ] as const) {
+    const response = await server.servePage(get(`/kept/${name}/${value.length}`), blocking, () =>
+      headers(name, value),
+    );
+    assert.equal(stateOf(response), 'miss', `${name}: ${value}`);
   }
 });
 
