@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import flask
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, StreamingResponse
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
 from support.server import Server
 
 import leasehold.flask
@@ -33,7 +40,7 @@ from leasehold import (
     Response,
     Tag,
 )
-from leasehold.views import Visit, page
+from leasehold.views import Shown, Visit, page
 
 POLICY = Policy.blocking(60)
 PUBLIC = Identity(ignore_credentials=True, cookies=NoCookies(), query=("page",))
@@ -99,6 +106,13 @@ class StarletteSite:
                     return PlainTextResponse("", 308, {"location": to})
                 case "task":
                     return PlainTextResponse("task", background=BackgroundTask(lambda: None))
+                case "file":
+                    return FileResponse(__file__, media_type="text/plain")
+                case "translated" | "encodable":
+                    vary = "accept-language" if slug == "translated" else "Accept-Encoding"
+                    return PlainTextResponse(slug, headers={"vary": vary})
+                case "query":
+                    return PlainTextResponse(f"{request.url.query} {dict(request.query_params)}")
             page_number = request.query_params.get("page", "1")
             return HTMLResponse(f"<h1>{slug} {page_number}</h1>", headers={"x-mine": "yes"})
 
@@ -170,6 +184,12 @@ class FlaskSite:
                     return "", 308, {"location": to}
                 case "task":
                     return flask.Response("task", headers={"cache-control": "private"})
+                case "file":
+                    return flask.send_file(__file__, mimetype="text/plain")
+                case "translated" | "encodable":
+                    return slug, {"vary": "accept-language" if slug == "translated" else "Accept-Encoding"}
+                case "query":
+                    return f"{flask.request.query_string.decode()} {flask.request.args.to_dict()}"
             page_number = flask.request.args.get("page", "1")
             return f"<h1>{slug} {page_number}</h1>", {"x-mine": "yes"}
 
@@ -306,6 +326,230 @@ def it_keeps_what_is_streamed(site: Site) -> None:
     assert len(site.renders) == 1
 
 
+def it_keeps_what_is_read_from_a_file(site: Site) -> None:
+    answers = [site.get("/file") for _ in range(2)]
+    assert [answer.state for answer in answers] == ["miss", "hit"]
+    assert {answer.text for answer in answers} == {Path(__file__).read_text()}
+    assert len(site.renders) == 1
+
+
+def it_keeps_no_page_that_varies_by_what_it_is_not_told_apart_by(site: Site) -> None:
+    assert [site.get("/translated").state for _ in range(2)] == ["bypass", "bypass"]
+    assert [site.get("/encodable").state for _ in range(2)] == ["miss", "hit"]
+
+
+def it_shows_who_renders_for_everybody_no_part_of_the_query_that_does_not_count(site: Site) -> None:
+    first = site.get("/query?utm_source=mallory&page=%C3%BC+2&page=3&fbclid=x")
+    assert first.text.startswith("page=%C3%BC+2&page=3 {'page': ")
+    assert "mallory" not in first.text
+    assert site.get("/query?page=%C3%BC%202&page=3").state == "hit"
+
+
+@pytest.mark.parametrize("cookie", ["=session=mallory", " = session=mallory; ", ";=mallory;"])
+def it_shows_who_renders_for_everybody_no_cookie_without_a_name(
+    server: Server, name: str, cookie: str
+) -> None:
+    with Coordinator(server.address) as coordinator:
+        app = flask.Flask(name)
+
+        @app.route(f"/{name}")
+        @leasehold.flask.page(Pages(coordinator), POLICY)
+        def view() -> str:
+            return str(flask.request.headers.get("cookie"))
+
+        client = app.test_client(use_cookies=False)
+        assert client.get(f"/{name}", headers={"cookie": cookie}).text == "None"
+
+
+def it_tells_repeated_cookies_apart_as_views_may(server: Server, name: str) -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with coordinator:
+            yield
+
+    coordinator = AsyncCoordinator(server.address)
+
+    @leasehold.starlette.page(AsyncPages(coordinator), POLICY)
+    async def view(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(request.headers["cookie"])
+
+    with TestClient(Starlette(routes=[Route(f"/{name}", view)], lifespan=lifespan)) as client:
+        for cookie in ("lang=de; lang=en", "lang=fr; lang=en"):
+            assert client.get(f"/{name}", headers={"cookie": cookie}).text == cookie
+
+
+def it_hides_the_session_and_what_was_made_of_it_from_views_of_flask(server: Server, name: str) -> None:
+    app = flask.Flask(name)
+    app.secret_key = "plugh"
+    coordinator = Coordinator(server.address)
+
+    @app.before_request
+    def who() -> None:
+        flask.g.user = flask.session.get("user")
+
+    @app.route("/login")
+    def login() -> str:
+        flask.session["user"] = "ann"
+        return ""
+
+    @app.route(f"/{name}")
+    @leasehold.flask.page(Pages(coordinator), POLICY, identity=PUBLIC)
+    def view() -> str:
+        environ = flask.request.environ
+        seen = (flask.session.get("user"), flask.g.get("user"), flask.request.remote_user)
+        return f"{seen} {environ.get('mallory')} {flask.request.path} {sorted(flask.request.view_args or {})}"
+
+    ann = app.test_client()
+    ann.get("/login")
+    expected = f"(None, None, None) None /{name} []"
+    of_the_server = {"REMOTE_USER": "ann", "AUTH_TYPE": "Basic", "mallory": "ann"}
+    answers = [ann.get(f"/{name}", environ_overrides=of_the_server), app.test_client().get(f"/{name}")]
+    assert [answer.text for answer in answers] == [expected, expected]
+    assert [answer.headers["x-isr-state"] for answer in answers] == ["miss", "hit"]
+    coordinator.close()
+
+
+def it_keeps_the_pages_of_those_apart_whom_the_server_of_flask_knows(server: Server, name: str) -> None:
+    with Coordinator(server.address) as coordinator:
+        app = flask.Flask(name)
+
+        @app.route(f"/{name}")
+        @leasehold.flask.page(Pages(coordinator), POLICY)
+        def view() -> str:
+            return str(flask.request.remote_user)
+
+        client = app.test_client()
+        for user in ("ann", "bob"):
+            answer = client.get(f"/{name}", environ_overrides={"REMOTE_USER": user})
+            assert (answer.text, answer.headers["cache-control"]) == (user, "private, no-store")
+        assert client.get(f"/{name}").text == "None"
+
+
+def it_lets_views_of_flask_that_depend_on_all_cookies_have_their_session(server: Server, name: str) -> None:
+    app = flask.Flask(name)
+    app.secret_key = "plugh"
+    coordinator = Coordinator(server.address)
+
+    @app.route("/login/<user>")
+    def login(user: str) -> str:
+        flask.session["user"] = user
+        return ""
+
+    @app.route(f"/{name}")
+    @leasehold.flask.page(Pages(coordinator), POLICY)
+    def view() -> str:
+        return str(flask.session.get("user"))
+
+    for user in ("ann", "bob"):
+        client = app.test_client()
+        client.get(f"/login/{user}")
+        assert client.get(f"/{name}").text == user
+    anonymous = app.test_client().get(f"/{name}")
+    assert anonymous.text == "None"
+    coordinator.close()
+
+
+def it_says_nothing_of_cookies_where_a_view_of_flask_has_not_looked_at_them(
+    server: Server, name: str
+) -> None:
+    with Coordinator(server.address) as coordinator:
+        app = flask.Flask(name)
+        app.secret_key = "plugh"
+
+        @app.route(f"/{name}")
+        @leasehold.flask.page(Pages(coordinator), POLICY, identity=PUBLIC)
+        def view() -> str:
+            return "for everybody"
+
+        assert "vary" not in app.test_client().get(f"/{name}").headers
+
+
+def it_hides_the_user_and_what_else_was_made_of_a_visitor_from_views_of_starlette(
+    server: Server, name: str
+) -> None:
+    class Backend(AuthenticationBackend):
+        async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SimpleUser] | None:
+            given = conn.headers.get("authorization")
+            return (AuthCredentials(["all"]), SimpleUser(given)) if given else None
+
+    class Noting:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            given = dict(scope.get("headers", ())).get(b"authorization", b"").decode()
+            noted = {"state": {"who": given}, "session": {"who": given}, "who": given}
+            await self.app({**scope, **noted}, receive, send)
+
+    coordinator = AsyncCoordinator(server.address)
+
+    @leasehold.starlette.page(AsyncPages(coordinator), POLICY, identity=PUBLIC)
+    async def view(request: Request) -> PlainTextResponse:
+        user = request.user.display_name, request.user.is_authenticated, request.auth.scopes
+        rest = request.session, getattr(request.state, "who", None), request.scope.get("who")
+        return PlainTextResponse(f"{user} {rest} {request.path_params} {request.url_for('view').path}")
+
+    middleware = [Middleware(AuthenticationMiddleware, backend=Backend()), Middleware(Noting)]
+    app = Starlette(routes=[Route(f"/{name}", view, name="view")], middleware=middleware)
+    expected = f"('', False, []) ({{}}, None, None) {{}} /{name}"
+    with TestClient(app) as client:
+        answers = [client.get(f"/{name}", headers={"authorization": "ann"}), client.get(f"/{name}")]
+        assert [answer.text for answer in answers] == [expected, expected]
+        assert [answer.headers["x-isr-state"] for answer in answers] == ["miss", "hit"]
+        assert client.portal is not None
+        client.portal.call(coordinator.close)
+
+
+def it_keeps_the_pages_of_two_apps_under_different_mounts_apart(server: Server, name: str) -> None:
+    with Coordinator(server.address) as coordinator:
+
+        def mounted(mount: str) -> flask.Flask:
+            app = flask.Flask(mount)
+
+            @app.route("/about")
+            @leasehold.flask.page(Pages(coordinator), POLICY, identity=PUBLIC)
+            def view() -> str:
+                return mount
+
+            return app
+
+        for mount in (f"/{name}/one", f"/{name}/two"):
+            client = mounted(mount).test_client()
+            assert client.get("/about", environ_overrides={"SCRIPT_NAME": mount}).text == mount
+
+
+def it_decorates_views_of_fastapi(server: Server, name: str) -> None:
+    coordinator = AsyncCoordinator(server.address)
+    app, renders = FastAPI(), []
+
+    @app.get(f"/{name}/{{slug}}")
+    @leasehold.starlette.page(
+        AsyncPages(coordinator), POLICY, identity=PUBLIC, tags=lambda request: [request.path_params["slug"]]
+    )
+    async def view(slug: str, request: Request, page: int = 1) -> HTMLResponse:
+        renders.append(slug)
+        return HTMLResponse(f"{slug} {page} {request.headers.get('authorization')}")
+
+    with TestClient(app) as client:
+        for state in ("miss", "hit"):
+            answer = client.get(f"/{name}/a?page=2", headers={"authorization": "Bearer ann"})
+            assert (answer.text, answer.headers["x-isr-state"]) == ("a 2 None", state)
+        assert client.portal is not None
+        client.portal.call(coordinator.close)
+    assert renders == ["a"]
+
+
+def it_wants_the_request_among_the_arguments_of_a_view(server: Server) -> None:
+    with Coordinator(server.address) as coordinator:
+
+        @page(Pages(coordinator), POLICY, Own())
+        def view(greeting: str) -> str:
+            return greeting
+
+        with pytest.raises(TypeError, match="its request"):
+            view("hello")
+
+
 def it_refuses_visitors_of_a_tenant_where_there_is_none(site: Site) -> None:
     answer = site.get("/hello", x_tenant_id="acme")
     assert (answer.status, answer.state) == (400, "bypass")
@@ -325,7 +569,10 @@ class Own:
     def visit(self, request: Asked) -> Visit:
         return Visit(method="GET", path=request.path, query={}, headers={}, cookies=())
 
-    def with_headers(self, request: Asked, headers: Mapping[str, str | None]) -> Asked:
+    def is_request(self, argument: object) -> bool:
+        return isinstance(argument, Asked)
+
+    def for_everybody(self, request: Asked, shown: Shown) -> Asked:
         return request
 
     def rendered(self, response: str) -> Rendered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -65,8 +65,9 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], .
     return tuple((name, value) for name, value in lowered if name not in _NOT_KEPT_HEADERS)
 
 
-def may_be_kept(rendered: Rendered) -> bool:
-    """Whether it is for everybody, by all that it says of itself."""
+def may_be_kept(rendered: Rendered, tells_apart: Callable[[str], bool]) -> bool:
+    """Whether it is for everybody, by all that it says of itself. ``tells_apart``: whether pages that vary by a header are
+    different ones."""
     if not rendered.is_kept or rendered.status not in _KEPT_STATUSES:
         return False
     for name, value in rendered.headers:
@@ -75,6 +76,9 @@ def may_be_kept(rendered: Rendered) -> bool:
             return False
         directives = {directive.split("=")[0].strip().lower() for directive in value.split(",")}
         if name.lower() == "cache-control" and directives & {"no-store", "private"}:
+            return False
+        # Rendered for one language, or browser, it would be shown to all others.
+        if name.lower() == "vary" and not all(by != "*" and tells_apart(by) for by in directives - {""}):
             return False
     return True
 

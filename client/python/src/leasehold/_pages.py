@@ -206,7 +206,7 @@ class CorePages:
         if rendered.status >= 500:
             await self._entries.give_back(lease, f"status {rendered.status}")
             raise _RenderedFailure(rendered)
-        if not _headers.may_be_kept(rendered):
+        if not _headers.may_be_kept(rendered, lambda by: _visitor.tells_apart(job.entry, by)):
             await self._entries.give_back(lease, None)
             return self._of_rendered(State.BYPASS, rendered, detail="not-kept")
         metadata = PageMetadata(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from leasehold import _wire
 from leasehold.entry import AllCookies, EntryRef, NamedValues, NoCookies, OnlyCookies, PageRequest
 
-# Of a request, what tells nothing of whom it is from. All the rest may keep last known copies apart.
-_OF_NO_CONCERN = frozenset(
-    {"accept", "accept-encoding", "cache-control", "cookie", "if-none-match", "pragma", "user-agent"}
-)
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "x-api-key", "x-amz-security-token"})
 # What marks a tenant's boundary, whatever else a coordinator is told to take for that.
 _TENANT_HEADERS = frozenset({"x-tenant-id", "x-facetheory-tenant"})
@@ -24,15 +20,15 @@ _OF_ONE_VISITOR = (
 
 
 def local_key(entry: EntryRef) -> str:
-    """Names its copy in this process. Too many names lose a copy, too few would mix visitors up: what is not known to
-    be of no concern counts."""
+    """Names its copy in this process. Too many names lose a copy, such as one for each language that a browser asks for; too
+    few would mix visitors up: what the coordinator derives a key from counts."""
     name = entry.name
     if isinstance(name, PageRequest):
         name = replace(
             name,
             params=dict(sorted(name.params.items())),
             query=dict(sorted(name.query.items())),
-            headers=_headers_of_concern(name, is_declared=bool(entry.tenant.strip())),
+            headers=_headers_of_concern(name),
             cookies=sorted(cookie for cookie in name.cookies if _is_counted_cookie(name, cookie[0])),
         )
     material = _wire.to_entry(replace(entry, name=name, path="")).SerializeToString(deterministic=True)
@@ -48,6 +44,14 @@ def is_personal(entry: EntryRef) -> bool:
     return has_credentials or any(_is_counted_cookie(request, name) for name, _ in request.cookies)
 
 
+def chosen_tenant_headers(entry: EntryRef) -> tuple[str, ...]:
+    """The headers of a request that its tenant may have been chosen by: no shared cache knows of them by itself."""
+    request = entry.name
+    if isinstance(request, str):
+        return ()
+    return tuple(name for name in sorted(_TENANT_HEADERS) if _has_any(request, frozenset({name})))
+
+
 def crosses_tenants(entry: EntryRef) -> bool:
     """Whether a request was meant for a tenant that nobody has declared."""
     request = entry.name
@@ -56,7 +60,17 @@ def crosses_tenants(entry: EntryRef) -> bool:
     )
 
 
-def for_everybody(entry: EntryRef) -> Mapping[str, str | None]:
+def is_whole(entry: EntryRef) -> bool:
+    """Whether all that may tell who asks is in its key: credentials, and every cookie."""
+    request = entry.name
+    return (
+        isinstance(request, PageRequest)
+        and not request.ignore_credentials
+        and isinstance(request.cookie_variance, AllCookies)
+    )
+
+
+def headers_for_everybody(entry: EntryRef) -> Mapping[str, str | None]:
     """What of the headers of a request is another thing to whoever renders for all whom its page is the same for. ``None``:
     it is not there."""
     request = entry.name
@@ -65,23 +79,50 @@ def for_everybody(entry: EntryRef) -> Mapping[str, str | None]:
     hidden = dict.fromkeys(_OF_ONE_VISITOR)
     if request.ignore_credentials:
         hidden |= dict.fromkeys(_CREDENTIALS)
-    cookies = "; ".join(
-        pair.strip()
-        for line in _values(request, "cookie")
-        for pair in line.split(";")
-        if pair.strip() and _is_counted_cookie(request, pair.partition("=")[0])
-    )
+    pairs = cookie_pairs(_values(request, "cookie"))
+    cookies = "; ".join(pair for name, _, pair in pairs if _is_counted_cookie(request, name))
     return {**hidden, "cookie": cookies or None}
 
 
-def _headers_of_concern(request: PageRequest, *, is_declared: bool) -> NamedValues:
+def query_for_everybody(entry: EntryRef) -> tuple[tuple[str, str], ...]:
+    """The part of the query that counts, in the order that the key has it in."""
+    request = entry.name
+    if isinstance(request, str):
+        return ()
+    return tuple((name, value) for name in sorted(request.query) for value in request.query[name])
+
+
+def cookie_pairs(lines: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Each cookie of these headers: its name, its value, and both as they are sent. Of repeated ones, some frameworks take the
+    first and some the last: all of them are there. Those without a name are not: no key has them, and still some frameworks
+    would find something in them."""
+    found = []
+    for pair in (part.strip() for line in lines for part in line.split(";")):
+        name, _, value = pair.partition("=")
+        if name.strip():
+            found.append((name.strip(), value.strip(), pair))
+    return found
+
+
+def tells_apart(entry: EntryRef, header: str) -> bool:
+    """Whether pages that vary by this header are different ones, and never told as one another. Of a ready key, whoever made
+    it knows."""
+    request = entry.name
+    if isinstance(request, str):
+        return True
+    name = _plain(header)
+    if name == "cookie":
+        return not isinstance(request.cookie_variance, NoCookies)
+    if name in _TENANT_HEADERS:
+        return bool(entry.tenant.strip())
+    return name == "accept-encoding" or (name in _CREDENTIALS and not request.ignore_credentials)
+
+
+def _headers_of_concern(request: PageRequest) -> NamedValues:
+    counted = _TENANT_HEADERS if request.ignore_credentials else _TENANT_HEADERS | _CREDENTIALS
     concern: dict[str, list[str]] = {}
     for name, values in sorted((_plain(name), values) for name, values in request.headers.items()):
-        if name in _CREDENTIALS:
-            is_of_concern = not request.ignore_credentials
-        else:
-            is_of_concern = not is_declared and name not in _OF_NO_CONCERN
-        if is_of_concern:
+        if name in counted:
             concern[name] = [*concern.get(name, []), *values]
     return concern
 

@@ -10,7 +10,8 @@ import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
+from urllib.parse import urlencode
 
 from leasehold import _headers, _visitor
 from leasehold.entry import AllCookies, CookieVariance, EntryRef, NamedValues, PageRequest
@@ -37,7 +38,43 @@ class Visit:
     headers: NamedValues
     """All headers, names in lower case."""
     cookies: Sequence[tuple[str, str]]
-    """All cookies, as names and values."""
+    """All cookies, as names and values: ``cookies_of`` its headers."""
+
+
+def cookies_of(headers: NamedValues) -> tuple[tuple[str, str], ...]:
+    """The cookies of these headers, whose names are in lower case: all of them, also those that are repeated."""
+    return tuple((name, value) for name, value, _ in _visitor.cookie_pairs(headers.get("cookie", ())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a view is to see of a request that it renders for all whom its page is the same for."""
+
+    headers: Mapping[str, str | None]
+    """Headers in place of the request's own, names in lower case. ``None``: without. The others are as they are."""
+    query: tuple[tuple[str, str], ...]
+    """The query, decoded, in place of the request's own: what of it makes the page another one."""
+    knows_credentials: bool
+    """Whether credentials count. If not, neither does what a server has made of them."""
+    knows_visitor: bool
+    """Whether all counts that may tell who asks: credentials and every cookie. If not, nothing is to be seen of what was made
+    of these before, such as a session, a user, or whatever else came with the request."""
+
+    @property
+    def query_string(self) -> str:
+        """The query as it stands in a URL."""
+        return urlencode(self.query)
+
+    @staticmethod
+    def of(entry: EntryRef) -> Shown:
+        """What whoever renders the page of this entry is to see."""
+        request = entry.name
+        return Shown(
+            headers=_visitor.headers_for_everybody(entry),
+            query=_visitor.query_for_everybody(entry),
+            knows_credentials=isinstance(request, PageRequest) and not request.ignore_credentials,
+            knows_visitor=_visitor.is_whole(entry),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +112,16 @@ class Identity:
 class Framework(Protocol[RequestT, ResponseT]):
     """How a framework's requests and responses are read and made, for views that block."""
 
+    def is_request(self, argument: object) -> bool:
+        """Whether an argument of a view is its request."""
+        ...
+
     def visit(self, request: RequestT) -> Visit:
         """What the request asks for."""
         ...
 
-    def with_headers(self, request: RequestT, headers: Mapping[str, str | None]) -> RequestT:
-        """The same request by GET, with these headers, names in lower case, in place of its own. ``None``: without."""
+    def for_everybody(self, request: RequestT, shown: Shown) -> RequestT:
+        """The same request by GET, with no more of it than is to be seen."""
         ...
 
     def rendered(self, response: ResponseT) -> Rendered:
@@ -100,12 +141,16 @@ class Framework(Protocol[RequestT, ResponseT]):
 class AsyncFramework(Protocol[RequestT, ResponseT]):
     """How a framework's requests and responses are read and made, for views of asyncio. As ``Framework``."""
 
+    def is_request(self, argument: object) -> bool:
+        """As ``Framework.is_request``."""
+        ...
+
     def visit(self, request: RequestT) -> Visit:
         """What the request asks for."""
         ...
 
-    def with_headers(self, request: RequestT, headers: Mapping[str, str | None]) -> RequestT:
-        """As ``Framework.with_headers``."""
+    def for_everybody(self, request: RequestT, shown: Shown) -> RequestT:
+        """As ``Framework.for_everybody``."""
         ...
 
     async def rendered(self, response: ResponseT) -> Rendered:
@@ -132,29 +177,32 @@ def page(
     *,
     identity: Identity = Identity(),
     tags: Tags[RequestT] = (),
-) -> Callable[[Callable[Concatenate[RequestT, P], ResponseT]], Callable[Concatenate[RequestT, P], ResponseT]]:
-    """Decorates a view, whose first argument is its request, so that its pages are rendered once for the whole fleet.
+) -> Callable[[Callable[P, ResponseT]], Callable[P, ResponseT]]:
+    """Decorates a view, one of whose arguments is its request, so that its pages are rendered once for the whole fleet.
 
-    A view is given the request as it is for everybody: a GET, without conditions and ranges, and without the credentials and
-    cookies that the page does not depend on. In the background it is called again for the request that found its page
-    stale, after that was answered. A redirection to the same path in another spelling is not kept.
+    A view is given the request as it is for everybody: a GET, without conditions and ranges, and without the query,
+    credentials and cookies that the page does not depend on, nor what was made of these. Its other arguments are as they
+    come: what they tell of the visitor, everybody sees. In the background it is called again for the request that found its
+    page stale, after that was answered. A redirection to the same path in another spelling is not kept.
     """
 
-    def decorate(
-        view: Callable[Concatenate[RequestT, P], ResponseT],
-    ) -> Callable[Concatenate[RequestT, P], ResponseT]:
+    def decorate(view: Callable[P, ResponseT]) -> Callable[P, ResponseT]:
+        call: Callable[..., ResponseT] = view
+
         @functools.wraps(view)
-        def served(request: RequestT, /, *args: P.args, **kwargs: P.kwargs) -> ResponseT:
+        def served(*args: P.args, **kwargs: P.kwargs) -> ResponseT:
+            place = _Place.of(framework.is_request, args, kwargs)
+            request: RequestT = place.request
             visit = framework.visit(request)
             if visit.method not in ("GET", "HEAD"):
-                return view(request, *args, **kwargs)
+                return view(*args, **kwargs)
             entry = identity.entry(visit)
-            for_everybody = framework.with_headers(request, _visitor.for_everybody(entry))
+            shown_args, shown_kwargs = place.filled(framework.for_everybody(request, Shown.of(entry)))
             answers: list[Exception] = []
 
             def render(_: Rendering) -> Rendered:
                 try:
-                    response = view(for_everybody, *args, **kwargs)
+                    response = call(*shown_args, **shown_kwargs)
                 except Exception as error:
                     if framework.is_answer(error):
                         answers.append(error)
@@ -182,27 +230,26 @@ def async_page(
     *,
     identity: Identity = Identity(),
     tags: Tags[RequestT] = (),
-) -> Callable[
-    [Callable[Concatenate[RequestT, P], Awaitable[ResponseT]]],
-    Callable[Concatenate[RequestT, P], Awaitable[ResponseT]],
-]:
+) -> Callable[[Callable[P, Awaitable[ResponseT]]], Callable[P, Awaitable[ResponseT]]]:
     """As ``page``, for views of asyncio."""
 
-    def decorate(
-        view: Callable[Concatenate[RequestT, P], Awaitable[ResponseT]],
-    ) -> Callable[Concatenate[RequestT, P], Awaitable[ResponseT]]:
+    def decorate(view: Callable[P, Awaitable[ResponseT]]) -> Callable[P, Awaitable[ResponseT]]:
+        call: Callable[..., Awaitable[ResponseT]] = view
+
         @functools.wraps(view)
-        async def served(request: RequestT, /, *args: P.args, **kwargs: P.kwargs) -> ResponseT:
+        async def served(*args: P.args, **kwargs: P.kwargs) -> ResponseT:
+            place = _Place.of(framework.is_request, args, kwargs)
+            request: RequestT = place.request
             visit = framework.visit(request)
             if visit.method not in ("GET", "HEAD"):
-                return await view(request, *args, **kwargs)
+                return await view(*args, **kwargs)
             entry = identity.entry(visit)
-            for_everybody = framework.with_headers(request, _visitor.for_everybody(entry))
+            shown_args, shown_kwargs = place.filled(framework.for_everybody(request, Shown.of(entry)))
             answers: list[Exception] = []
 
             async def render(_: Rendering) -> Rendered:
                 try:
-                    response = await view(for_everybody, *args, **kwargs)
+                    response = await call(*shown_args, **shown_kwargs)
                 except Exception as error:
                     if framework.is_answer(error):
                         answers.append(error)
@@ -221,6 +268,33 @@ def async_page(
         return served
 
     return decorate
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where among the arguments of a view its request is: FastAPI passes all by name, in any order."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    at: int | str
+
+    @staticmethod
+    def of(is_request: Callable[[object], bool], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Place:
+        places: list[tuple[int | str, object]] = [*enumerate(args), *kwargs.items()]
+        for at, argument in places:
+            if is_request(argument):
+                return _Place(args, kwargs, at)
+        raise TypeError("a view whose pages are kept needs its request among its arguments")
+
+    @property
+    def request(self) -> Any:
+        return self.args[self.at] if isinstance(self.at, int) else self.kwargs[self.at]
+
+    def filled(self, request: object) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """All arguments, with this request in place of the one that is there."""
+        if isinstance(self.at, int):
+            return (*self.args[: self.at], request, *self.args[self.at + 1 :]), self.kwargs
+        return self.args, {**self.kwargs, self.at: request}
 
 
 _UNKEPT = Rendered(body=b"", is_kept=False)
