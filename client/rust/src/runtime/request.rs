@@ -1,7 +1,7 @@
 //! Requests over HTTP, as the coordinator derives keys from them.
 
 use crate::{EntryRef, PageRequest, SidecarToken};
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::PathAndQuery};
 use leasehold_proto::v1 as pb;
 use std::collections::BTreeMap;
 
@@ -50,19 +50,29 @@ pub fn page_request(uri: &Uri, headers: &HeaderMap) -> PageRequest {
     request
 }
 
-/// A request as what renders a page for everybody is to see it: without what the page does not depend on.
-pub(super) fn hide_what_does_not_matter(entry: &EntryRef, headers: &mut HeaderMap) {
+/// A request as what renders a page for everybody is to see it: with what its entry holds of query, cookies and credentials, and
+/// no more. What a ready key was made of, nobody can tell.
+pub(super) fn hide_what_does_not_matter(entry: &EntryRef, parts: &mut Parts) {
     let Some(request) = entry.page_request() else { return };
-    if request.ignore_credentials {
-        CREDENTIALS.iter().for_each(|name| drop(headers.remove(*name)));
+    parts.uri = with_query_of(request, &parts.uri);
+    let headers = &mut parts.headers;
+    for name in CREDENTIALS {
+        let mut held = request.headers.iter().map(|header| header.name.trim());
+        if request.ignore_credentials || !held.any(|held| held.eq_ignore_ascii_case(name)) {
+            headers.remove(name);
+        }
     }
     let counts = |pair: &str| {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name).trim();
-        match request.cookie_variance() {
-            pb::CookieVariance::All | pb::CookieVariance::Unspecified => true,
-            pb::CookieVariance::Allowlist => request.cookie_allowlist.iter().any(|one| one.trim() == name),
-            pb::CookieVariance::None => false,
-        }
+        let is_held = request.cookies.iter().any(|cookie| cookie.name.trim() == name);
+        is_held
+            && match request.cookie_variance() {
+                pb::CookieVariance::All | pb::CookieVariance::Unspecified => true,
+                pb::CookieVariance::Allowlist => {
+                    request.cookie_allowlist.iter().any(|one| one.trim() == name)
+                }
+                pb::CookieVariance::None => false,
+            }
     };
     let lines: Vec<_> = headers.get_all(header::COOKIE).iter().map(text).collect();
     headers.remove(header::COOKIE);
@@ -72,6 +82,23 @@ pub(super) fn hide_what_does_not_matter(entry: &EntryRef, headers: &mut HeaderMa
             headers.append(header::COOKIE, value);
         }
     }
+}
+
+/// In one spelling and order, whoever asks.
+fn with_query_of(request: &pb::PageRequest, uri: &Uri) -> Uri {
+    let mut held: Vec<_> = request.query.iter().collect();
+    held.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for pb::NameValues { name, values } in held {
+        query.extend_pairs(values.iter().map(|value| (name, value)));
+    }
+    let query = query.finish();
+    let path = uri.path();
+    let whole = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    let Ok(whole) = whole.parse::<PathAndQuery>() else { return uri.clone() };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(whole.clone());
+    Uri::from_parts(parts).unwrap_or_else(|_| whole.into())
 }
 
 /// Whether a page is one visitor's, by what of a request makes it another one: no shared cache may keep it, for that knows its

@@ -25,6 +25,11 @@ use tower::{Layer, Service, ServiceExt as _};
 pub trait PageRoute: Send + Sync + 'static {
     /// Decides for a GET or HEAD request. The entry must be the same for all whom the page is the same for:
     /// [`page_request`](super::page_request) takes what matters of a request.
+    ///
+    /// Of query, cookies and credentials, what renders the page is shown what an entry by request holds, and no more: else one
+    /// visitor's would be in the page of all. With an entry by key nothing is hidden, as nobody can tell what the key was made
+    /// of: what renders must not look at anything else. Other headers, and the extensions of the request, are passed on as they
+    /// are.
     fn page(&self, request: &Parts) -> Option<(EntryRef, Policy)>;
 }
 
@@ -50,8 +55,8 @@ pub struct FailureReason(pub String);
 
 /// Serves the pages of a service through a [`Runtime`].
 ///
-/// For each page that is missing or out of date, the service behind it is called: with the request, without its body, and with
-/// a [`RenderContext`] in its extensions. Its response is the page, of which everybody is served the same: status, body,
+/// For each page that is missing or out of date, the service behind it is called: with the request, without its body and what the
+/// page does not depend on ([`PageRoute::page`]), and with a [`RenderContext`] in its extensions. Its response is the page, of which everybody is served the same: status, body,
 /// and headers, without those that are of the connection, and `Cache-Control`, which is the policy's. Into the response's extensions, it may put
 /// [`PageMetadata`], for tags and times, and a [`Sidecar`].
 ///
@@ -218,7 +223,7 @@ impl Runtime {
 /// that it does not depend on.
 fn as_for_everybody(mut parts: Parts, entry: &EntryRef) -> Parts {
     parts.method = Method::GET;
-    hide_what_does_not_matter(entry, &mut parts.headers);
+    hide_what_does_not_matter(entry, &mut parts);
     for name in [
         header::IF_NONE_MATCH,
         header::IF_MODIFIED_SINCE,

@@ -208,6 +208,50 @@ async fn who_renders_for_everybody_does_not_see_who_asked() {
     assert_eq!(response.headers()["x-isr-state"], "miss");
 }
 
+/// What the service behind is shown of a request for `/p/1`: its URI, its cookies and an API key.
+async fn shown(route: fn(&Parts) -> EntryRef, query: &str) -> String {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    let site = tower::service_fn(|request: Request<Body>| async move {
+        let header = |name| request.headers().get(name).map_or("none", |value| value.to_str().unwrap());
+        let shown = format!("{} {} {}", request.uri(), header("cookie"), header("x-api-key"));
+        Ok::<_, Infallible>(Response::new(Full::from(shown)))
+    });
+    let pages = move |parts: &Parts| Some((route(parts), Policy::default()));
+    let request = Request::get(format!("https://example.com/p/1{query}"));
+    let request = request.header("cookie", "session=a; lang=de").header("x-api-key", "xyzzy");
+    let service = IsrLayer::new(stage.runtime.clone(), pages).layer(site);
+    let response = service.oneshot(request.body(Full::default()).unwrap()).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let mock::Message::Commit(commit) = &stage.mock.arrived("commit")[0].message else { unreachable!() };
+    let html = commit.html.as_ref().and_then(|html| html.source.clone());
+    assert_eq!(html, Some(pb::body_source::Source::Inline(body.clone())), "everybody is served the same");
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_entry_does_not_depend_on_is_hidden_from_the_render() {
+    use leasehold_client::PageRequest;
+    let by_pattern = |_: &Parts| EntryRef::request(PageRequest::new("/p/{id}").param("id", "1"));
+    assert_eq!(shown(by_pattern, "?utm=mallory").await, "https://example.com/p/1 none none");
+    let by_page = |_: &Parts| EntryRef::request(PageRequest::new("/p/1").query("page", ["2"]));
+    assert_eq!(shown(by_page, "?utm=mallory&page=2").await, "https://example.com/p/1?page=2 none none");
+    let of_language = |_: &Parts| {
+        EntryRef::request(PageRequest::new("/p/1").cookie("lang", "de").header("X-Api-Key", ["xyzzy"]))
+    };
+    assert_eq!(shown(of_language, "").await, "https://example.com/p/1 lang=de xyzzy");
+
+    let all = |parts: &Parts| EntryRef::request(page_request(&parts.uri, &parts.headers));
+    // However it was spelled.
+    for query in ["?b=%C3%BC+y&a=2&a=1", "?a=%32&b=%c3%bc%20y&a=1"] {
+        let expected = "https://example.com/p/1?a=2&a=1&b=%C3%BC+y session=a; lang=de xyzzy";
+        assert_eq!(shown(all, query).await, expected);
+    }
+    let by_key = |_: &Parts| EntryRef::key("k");
+    let expected = "https://example.com/p/1?utm=mallory session=a; lang=de xyzzy";
+    assert_eq!(shown(by_key, "?utm=mallory").await, expected, "what the key was made of is not known");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_redirection_to_another_spelling_of_the_same_page_is_not_kept() {
     for (asked, location, commits) in [
