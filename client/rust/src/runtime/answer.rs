@@ -4,8 +4,9 @@ use super::{
     background::Handed,
     policy::{Mode, Policy},
     render::{RenderError, Rendered},
+    request,
 };
-use crate::{Error, Page, Reason, SidecarToken, StaleReason};
+use crate::{EntryRef, Error, Page, Reason, SidecarToken, StaleReason};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use std::{fmt, time::Duration};
@@ -79,6 +80,7 @@ pub struct Served {
     detail: Option<&'static str>,
     was_there_before: bool,
     is_personal: bool,
+    vary: Option<HeaderValue>,
     /// Whether it was not rendered for this request.
     is_stored: bool,
 }
@@ -206,6 +208,7 @@ impl Served {
             detail: how.detail,
             was_there_before: how.was_there_before,
             is_personal: false,
+            vary: None,
             is_stored: true,
         }
     }
@@ -240,13 +243,14 @@ impl Served {
             detail: how.detail,
             was_there_before: how.was_there_before,
             is_personal: false,
+            vary: None,
             is_stored: false,
         }
     }
 
-    /// As one visitor's.
-    pub(super) fn personal(self, is_personal: bool) -> Self {
-        Self { is_personal, ..self }
+    /// As the page of this entry, of which a shared cache knows the URL only.
+    pub(super) fn of(self, entry: &EntryRef) -> Self {
+        Self { is_personal: request::is_personal(entry), vary: request::vary(entry), ..self }
     }
 
     /// `Cache-Control`, as FaceTheory has it. What nobody keeps is not to be kept by others either; what is served for
@@ -313,6 +317,9 @@ impl Served {
         // It says that the page was not rendered for this request (RFC 9111, section 5.1).
         if self.is_stored {
             set(header::AGE, &self.age.as_secs().to_string());
+        }
+        if let Some(vary) = &self.vary {
+            headers.append(header::VARY, vary.clone());
         }
         // After those of the caches that its render had the page from: the last one is next to the visitor (RFC 9211, section 2).
         if let Ok(value) = HeaderValue::from_str(&self.cache_status()) {

@@ -112,7 +112,7 @@ impl PageCall {
             },
             Err(Obstacle::Uncached(why)) => self.uncached(render, why).await?,
         };
-        Ok(served.personal(request::is_personal(&self.entry)))
+        Ok(served.of(&self.entry))
     }
 
     async fn through_coordinator(&mut self, render: &mut Option<Renderer>) -> Turn {

@@ -5,7 +5,9 @@ use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::PathAndQuer
 use leasehold_proto::v1 as pb;
 use std::collections::BTreeMap;
 
-/// The headers that mark a tenant's boundary: a request that carries one is refused where no tenant is declared.
+/// The headers that mark a tenant's boundary: a request that carries one is refused where no tenant is declared, and where one is,
+/// the response names it in `Vary`. A site that has pages for requests without one too has to say so for these by itself, among
+/// the headers of its pages.
 pub const TENANT_HEADERS: [&str; 2] = ["x-tenant-id", "x-facetheory-tenant"];
 
 /// The query parameter that carries a sidecar's token, as FaceTheory has it. It makes a page no other one.
@@ -122,12 +124,23 @@ pub(super) fn is_personal(entry: &EntryRef) -> bool {
 
 /// Whether a request was meant for a tenant that nobody has declared.
 pub(super) fn crosses_tenants(entry: &EntryRef) -> bool {
-    let Some(request) = entry.page_request() else { return false };
-    !entry.has_tenant()
-        && request.headers.iter().any(|header| {
-            let marks = TENANT_HEADERS.contains(&&*header.name.trim().to_ascii_lowercase());
-            marks && header.values.iter().any(|value| !value.trim().is_empty())
-        })
+    !entry.has_tenant() && tenant_marks(entry).next().is_some()
+}
+
+/// `Vary`, where headers decide whose page it is: for a shared cache, the pages of all tenants have one URL.
+pub(super) fn vary(entry: &EntryRef) -> Option<HeaderValue> {
+    let names: Vec<_> = tenant_marks(entry).collect();
+    HeaderValue::from_str(&names.join(", ")).ok().filter(|names| !names.is_empty())
+}
+
+/// The headers by which a request says whose page it is for.
+fn tenant_marks(entry: &EntryRef) -> impl Iterator<Item = &'static str> {
+    TENANT_HEADERS.into_iter().filter(|mark| {
+        let headers = entry.page_request().into_iter().flat_map(|request| &request.headers);
+        headers
+            .filter(|header| header.name.trim().eq_ignore_ascii_case(mark))
+            .any(|header| header.values.iter().any(|value| !value.trim().is_empty()))
+    })
 }
 
 /// The sidecar that is asked for.

@@ -5,7 +5,7 @@ use super::{
     asking::within,
     policy::Policy,
     render::{RenderContext, Rendered},
-    request::{hide_what_does_not_matter, is_personal, sidecar_token},
+    request::{hide_what_does_not_matter, is_personal, sidecar_token, vary},
 };
 use crate::{EntryRef, Error, PageMetadata, SidecarToken};
 use bytes::Bytes;
@@ -205,6 +205,9 @@ impl Runtime {
                     "public, max-age=31536000, immutable"
                 });
                 headers.insert(header::CACHE_CONTROL, forever);
+                if let Some(vary) = vary(entry) {
+                    headers.insert(header::VARY, vary);
+                }
                 answer
             }
             Err(error) => {

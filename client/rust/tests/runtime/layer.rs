@@ -208,6 +208,41 @@ async fn who_renders_for_everybody_does_not_see_who_asked() {
     assert_eq!(response.headers()["x-isr-state"], "miss");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_depends_on_a_header_is_not_told_to_shared_caches_as_a_page_of_its_url() {
+    use pb::serve_sidecar_response::Part;
+    let of_tenant = |parts: &Parts| {
+        let entry = EntryRef::request(page_request(&parts.uri, &parts.headers)).tenant("acme");
+        Some((entry, Policy::stale_while_revalidate(MINUTE, MINUTE)))
+    };
+    let change: Change = |_, response| {
+        drop(response.headers_mut().insert("vary", header::HeaderValue::from_static("accept-language")));
+    };
+    for (name, value, told) in [
+        ("x-tenant-id", "acme", Some("x-tenant-id")),
+        ("x-facetheory-tenant", "acme", Some("x-facetheory-tenant")),
+        ("x-tenant-id", " ", None),
+        ("accept", "*/*", None),
+    ] {
+        let stage = Stage::new();
+        stage.script_lookup([missing(), fresh("kept")]);
+        let head = pb::SidecarHead { content_type: "application/json".into(), size_bytes: 0 };
+        let parts = vec![Reply::Sidecar(Part::Head(head))];
+        stage.mock.script("serve_sidecar", [Step::Messages(parts, None)]);
+        let service = IsrLayer::new(stage.runtime.clone(), of_tenant).layer(site(change));
+        let told = Vec::from_iter(told);
+        let of_page = [vec!["accept-language"], told.clone()].concat();
+        let sidecar = "/p?__facetheory_isr_hydration=token";
+        for (uri, expected) in [("/p", of_page), ("/p", told.clone()), (sidecar, told)] {
+            let request = Request::get(uri).header(name, value).body(Full::default()).unwrap();
+            let response = service.clone().oneshot(request).await.unwrap();
+            assert!(!response.headers()["cache-control"].to_str().unwrap().contains("no-store"), "{uri}");
+            let vary: Vec<_> = response.headers().get_all("vary").iter().collect();
+            assert_eq!(vary, expected, "{uri} with {name}: {value}");
+        }
+    }
+}
+
 /// What the service behind is shown of a request for `/p/1`: its URI, its cookies and an API key.
 async fn shown(route: fn(&Parts) -> EntryRef, query: &str) -> String {
     let stage = Stage::new();
