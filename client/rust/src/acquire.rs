@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 use tokio::{runtime::Handle, time::Instant};
+use tokio_util::task::TaskTracker;
 
 /// How a lease is to be acquired.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,6 +85,16 @@ impl Coordinator {
     /// `INVALID_FIELD`, `TENANT_BOUNDARY`, `CONSISTENCY_TOKEN_UNKNOWN`, `LIMIT_REACHED` beyond all retries; or no answer
     /// in time: what was granted meanwhile, unheard, expires after its ttl.
     pub async fn acquire(&self, entry: &EntryRef, options: &AcquireOptions) -> Result<Acquire, Error> {
+        self.acquire_among(&TaskTracker::new(), entry, options).await
+    }
+
+    /// As [`acquire`](Self::acquire). What a dropped future leaves to be done is one of these tasks.
+    pub(crate) async fn acquire_among(
+        &self,
+        tasks: &TaskTracker,
+        entry: &EntryRef,
+        options: &AcquireOptions,
+    ) -> Result<Acquire, Error> {
         let (coordinator, entry, options) = (self.clone(), entry.clone(), options.clone());
         let heard_until = match options {
             AcquireOptions { request_id: Some(_), .. } => None,
@@ -93,7 +104,7 @@ impl Coordinator {
             _ => Some(clock::later(clock::now(), PROMPT)),
         };
         let call = async move { coordinator.ask_for_lease(&entry, &options).await };
-        Asking { call: Some(call.boxed()), heard_until }.await
+        Asking { call: Some(call.boxed()), heard_until, tasks: tasks.clone() }.await
     }
 
     async fn ask_for_lease(&self, entry: &EntryRef, options: &AcquireOptions) -> Result<Acquire, Error> {
@@ -148,6 +159,8 @@ struct Asking {
     call: Option<BoxFuture<'static, Result<Acquire, Error>>>,
     /// Until then. `None`: it is not.
     heard_until: Option<Instant>,
+    /// Where that is done.
+    tasks: TaskTracker,
 }
 
 impl Future for Asking {
@@ -165,14 +178,15 @@ impl Drop for Asking {
     fn drop(&mut self) {
         let (Some(call), Some(until)) = (self.call.take(), self.heard_until) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        // Looked at once in any case: the answer may have come while nobody did.
-        runtime.spawn(async move {
+        let given_back = async move {
+            // Looked at once in any case: the answer may have come while nobody did.
             if let Ok(Ok(Acquire::Granted(lease))) = tokio::time::timeout_at(until, call).await
                 && let Err(error) = lease.release().await
             {
                 tracing::debug!(%error, "a lease that nobody waited for was not given back");
             }
-        });
+        };
+        drop(self.tasks.spawn_on(given_back, &runtime));
     }
 }
 

@@ -77,28 +77,20 @@ async fn main() -> anyhow::Result<()> {
     });
 
     println!("site listening on http://{address}");
-    let stop = Arc::new(tokio::sync::Notify::new());
-    let stopping = Arc::clone(&stop);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let serve =
-        axum::serve(listener, web::routes(site, runtime.clone())).with_graceful_shutdown(async move {
+    let stopping = runtime.clone();
+    axum::serve(listener, web::routes(site, runtime))
+        .with_graceful_shutdown(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            stopping.notify_one();
-        });
-    // A visitor who waits for another's render does not hold this process up for all of that time.
-    let patience = async {
-        stop.notified().await;
-        tokio::time::sleep(Duration::from_secs(10)).await;
-    };
-    tokio::select! {
-        served = serve => served.context("serving")?,
-        () = patience => {}
-    }
-    // Whoever comes next need not wait for leases that nobody holds any more.
-    runtime.stop().await;
+            // No visitor who waits for a render holds this process up, and whoever comes next to another need not wait for
+            // leases that nobody holds any more.
+            stopping.stop().await;
+        })
+        .await
+        .context("serving")?;
     Ok(())
 }
 

@@ -84,7 +84,8 @@ impl PageCall {
                 consistency_token,
                 ..AcquireOptions::default()
             };
-            let asking = async move { self.runtime.coordinator.acquire(&self.entry, &options).await };
+            let Inner { coordinator, tasks, .. } = &*self.runtime;
+            let asking = async move { coordinator.acquire_among(&tasks.all, &self.entry, &options).await };
             self.answer(wait, asking).boxed()
         };
         self.ask(acquire).await

@@ -1,8 +1,11 @@
 //! Work that goes on after its request was answered.
 
 use futures::{FutureExt as _, future::BoxFuture};
-use std::fmt;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use std::{fmt, time::Duration};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 /// Where pages are regenerated that were served stale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +40,10 @@ impl fmt::Debug for Handed {
 /// The tasks of a runtime.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
-    all: TaskTracker,
-    /// Told when renders are to be given up.
+    pub(super) all: TaskTracker,
+    /// The visitors who wait for a lease, or for another's page, each with a token.
+    waiting: TaskTracker,
+    /// Told when renders are to be given up, and waiting for them.
     pub(super) stop: CancellationToken,
 }
 
@@ -48,6 +53,21 @@ impl Tasks {
         task: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
         self.all.spawn(task)
+    }
+
+    /// A visitor waits until it is dropped, or `stop` is told.
+    pub(super) fn waiting(&self) -> TaskTrackerToken {
+        self.waiting.token()
+    }
+
+    /// Until nobody waits or renders any more, and all that follows from it is done.
+    pub(super) async fn stop(&self, patience: Duration) {
+        self.stop.cancel();
+        // What one of them is about to be granted is given back by a task that begins when it goes. One who does not look is not
+        // waited for any longer than an answer.
+        self.waiting.close();
+        drop(tokio::time::timeout(patience, self.waiting.wait()).await);
+        self.finish().await;
     }
 
     /// Until none is left, those that begin meanwhile included.

@@ -263,15 +263,16 @@ impl Runtime {
         Ok(())
     }
 
-    /// Waits until nothing is left to do in the background: in a Lambda, before the invocation ends.
+    /// Waits until nothing is left to do in the background: in a Lambda, before the invocation ends. That includes leases that
+    /// may yet be granted to calls whose caller has gone, which are given back.
     pub async fn finish_background(&self) {
         self.0.tasks.finish().await;
     }
 
-    /// Gives up every render, gives back their leases, and waits for that. What is asked later is rendered no more.
+    /// Gives up every render, and waiting for those of others; gives back their leases, and waits for that. What is asked later is
+    /// rendered no more.
     pub async fn stop(&self) {
-        self.0.tasks.stop.cancel();
-        self.0.tasks.finish().await;
+        self.0.tasks.stop(self.0.settings.patience).await;
     }
 }
 

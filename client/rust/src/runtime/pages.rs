@@ -197,12 +197,14 @@ impl PageCall {
             OnContention::ServeStale if self.was_there_before => Duration::ZERO,
             OnContention::ServeStale => WAIT,
         };
+        let tasks = &self.runtime.tasks;
+        let _waiting = tasks.waiting();
         for _ in 0..ROUNDS {
-            if self.runtime.tasks.stop.is_cancelled() {
-                return Err(ServeError::Render(RenderError::Stopped).into());
-            }
             let acquired = tokio::select! {
                 biased;
+                () = tasks.stop.cancelled() => {
+                    return Err(ServeError::Render(RenderError::Stopped).into());
+                }
                 acquired = self.ask_for_lease(wait) => acquired?,
                 // What it waits for is no page.
                 () = self.runtime.uncached.until_known(self.key) => return self.at_once(render, previous).await,
@@ -346,8 +348,11 @@ impl PageCall {
         let turn = Refreshing(self.clone());
         let work = async move {
             let call = &turn.0;
+            let asking = call.ask_for_lease(Duration::ZERO);
             // Otherwise somebody else renders, or has done so, or nobody may; or it will be tried at the next request.
-            if let Ok(Acquire::Granted(lease)) = call.ask_for_lease(Duration::ZERO).await {
+            if let Some(Ok(Acquire::Granted(lease))) =
+                call.runtime.tasks.stop.run_until_cancelled(asking).await
+            {
                 // What comes of it has been told to those who listen.
                 drop(call.regenerate_for_sure(lease, render).await);
             }

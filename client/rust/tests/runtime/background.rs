@@ -129,3 +129,29 @@ async fn work_that_is_dropped_in_the_middle_leaves_no_lease_behind() {
     stage.runtime.finish_background().await;
     assert_eq!(stage.mock.count("commit"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn background_work_is_over_when_its_late_grant_is_given_back() {
+    let stage = Stage::new();
+    stage.script_lookup([within_its_window()]);
+    let late = Step::ReplyAfter(Duration::from_millis(2300), Reply::Acquire(granted(None)));
+    stage.mock.script("acquire", [late]);
+    assert_eq!(stage.serve(&swr()).await.unwrap().state, State::Stale);
+    stage.runtime.finish_background().await;
+    assert_eq!((stage.mock.count("release"), stage.mock.count("commit")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_stops_gives_back_what_it_is_granted_in_the_background() {
+    let stage = Stage::new();
+    stage.script_lookup([within_its_window(), within_its_window()]);
+    stage.mock.script("acquire", [Step::ReplyAfter(SECOND, Reply::Acquire(granted(None)))]);
+    assert_eq!(stage.serve(&swr()).await.unwrap().state, State::Stale);
+    stage.mock.until("acquire", 1).await;
+    stage.runtime.stop().await;
+    assert_eq!((stage.mock.count("release"), stage.mock.count("commit")), (1, 0));
+
+    assert_eq!(stage.serve(&swr()).await.unwrap().state, State::Stale);
+    stage.runtime.finish_background().await;
+    assert_eq!(stage.mock.count("acquire"), 1, "it asks for no more");
+}

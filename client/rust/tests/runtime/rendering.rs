@@ -75,6 +75,41 @@ async fn a_runtime_that_stops_gives_its_leases_back_without_blame() {
     assert_eq!(reasons(&stage), [None]);
 }
 
+/// One who waits for another's page, and what comes of that.
+async fn waiting(stage: &Stage) -> tokio::task::JoinHandle<u16> {
+    let (runtime, asked, count) = (stage.runtime.clone(), entry(), stage.mock.count("acquire"));
+    let visitor = tokio::spawn(async move {
+        let render = |_| async { Ok::<_, std::io::Error>("rendered") };
+        let served = runtime.serve(&asked, &Policy::default(), render).await;
+        served.map_or_else(|error| error.status(), |served| served.status)
+    });
+    stage.mock.until("acquire", count + 1).await;
+    visitor
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_another_waits_no_longer_than_the_runtime_lives() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    stage.mock.script("acquire", [Step::Hang]);
+    let visitor = waiting(&stage).await;
+    let begun = mock::now();
+    stage.runtime.stop().await;
+    assert_eq!(visitor.await.unwrap(), 503);
+    assert!(mock::now() - begun < SECOND, "{:?}", mock::now() - begun);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_granted_while_the_runtime_stops_is_given_back() {
+    let stage = Stage::new();
+    stage.script_lookup([missing()]);
+    stage.mock.script("acquire", [Step::ReplyAfter(SECOND / 4, Reply::Acquire(granted(None)))]);
+    let visitor = waiting(&stage).await;
+    stage.runtime.stop().await;
+    assert_eq!(reasons(&stage), [None]);
+    assert_eq!(visitor.await.unwrap(), 503);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_visitor_who_goes_away_does_not_end_the_render() {
     let stage = Stage::new();
