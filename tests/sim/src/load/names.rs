@@ -1,7 +1,7 @@
 //! What workers call the bodies of their pages.
 
 use super::one_in;
-use crate::checker::history::Names;
+use crate::checker::history::{EntryIndex, Names};
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 /// Which bodies of its pages a worker names itself.
@@ -17,6 +17,7 @@ pub(super) struct GivenNames(Vec<GivenName>);
 
 #[derive(Debug)]
 struct GivenName {
+    entry: EntryIndex,
     tenant: String,
     name: String,
     /// Of its bytes, in hex.
@@ -45,13 +46,13 @@ impl Habit {
         Self { html, sidecar }
     }
 
-    /// For a page of this tenant, by the digests of HTML and sidecar. Mostly new ones, as FaceTheory makes them; now and then one that only another tenant has given,
+    /// For a page of this entry and tenant, by the digests of HTML and sidecar. Mostly new ones, as FaceTheory makes them; now and then one that only another tenant has given,
     /// which is as good; and now and then one that was used before, which is not to be.
     pub(super) fn names(
         self,
         rng: &mut StdRng,
         given: &mut GivenNames,
-        tenant: &str,
+        (entry, tenant): (EntryIndex, &str),
         (html, sidecar): (&str, Option<&str>),
     ) -> Chosen {
         let mut directory = [0; 12];
@@ -71,13 +72,14 @@ impl Habit {
         let mut first = own.clone();
         if one_in(rng, 10) {
             replace(&mut first, rng, |ending: &str| given.used_by(tenant, ending));
-        } else if one_in(rng, 4) {
-            replace(&mut first, rng, |ending: &str| given.used_for(tenant, ending, digest_of(ending)));
+        } else if one_in(rng, 2) {
+            let others = |ending: &str| given.used_elsewhere((entry, tenant), ending, digest_of(ending));
+            replace(&mut first, rng, others);
         }
         for (name, ending) in [(&own.html, HTML), (&own.sidecar, SIDECAR)] {
             let Some(name) = name.clone() else { continue };
             let (tenant, digest) = (tenant.to_owned(), digest_of(ending).to_owned());
-            given.0.push(GivenName { tenant, name, digest, is_committed: false });
+            given.0.push(GivenName { entry, tenant, name, digest, is_committed: false });
         }
         Chosen { first, own }
     }
@@ -117,10 +119,11 @@ impl GivenNames {
         used.filter(|given| given.name.ends_with(ending)).take(8).map(|given| given.name.clone()).collect()
     }
 
-    /// Those of them that the same bytes have.
-    fn used_for(&self, tenant: &str, ending: &str, digest: &str) -> Vec<String> {
+    /// Names of other pages of this tenant that have the same bytes.
+    fn used_elsewhere(&self, (entry, tenant): (EntryIndex, &str), ending: &str, digest: &str) -> Vec<String> {
         let used = self.0.iter().rev().filter(|given| given.is_committed && given.tenant == tenant);
-        let alike = used.filter(|given| given.name.ends_with(ending) && given.digest == digest);
+        let others = used.filter(|given| given.entry != entry && given.name.ends_with(ending));
+        let alike = others.filter(|given| given.digest == digest);
         alike.take(3).map(|given| given.name.clone()).collect()
     }
 }

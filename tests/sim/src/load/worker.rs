@@ -156,7 +156,7 @@ fn a_page(caller: &mut Caller, entry: EntryIndex, lease: &Lease, habit: Habit) -
     let digests = (digest(&html), sidecar.as_ref().map(|bytes| digest(bytes)));
     let Chosen { first: names, own } = {
         let digests = (&*digests.0, digests.1.as_deref());
-        habit.names(rng, &mut caller.load.names.lock(), &identity.tenant, digests)
+        habit.names(rng, &mut caller.load.names.lock(), (entry, &identity.tenant), digests)
     };
     let rendered = Rendered {
         html: digests.0,
