@@ -246,9 +246,7 @@ impl Caller {
                 Outcome::Superseded { current: current_generation }
             }
             Ok(Commit::Fenced { latest_generation }) => Outcome::Fenced { latest: latest_generation },
-            Err(error) if error.reason() == Some(&Why::ObjectConflict) && !error.may_have_been_applied() => {
-                Outcome::NameTaken
-            }
+            Err(error) if is_for_its_names(&error) => Outcome::NameTaken,
             Err(error) => failed(&error),
         };
         if let Outcome::Committed { names } | Outcome::CommittedStale { names, .. } = &outcome {
@@ -333,6 +331,12 @@ pub(super) fn failed(error: &Error) -> Outcome {
         (None, other) => format!("{other:?}"),
     };
     Outcome::Failed { in_doubt: error.may_have_been_applied(), why }
+}
+
+/// Whether a commit was refused, without effect, as a body of another lease has one of the names, or had it a moment ago, when
+/// this one could not be stored, and was deleted before it was looked at.
+fn is_for_its_names(error: &Error) -> bool {
+    matches!(error.reason(), Some(Why::ObjectConflict | Why::ObjectMissing)) && !error.may_have_been_applied()
 }
 
 /// A request id as the history has it.
