@@ -486,6 +486,32 @@ async fn a_row_of_which_nobody_can_tell_whose_it_is_stops_every_deletion() {
     assert_eq!(sweep(&aws, &wet()).await.total.deleted, 2);
 }
 
+/// Whoever reads the first of them, in a table that has far more, must see those that keep everything from going.
+#[tokio::test]
+async fn rows_of_which_nobody_can_tell_whose_they_are_are_named_before_others() {
+    let (doubles, aws) = with(Layout::table_theory()).await;
+    let put = |key: &str, version: &Value| {
+        let record = record::encode_entry(&id(key), &committed(key, OLD, OLD));
+        let attributes = json!({ "r": { "B": STANDARD.encode(record) }, "v": version });
+        put_row(&doubles, &format!("CACHE#{key}"), &attributes);
+    };
+    let nobodys = |n: usize| format!("CACHE#/{n:0>3}/nobody's");
+    for n in 0..2 * MAX_NAMED {
+        put(&format!("/{n:0>3}/known"), &json!({ "S": "no version" }));
+        if n % 4 == 0 {
+            put_row(&doubles, &nobodys(n), &json!({ "r": no_record() }));
+        }
+    }
+    let swept = sweep(&aws, &wet()).await;
+    assert_eq!((swept.illegible, swept.unidentified), (250, 50));
+    let (known, unknown): (Vec<_>, Vec<_>) = swept.illegible_rows.iter().partition(|row| row.identified);
+    assert_eq!((known.len(), unknown.len()), (MAX_NAMED - 50, 50));
+    assert!(swept.illegible_rows.is_sorted_by_key(|row| row.identified));
+    let mut pks: Vec<_> = unknown.iter().map(|row| row.pk.clone()).collect();
+    pks.sort();
+    assert_eq!(pks, (0..2 * MAX_NAMED).step_by(4).map(nobodys).collect::<Vec<_>>());
+}
+
 /// The key of the row does not say it, but its record still does.
 #[tokio::test]
 async fn a_row_that_does_not_decode_is_identified_by_its_record_where_its_key_agrees() {
@@ -772,6 +798,20 @@ async fn a_table_that_is_not_that_of_the_bucket_deletes_nothing() {
     upload(&doubles, &objects("other", OLD + 1));
     assert!(!sweep(&aws, &careful).await.is_refused());
     assert!(!there(&doubles, &pages));
+}
+
+#[tokio::test]
+async fn only_some_of_the_pages_of_a_large_table_are_looked_for_in_the_bucket() {
+    let (doubles, aws) = ready().await;
+    for n in 0..40 {
+        let key = format!("page {n}");
+        create(&aws, &key, &committed(&key, OLD, OLD)).await;
+    }
+    upload(&doubles, &objects("of another table", OLD));
+    doubles.counters.reset();
+    let swept = sweep(&aws, &SweepOptions { force: false, ..wet() }).await;
+    assert!(swept.unrelated);
+    assert_eq!((doubles.counters.of("HeadObject"), swept.total.deleted), (32, 0));
 }
 
 /// A table that names no page at all says nothing of the bucket: its only entry was granted and never committed.
