@@ -223,6 +223,20 @@ async fn a_key_that_xml_cannot_carry_is_deleted_and_holds_up_no_others() {
     assert_eq!(write_outcome(&objects.delete(&odd[..1]).await), "ok");
 }
 
+/// Asked for together, they are refused for the sake of one name; then each is asked for alone.
+#[tokio::test]
+async fn a_delete_that_was_refused_for_one_of_several_is_of_unknown_outcome() {
+    let (doubles, aws) = ready().await;
+    let objects = aws.stores().objects;
+    let odd =
+        ["isr/a\u{ffff}.html", "isr/b\u{ffff}.html"].map(|name| ObjectName::parse_stored(name).unwrap());
+    doubles.faults.add(Rule::on("DeleteObject", Fault::Deny));
+    assert_eq!(write_outcome(&objects.delete(&odd).await), "not applied");
+    for names in [[odd[0].clone(), object_name(1)], [object_name(1), odd[0].clone()]] {
+        assert_eq!(write_outcome(&objects.delete(&names).await), "unknown", "{names:?}");
+    }
+}
+
 /// The second of three requests: the first was applied, so that the whole is not without effect.
 #[tokio::test]
 async fn a_delete_that_was_refused_half_way_is_of_unknown_outcome() {
