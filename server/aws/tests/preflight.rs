@@ -1,7 +1,7 @@
 //! What the preflight finds, and what `init` does about it.
 
 use leasehold_aws::{
-    AwsSettings, Done, Problem, Report, Service, Warning,
+    AwsSettings, Done, InitError, Problem, Report, Service, Warning,
     testing::{Doubles, Fault, Rule},
 };
 use leasehold_core::object::ObjectPrefix;
@@ -33,6 +33,60 @@ async fn what_init_creates_passes_the_preflight_and_is_left_as_it_is_afterwards(
     assert_eq!(aws.check(&ObjectPrefix::default()).await, Report::default());
     assert!(aws.check(&ObjectPrefix::default()).await.is_ready());
     assert_eq!(aws.init().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_bucket_is_created_in_the_region_that_is_set() {
+    for region in ["us-east-1", "eu-west-1"] {
+        let settings = AwsSettings { region: Some(region.into()), ..Doubles::settings() };
+        let done = Doubles::new().connect(settings).init().await.unwrap();
+        assert!(done.contains(&Done::CreatedBucket(NAME.into())), "{region}: {done:?}");
+    }
+}
+
+/// Each found that there was nothing, and asks for everything.
+#[tokio::test]
+async fn two_that_init_at_once_are_both_done_and_each_says_what_was_its_own() {
+    let doubles = Doubles::new();
+    let handles = [(); 2].map(|()| doubles.connect(Doubles::settings()));
+    // Whoever fails ends the test, instead of being waited for.
+    let [one, other] = handles.map(async |aws| aws.init().await.unwrap());
+    let [table, bucket] = ["CreateTable", "CreateBucket"].map(|operation| doubles.faults.hold(operation));
+    let (one, other, ()) = tokio::join!(one, other, async {
+        table.arrived(2).await;
+        table.open();
+        bucket.arrived(2).await;
+        bucket.open();
+    });
+    let done = [one, other].concat();
+    for once in [Done::CreatedTable(NAME.into()), Done::CreatedBucket(NAME.into())] {
+        assert_eq!(done.iter().filter(|done| **done == once).count(), 1, "{done:?}");
+    }
+    let aws = doubles.connect(Doubles::settings());
+    assert_eq!(aws.check(&ObjectPrefix::default()).await, Report::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_init_may_not_do_is_told_by_the_name_of_the_call_and_ends_it() {
+    let calls = [
+        ("DescribeTable", "AccessDeniedException (400)"),
+        ("CreateTable", "AccessDeniedException (400)"),
+        ("DescribeTimeToLive", "AccessDeniedException (400)"),
+        ("UpdateTimeToLive", "AccessDeniedException (400)"),
+        // As of a bucket that is somebody else's: it is there.
+        ("HeadBucket", "AccessDenied (403)"),
+        ("CreateBucket", "AccessDenied (403)"),
+    ];
+    for (number, (operation, why)) in calls.into_iter().enumerate() {
+        let doubles = Doubles::new();
+        doubles.faults.add(Rule::on(operation, Fault::Deny));
+        let denied = doubles.connect(Doubles::settings()).init().await;
+        let told = InitError::Call { operation, resource: NAME.into(), why: why.into() };
+        assert_eq!(denied, Err(told));
+        for (later, _) in &calls[number + 1..] {
+            assert_eq!(doubles.counters.of(later), 0, "{later} after {operation}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -176,6 +230,23 @@ async fn a_table_that_deletes_nothing_is_a_warning() {
     let done = [Done::SetTimeToLive(NAME.into()), Done::CreatedBucket(NAME.into())];
     assert_eq!(aws.init().await.unwrap(), done);
     assert_eq!(aws.check(&ObjectPrefix::default()).await, Report::default());
+}
+
+/// Entries would never go, and what is in the other attribute would go by it.
+#[tokio::test]
+async fn a_table_that_deletes_by_another_attribute_is_a_warning_and_left_as_it_is() {
+    let doubles = Doubles::new();
+    doubles.dynamodb.create_table(NAME, &[("pk", "S"), ("sk", "S")]);
+    let other = json!({ "Enabled": true, "AttributeName": "expires" });
+    let update = json!({ "TableName": NAME, "TimeToLiveSpecification": other });
+    doubles.dynamodb.call("UpdateTimeToLive", &update);
+    let aws = doubles.connect(Doubles::settings());
+    assert_eq!(aws.init().await.unwrap(), [Done::CreatedBucket(NAME.into())]);
+    let warning = Warning::OtherTimeToLive { table: NAME.into(), attribute: "expires".into() };
+    assert_eq!(
+        aws.check(&ObjectPrefix::default()).await,
+        Report { problems: vec![], warnings: vec![warning] }
+    );
 }
 
 #[tokio::test]

@@ -228,11 +228,18 @@ impl S3 for InMemory {
         &self,
         request: S3Request<CreateBucketInput>,
     ) -> S3Result<S3Response<CreateBucketOutput>> {
+        // As S3 has it: a bucket names the region that is asked for it, but in the first of all regions, which it may not.
+        let CreateBucketInput { bucket, create_bucket_configuration, .. } = request.input;
+        let named = create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
+        let asked = request.region.filter(|region| region.as_str() != "us-east-1");
+        if named.as_ref().map(|region| region.as_str()) != asked.as_ref().map(|region| region.as_str()) {
+            return Err(s3_error!(IllegalLocationConstraintException));
+        }
         let mut state = self.0.lock();
-        if state.buckets.contains_key(&request.input.bucket) {
+        if state.buckets.contains_key(&bucket) {
             return Err(s3_error!(BucketAlreadyOwnedByYou));
         }
-        state.buckets.insert(request.input.bucket, BTreeMap::new());
+        state.buckets.insert(bucket, BTreeMap::new());
         Ok(S3Response::new(CreateBucketOutput::default()))
     }
 
