@@ -74,19 +74,16 @@ fn write_holder(lock: &mut File) -> io::Result<()> {
 /// Creates a directory and those above it. Without the sync of each parent, a crash of the machine could lose the
 /// directory, and with it everything that was acknowledged.
 fn create_durably(path: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = path
-        .ancestors()
-        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
-        .collect();
-    fs::create_dir_all(path)?;
-    for created in missing {
-        let parent = match created.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        sync_directory(parent)?;
+    // That of a bare name is empty: the working directory is there.
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
+        create_durably(parent)?;
     }
-    Ok(())
+    match fs::create_dir(path) {
+        Ok(()) => sync_directory(&path.join("..")),
+        // Whoever created it, perhaps a moment ago.
+        Err(_) if path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(unix)]

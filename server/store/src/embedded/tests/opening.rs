@@ -45,7 +45,8 @@ fn a_file_in_place_of_the_directory_is_refused() {
     let dir = tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(matches!(EmbeddedStore::open(&file), Err(OpenError::Directory { .. })));
+    let Err(OpenError::Directory { source, .. }) = EmbeddedStore::open(&file) else { panic!("opened") };
+    assert_eq!(source.kind(), std::io::ErrorKind::AlreadyExists);
 }
 
 #[test]
