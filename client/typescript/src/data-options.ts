@@ -31,7 +31,8 @@ export interface DataCacheOptions {
   readonly waitMs?: number | undefined;
   /**
    * How long the coordinator may take to answer, in milliseconds, before its answer is done without; where it waits for
-   * another's fetch, on top of that. Default: 1500.
+   * another's fetch, on top of that. A commit that takes longer goes on in the background, four times as long and as the value is on
+   * its way. Default: 1500.
    */
   readonly coordinatorTimeoutMs?: number | undefined;
   /**

@@ -87,12 +87,13 @@ export class DataCache implements AsyncDisposable {
     const given = coordinator && 'lookup' in coordinator ? coordinator : undefined;
     this.#ownsCoordinator = given === undefined;
     const onUnreachable = (error: unknown) => this.#report({ type: 'unreachable', error });
+    const { failureReason, coordinatorTimeoutMs: patienceMs = 1500 } = options;
     this.#reach = new Reach(
       given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
-      options.coordinatorTimeoutMs ?? 1500,
+      patienceMs,
       onUnreachable,
     );
-    this.#leases = new LeaseKeeper(this.#reach, onUnreachable);
+    this.#leases = new LeaseKeeper(this.#reach, { patienceMs, onUnreachable, failureReason });
     this.#lastKnown = new LastKnown(options.localBytes ?? 16 << 20, options.localMaxAgeMs);
   }
 
@@ -362,7 +363,7 @@ export class DataCache implements AsyncDisposable {
     try {
       bytes = encode(await lease.renewWhile(wish.fetch, this.#options.leaseTtlMs));
     } catch (error) {
-      this.#leases.giveBack(lease, this.#failureReason(error));
+      this.#leases.fail(lease, error);
       const copy = await this.#previous(wish, lease.previous?.page);
       if (!copy) {
         throw error;
@@ -405,7 +406,7 @@ export class DataCache implements AsyncDisposable {
       }),
       tags: [this.#tag()],
     };
-    return this.#leases.commit(lease, { html: bytes, metadata }, (error) =>
+    return this.#leases.commit(lease, { html: bytes, metadata }, this.#options.leaseTtlMs, (error) =>
       this.#report({ type: 'notKept', key: wish.key, error }),
     );
   }
@@ -447,11 +448,6 @@ export class DataCache implements AsyncDisposable {
         // Another does it, has done it, or nobody can.
         break;
     }
-  }
-
-  #failureReason(error: unknown): string {
-    const reason = this.#options.failureReason;
-    return reason ? reason(error) : error instanceof Error ? error.message : String(error);
   }
 
   #report(report: DataReport): void {

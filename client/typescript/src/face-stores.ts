@@ -19,7 +19,7 @@ import {
   underLease,
 } from './face-records.js';
 import { LastKnown } from './last-known.js';
-import type { Commit, Lease } from './lease.js';
+import { bytesIn, type Lease } from './lease.js';
 import type { CurrentPage } from './page.js';
 import { Reach } from './reach.js';
 import { etagOf } from './rendered-page.js';
@@ -47,8 +47,8 @@ export interface FaceStoresOptions {
    */
   readonly backOff?: boolean | undefined;
   /**
-   * How long the coordinator may take to answer, in milliseconds, before the call fails; for a commit and for each of its uploads,
-   * four times as long. Default: 1500.
+   * How long the coordinator may take to answer, in milliseconds, before the call fails; where a lease is given back, and for a
+   * commit and each of its uploads, four times as long, and as the bytes are on their way. Default: 1500.
    */
   readonly coordinatorTimeoutMs?: number | undefined;
   /** How many bytes may be written and wait for their commit; a write beyond it fails. Default: 64 MiB. */
@@ -203,8 +203,6 @@ const SHORTEST_LEASE_MS = 100;
 const LONGEST_LEASE_MS = 300_000;
 const LARGEST_BODY_BYTES = 64 << 20;
 const NAMES_BYTES = 4 << 20;
-/** A commit may take so many times as long as another call. */
-const COMMIT_PATIENCE = 4;
 /**
  * For so long, an answer that a page is not fresh serves everybody. Every visitor who waits asks each 25 ms: together they then
  * cost the coordinator as much as two of them, however many they are.
@@ -396,12 +394,14 @@ class Stores {
       ...(sidecar ? [{ coming: this.#committed.begin(sidecarName, cacheKey), body: sidecar }] : []),
     ];
     try {
-      const committed = await this.#commit(held, {
+      const page = {
         html: html.bytes,
         htmlName: htmlPointer,
         ...(sidecar && { sidecar: sidecar.bytes, sidecarName }),
         metadata: { ...metadataOf(input), ...this.#options.labels?.(cacheKey) },
-      });
+      };
+      const sizeBytes = bytesIn(page.html) + bytesIn(page.sidecar);
+      const committed = await this.#reach.insist((options) => held.lease.commit(page, options), sizeBytes);
       this.#lookups.delete(cacheKey);
       this.#end(leaseToken, held);
       this.#uncommitted.delete(htmlPointer);
@@ -427,16 +427,6 @@ class Stores {
     }
   }
 
-  /** Also where the coordinator is taken to be down: a rendered page is worth the attempt. */
-  #commit({ lease }: Held, page: Parameters<Lease['commit']>[0]): Promise<Commit> {
-    const timeoutMs = COMMIT_PATIENCE * this.#timeoutMs;
-    return lease.commit(page, {
-      timeoutMs,
-      attemptTimeoutMs: timeoutMs / 2,
-      unreachableTimeoutMs: this.#timeoutMs,
-    });
-  }
-
   async releaseLease(input: FaceReleaseInput): Promise<void> {
     const held = this.#heldAs(input);
     if (held) {
@@ -447,7 +437,7 @@ class Stores {
   async #release(leaseToken: string, held: Held, isFailed: boolean): Promise<void> {
     this.#end(leaseToken, held);
     try {
-      await this.#reach.demand<unknown>((options) =>
+      await this.#reach.insist<unknown>((options) =>
         isFailed ? held.lease.fail('no page was committed', options) : held.lease.release(options),
       );
     } catch (error) {

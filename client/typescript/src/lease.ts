@@ -393,11 +393,7 @@ export class Lease {
       },
     };
     const { shared } = this.#calls;
-    const limits = this.#calls.limits(
-      'UploadBody',
-      options,
-      (bytes.length / SLOWEST_BYTES_PER_SECOND) * 1000,
-    );
+    const limits = this.#calls.limits('UploadBody', options, transitMs(bytes.length));
     const link = shared.lanes.enter();
     try {
       const parts = () => uploadParts(head, bytes);
@@ -437,6 +433,16 @@ export class Lease {
 
 function terms(since: number, remainingMs: number, renewableForMs: number): Terms {
   return { since, deadline: since + remainingMs, renewableUntil: since + renewableForMs };
+}
+
+/** How long so many bytes may be on their way, on top of what the answer takes. */
+export function transitMs(bytes: number): number {
+  return (bytes / SLOWEST_BYTES_PER_SECOND) * 1000;
+}
+
+/** How many bytes of a body go to the coordinator. */
+export function bytesIn(body: NewBody | undefined): number {
+  return typeof body === 'string' ? Buffer.byteLength(body) : inlineBytes(body);
 }
 
 /** The head, then the body in chunks that share its memory. */

@@ -28,7 +28,10 @@ export interface PagePolicy {
   readonly maxWaitMs?: number | undefined;
   /** When the render fails: `serve-stale`, where there is a page within the bound, or `error`. Default: `serve-stale`. */
   readonly onFailure?: 'serve-stale' | 'error' | undefined;
-  /** How long a lease lasts without renewal, in milliseconds. Default: that of the coordinator, 10 s. */
+  /**
+   * How long a lease lasts without renewal, in milliseconds; it is renewed until the page is rendered and committed. Default: that
+   * of the coordinator, 10 s.
+   */
   readonly leaseTtlMs?: number | undefined;
   /**
    * The route pattern that matched and its parameters, and on what else the page depends. Default: the path is the route, and

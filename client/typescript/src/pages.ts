@@ -61,7 +61,8 @@ export interface PageServerOptions {
   readonly stateHeader?: string | undefined;
   /**
    * How long the coordinator may take to answer, in milliseconds, before its answer is done without; where it waits for
-   * another's render, on top of that. Default: 1500.
+   * another's render, on top of that. A commit that takes longer goes on in the background, four times as long and as the page is on
+   * its way; who asked for the page is served it as `bypass`. Default: 1500.
    */
   readonly coordinatorTimeoutMs?: number | undefined;
   /**
@@ -153,12 +154,13 @@ export class PageServer implements AsyncDisposable {
     this.#options = options;
     this.#ownsCoordinator = given === undefined;
     const onUnreachable = (error: unknown) => this.#report({ type: 'unreachable', error });
+    const { failureReason, coordinatorTimeoutMs: patienceMs = 1500 } = options;
     this.#reach = new Reach(
       given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
-      options.coordinatorTimeoutMs ?? 1500,
+      patienceMs,
       onUnreachable,
     );
-    this.#leases = new LeaseKeeper(this.#reach, onUnreachable);
+    this.#leases = new LeaseKeeper(this.#reach, { patienceMs, onUnreachable, failureReason });
     this.#lastKnown = new LastKnown(options.localBytes ?? 32 << 20, options.localMaxAgeMs);
   }
 
@@ -378,18 +380,24 @@ export class PageServer implements AsyncDisposable {
     const { request, render, policy } = visit;
     const begun = now();
     let page: RenderedPage;
+    let copy: Copy;
+    let detail: string | undefined;
     try {
       page = await lease.renewWhile(() => render({ request: toRender(visit), lease }), policy.leaseTtlMs);
       if ((page.status ?? 200) >= 500) {
         throw new FailedRender(page);
       }
+      copy = { ...copyOf(page), bornAt: begun, generation: lease.generation };
+      detail = whyNotKept(page, new URL(request.url).pathname);
     } catch (error) {
-      // Who went away did not find the page broken: nobody else has to pause for that.
-      this.#leases.giveBack(lease, request.signal.aborted ? undefined : this.#failureReason(error));
+      if (request.signal.aborted) {
+        // Who went away did not find the page broken: nobody else has to pause for that.
+        this.#leases.giveBack(lease);
+      } else {
+        this.#leases.fail(lease, error);
+      }
       return this.#inPlaceOf(error, visit, previous ?? (await this.#previous(visit, lease.previous)));
     }
-    const copy = { ...copyOf(page), bornAt: begun, generation: lease.generation };
-    const detail = whyNotKept(page, new URL(request.url).pathname);
     if (detail !== undefined) {
       this.#leases.giveBack(lease);
       return { copy, served: { state: 'bypass', detail } };
@@ -459,7 +467,8 @@ export class PageServer implements AsyncDisposable {
       }),
       ...(errorSeconds !== undefined && { staleIfErrorMs: errorSeconds * 1000 }),
     };
-    return this.#leases.commit(lease, { html: page.html, sidecar: page.sidecar, metadata }, (error) =>
+    const { html, sidecar } = page;
+    return this.#leases.commit(lease, { html, sidecar, metadata }, visit.policy.leaseTtlMs, (error) =>
       this.#report({ type: 'notKept', error }),
     );
   }
@@ -535,11 +544,6 @@ export class PageServer implements AsyncDisposable {
     }
     const hasBody = visit.request.method !== 'HEAD' && ![204, 205, 304].includes(copy.status);
     return new Response(hasBody ? Buffer.from(copy.bytes) : null, { status: copy.status, headers });
-  }
-
-  #failureReason(error: unknown): string {
-    const reason = this.#options.failureReason;
-    return reason ? reason(error) : error instanceof Error ? error.message : String(error);
   }
 
   #report(report: PageReport): void {

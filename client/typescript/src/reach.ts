@@ -11,8 +11,11 @@ import type { Coordinator } from './coordinator.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
 import { Invalidations } from './invalidations.js';
+import { transitMs } from './lease.js';
 import type { Page } from './page.js';
 
+/** What has to be done may take so many times as long as an answer that can be done without. */
+const INSISTENCE = 4;
 /** How long a trial may take while the coordinator is taken to be down. */
 const TRIAL_TIMEOUT_MS = 300;
 
@@ -71,6 +74,21 @@ export class Reach {
       throw LeaseholdError.notSent();
     }
     return this.#attempt(call, verdict);
+  }
+
+  /**
+   * Asks also where the coordinator is taken to be down, and for longer: what ends a lease is worth the attempt, and a rendered page
+   * still more. `sizeBytes` may be on their way on top of that. That there was an answer tells that the coordinator is back; that
+   * there was none in time tells nothing of it, for it may be a matter of the size.
+   *
+   * @throws LeaseholdError when there is no answer.
+   */
+  async insist<T>(call: (options: CallOptions) => Promise<T>, sizeBytes = 0): Promise<T> {
+    const timeoutMs = INSISTENCE * this.#timeoutMs + transitMs(sizeBytes);
+    const unreachableTimeoutMs = this.#timeoutMs;
+    const answer = await call({ timeoutMs, attemptTimeoutMs: timeoutMs / 2, unreachableTimeoutMs });
+    this.#breaker.succeeded();
+    return answer;
   }
 
   async #attempt<T>(call: (options: CallOptions) => Promise<T>, verdict: Verdict): Promise<T> {

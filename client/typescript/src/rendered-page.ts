@@ -82,16 +82,23 @@ const NOT_OF_THE_PAGE = new Set([
   'upgrade',
 ]);
 
+/** @throws TypeError or RangeError for what no response can be made of. */
 export function copyOf(page: RenderedPage): Copy {
   const bytes = typeof page.html === 'string' ? Buffer.from(page.html) : page.html;
-  return {
-    bytes,
-    status: page.status ?? 200,
-    contentType: page.contentType ?? DEFAULT_CONTENT_TYPE,
-    headers: (page.headers ?? []).filter(([name]) => !NOT_OF_THE_PAGE.has(name.toLowerCase())),
-    etag: etagOf(bytes),
-    bornAt: now(),
-  };
+  if (!(bytes instanceof Uint8Array)) {
+    throw new TypeError('html: neither text nor bytes');
+  }
+  const { status = 200, contentType = DEFAULT_CONTENT_TYPE } = page;
+  if (!Number.isInteger(status) || status < 200 || status > 599) {
+    throw new RangeError(`status: ${status} is none of a response`);
+  }
+  const headers = headersOf(page);
+  // Whoever was served it from then on would hear of it, were it kept.
+  new Headers([
+    ['content-type', contentType],
+    ...headers.map(([name, value]): [string, string] => [name, value]),
+  ]);
+  return { bytes, status, contentType, headers, etag: etagOf(bytes), bornAt: now() };
 }
 
 export function headersOf(page: RenderedPage): readonly (readonly [name: string, value: string])[] {

@@ -6,7 +6,9 @@ import {
   LeaseholdError,
   type PagePolicy,
   PageServer,
+  type PageServerOptions,
   type Refusal,
+  type RenderedPage,
 } from '../src/index.js';
 import { CoordinatorProcess } from './coordinator-process.js';
 import { answering, leasing } from './interposed.js';
@@ -15,7 +17,8 @@ import { answering, leasing } from './interposed.js';
 const stalePolicy: PagePolicy = { mode: 'blocking', revalidateSeconds: 0, staleIfErrorSeconds: 3600 };
 const blocking: PagePolicy = { mode: 'blocking', revalidateSeconds: 3600 };
 
-const serverOn = (coordinator: Coordinator) => new PageServer({ coordinator, onReport: () => {} });
+const serverOn = (coordinator: Coordinator, options: PageServerOptions = {}) =>
+  new PageServer({ coordinator, onReport: () => {}, ...options });
 
 const stateOf = (response: Response) => response.headers.get('x-isr-state');
 
@@ -54,7 +57,10 @@ function cuttable(handle: Coordinator) {
   const cut = () => {
     isCut = true;
   };
-  return { coordinator, cut };
+  const mend = () => {
+    isCut = false;
+  };
+  return { coordinator, cut, mend };
 }
 
 test('a page that was purged while its successor was rendered is known no more', async (t) => {
@@ -303,4 +309,231 @@ test('a server that is closed has committed what it rendered', async (t) => {
   await closing;
   assert.equal((await process.connect().lookup(entry)).outcome, 'fresh');
   assert.equal(stateOf(await serving), 'miss');
+});
+
+test('what ends a lease is tried also where others found the coordinator silent a moment ago', async (t) => {
+  const process = await CoordinatorProcess.start(t, '--backoff-base', '60s');
+  const witness = process.connect();
+  for (const isFailing of [false, true]) {
+    const { coordinator, cut, mend } = cuttable(process.connect());
+    const server = serverOn(coordinator);
+    const cache = new DataCache({ coordinator, onReport: () => {} });
+    const others = {
+      page: () => server.servePage(new Request('http://site/other'), blocking, rendering('other')),
+      value: () => cache.withRevalidate('other', 60, () => 'other'),
+    };
+    /** Runs into an outage as long as anybody else's, which ends before this render does. */
+    const amidOutageOf = (other: () => Promise<unknown>) => async () => {
+      cut();
+      for (let visit = 0; visit < 3; visit += 1) {
+        await other();
+      }
+      mend();
+      if (isFailing) {
+        throw new Error('the template is broken');
+      }
+      return { html: 'page' };
+    };
+    const path = `/${isFailing}`;
+    for (const [named, work, expected] of [
+      [
+        { path, request: { route: path } },
+        async () => {
+          const asked = new Request(`http://site${path}`);
+          return stateOf(await server.servePage(asked, blocking, amidOutageOf(others.page)));
+        },
+        'miss',
+      ],
+      [
+        { key: `default::/~data/default/${isFailing}` },
+        async () => (await cache.withRevalidate(`${isFailing}`, 60, amidOutageOf(others.value))).html,
+        'page',
+      ],
+    ] as const) {
+      if (isFailing) {
+        await assert.rejects(work(), /the template is broken/);
+      } else {
+        assert.equal(await work(), expected);
+      }
+      await Promise.all([server.idle(), cache.idle()]);
+      assert.equal((await witness.acquire(named)).outcome, isFailing ? 'backingOff' : 'ready');
+    }
+  }
+});
+
+test('a page that could not be kept is reported', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const lost = LeaseholdError.notSent();
+  const failing = leasing(process.connect(), () => ({ commit: () => Promise.reject(lost) }));
+  const reports: unknown[] = [];
+  const onReport = (report: unknown) => reports.push(report);
+  const server = serverOn(failing, { onReport });
+  assert.equal(stateOf(await server.servePage(request, blocking, rendering('page'))), 'bypass');
+  const cache = new DataCache({ coordinator: failing, onReport });
+  assert.equal(await cache.withRevalidate('k', 60, () => 'value'), 'value');
+  assert.deepEqual(reports, [
+    { type: 'notKept', error: lost },
+    { type: 'notKept', key: 'k', error: lost },
+  ]);
+});
+
+test('a commit that takes long keeps its lease, costs its visitor little, and is no outage', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const witness = process.connect();
+  const committing = gate();
+  const slow = leasing(process.connect(), (lease) => ({
+    commit: async (...page) => {
+      await committing.passed;
+      return lease.commit(...page);
+    },
+  }));
+  const server = serverOn(slow, { coordinatorTimeoutMs: 200 });
+  const cache = new DataCache({ coordinator: slow, coordinatorTimeoutMs: 200, leaseTtlMs: 300 });
+  const policy = { ...blocking, leaseTtlMs: 300 };
+  const paths = ['/1', '/2', '/3', '/4'];
+  const visits = paths.map((path) =>
+    server.servePage(new Request(`http://site${path}`), policy, rendering('page')),
+  );
+  const value = cache.withRevalidate('k', 60, () => 'value');
+  for (const response of await Promise.all(visits)) {
+    assert.deepEqual([stateOf(response), await response.text()], ['bypass', 'page']);
+  }
+  assert.equal(await value, 'value');
+  const entries = [
+    ...paths.map((path) => ({ path, request: { route: path } })),
+    { key: 'default::/~data/default/k' },
+  ];
+  const holders = () =>
+    Promise.all(
+      entries.map(async (each) => {
+        const { regeneration } = await witness.lookup(each, { consistency: 'strict' });
+        return regeneration?.generation;
+      }),
+    );
+  const granted = await holders();
+  // As long as two leases without renewal, by what the coordinator says of them.
+  for (const until = performance.now() + 700; performance.now() < until; ) {
+    assert.deepEqual(await holders(), granted);
+  }
+  committing.open();
+  await Promise.all([server.idle(), cache.idle()]);
+  for (const each of entries) {
+    assert.equal((await witness.lookup(each, { consistency: 'strict' })).outcome, 'fresh');
+  }
+  const hit = await server.servePage(new Request('http://site/1'), policy, rendering('unasked'));
+  assert.equal(stateOf(hit), 'hit');
+});
+
+test('a commit that fails when its visitor waits no more leaves no lease behind', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const committing = gate();
+  const failing = leasing(process.connect(), () => ({
+    commit: async () => {
+      await committing.passed;
+      throw LeaseholdError.notSent();
+    },
+  }));
+  const server = serverOn(failing, { coordinatorTimeoutMs: 100 });
+  const response = await server.servePage(request, { ...blocking, leaseTtlMs: 120_000 }, rendering('page'));
+  assert.equal(stateOf(response), 'bypass');
+  committing.open();
+  await server.idle();
+  assert.equal((await process.connect().acquire(entry)).outcome, 'granted');
+});
+
+test('the larger a page is, the longer its commit may take', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const limits: number[] = [];
+  const handle = leasing(process.connect(), (lease) => ({
+    commit: (page, options) => {
+      limits.push(options?.timeoutMs ?? 0);
+      return lease.commit(page, options);
+    },
+  }));
+  const server = serverOn(handle);
+  for (const [path, mebibytes] of [
+    ['/small', 0],
+    ['/large', 4],
+  ] as const) {
+    const half = Buffer.alloc(mebibytes << 19, 'x');
+    const response = await server.servePage(new Request(`http://site${path}`), blocking, () => ({
+      html: half,
+      sidecar: half,
+    }));
+    assert.ok(['miss', 'bypass'].includes(String(stateOf(response))));
+  }
+  await server.idle();
+  assert.equal(limits[1]! - limits[0]!, 4000);
+});
+
+test('whatever a render answers with, its lease ends', async (t) => {
+  const process = await CoordinatorProcess.start(t, '--backoff-base', '60s');
+  const witness = process.connect();
+  const server = serverOn(process.connect());
+  const answers: Record<string, unknown> = {
+    nothing: undefined,
+    'no-html': {},
+    'number-for-html': { html: 1 },
+    'object-for-headers': { html: 'x', headers: {} },
+    'malformed-header': { html: 'x', headers: [['a b', 'c']] },
+    'header-that-cannot-be-sent': { html: 'x', headers: [['x-title', '日本語']] },
+    'no-status': { html: 'x', status: 99 },
+    'no-status-either': { html: 'x', status: 2.5 },
+  };
+  for (const [name, answer] of Object.entries(answers)) {
+    const path = `/${name}`;
+    const asked = new Request(`http://site${path}`);
+    await assert.rejects(
+      server.servePage(asked, blocking, () => answer as RenderedPage),
+      Error,
+      name,
+    );
+    await server.idle();
+    const { outcome } = await witness.acquire({ path, request: { route: path } });
+    assert.equal(outcome, 'backingOff', name);
+  }
+  const tags = 1 as unknown as string[];
+  const unkept = await server.servePage(request, blocking, () => ({ html: 'x', tags }));
+  assert.deepEqual([stateOf(unkept), await unkept.text()], ['bypass', 'x']);
+  await server.idle();
+  assert.equal((await witness.acquire(entry)).outcome, 'granted');
+});
+
+test('who cannot say why a render failed hides neither its error nor the previous page', async (t) => {
+  const process = await CoordinatorProcess.start(t, '--backoff-base', '60s');
+  const witness = process.connect();
+  const failing = () => {
+    throw new Error('with a secret in it');
+  };
+  const reasons: Record<string, (() => string) | undefined> = {
+    throws: () => {
+      throw new Error('no reason');
+    },
+    number: () => 1 as unknown as string,
+  };
+  for (const [name, failureReason] of Object.entries(reasons)) {
+    const options = { coordinator: process.connect(), failureReason, onReport: () => {} };
+    const server = new PageServer(options);
+    const cache = new DataCache(options);
+    const path = `/${name}`;
+    const visit = (render: () => RenderedPage) =>
+      server.servePage(new Request(`http://site${path}`), stalePolicy, render);
+    await assert.rejects(
+      server.servePage(new Request(`http://site${path}/new`), stalePolicy, failing),
+      /with a secret/,
+    );
+    assert.equal(stateOf(await visit(rendering('old'))), 'miss');
+    assert.equal(stateOf(await visit(failing)), 'stale');
+    await assert.rejects(cache.withRevalidate(name, 60, failing), /with a secret/);
+    await Promise.all([server.idle(), cache.idle()]);
+    for (const named of [
+      { path: `${path}/new`, request: { route: `${path}/new` } },
+      { path, request: { route: path } },
+      { key: `default::/~data/default/${name}` },
+    ]) {
+      const acquired = await witness.acquire(named);
+      assert.ok(acquired.outcome === 'backingOff', acquired.outcome);
+      assert.equal(acquired.reason, name === 'throws' ? 'unspecified' : '1');
+    }
+  }
 });
