@@ -129,6 +129,8 @@ export interface AcquireOptions extends CallOptions {
   readonly owner?: string | undefined;
   /** The identity of this attempt to render. Default: a new one. */
   readonly requestId?: RequestId | undefined;
+  /** Whether a call with this `requestId` may have been made before. Default: yes, where one is given. */
+  readonly isRepetition?: boolean | undefined;
 }
 
 /** What became of the wish to render. */
@@ -297,7 +299,7 @@ export class Coordinator implements AsyncDisposable {
       body: toWireDelivery(options.body),
       knownGeneration: options.knownGeneration,
       // Whoever names an id may have sent it before.
-      retry: options.requestId !== undefined,
+      retry: options.isRepetition ?? options.requestId !== undefined,
     };
     const limits = this.#calls.limits('AcquireLease', options, waitMs);
     const link = waitMs > 0 ? lanes.enter() : lanes.prompt;

@@ -47,6 +47,11 @@ export interface DataCacheOptions {
   readonly localBytes?: number | undefined;
   /** For how long after it was last known to be current such a value is returned, in milliseconds. Default: an hour. */
   readonly localMaxAgeMs?: number | undefined;
+  /**
+   * For how long it is remembered that a value is none that can be kept, in milliseconds: of at most 4096 keys. Meanwhile it is
+   * fetched without the lease, once at a time in this process; 0: in the whole fleet. Default: 10 s.
+   */
+  readonly rememberUncachedMs?: number | undefined;
   /** Hears of what no caller sees. Default: a line on `console.warn`. What it throws is dropped. */
   readonly onReport?: ((report: DataReport) => void) | undefined;
   /**

@@ -11,10 +11,11 @@ import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
 import { LastKnown } from './last-known.js';
 import type { Commit, Lease } from './lease.js';
-import { LeaseKeeper } from './lease-keeper.js';
+import { isForGood, LeaseKeeper } from './lease-keeper.js';
 import type { Page } from './page.js';
 import { Reach } from './reach.js';
 import type { Scope } from './scope.js';
+import { Uncached } from './uncached.js';
 
 /** A value as it is stored, and since when. */
 interface Copy {
@@ -65,6 +66,7 @@ export class DataCache implements AsyncDisposable {
   readonly #namespace: string;
   readonly #ownsCoordinator: boolean;
   readonly #lastKnown: LastKnown<Copy>;
+  readonly #uncached: Uncached;
   readonly #fetching = new Map<string, Promise<Fetched>>();
   /** What is refreshed in the background: once at a time for each key. */
   readonly #refreshing = new Set<string>();
@@ -94,6 +96,7 @@ export class DataCache implements AsyncDisposable {
       onUnreachable,
     );
     this.#leases = new LeaseKeeper(this.#reach, { patienceMs, onUnreachable, failureReason });
+    this.#uncached = new Uncached(options.rememberUncachedMs);
     this.#lastKnown = new LastKnown(options.localBytes ?? 16 << 20, options.localMaxAgeMs);
   }
 
@@ -144,6 +147,7 @@ export class DataCache implements AsyncDisposable {
       this.#lastKnown.delete(key);
       this.#fetching.delete(key);
       this.#pausedUntil.delete(key);
+      this.#uncached.forget(key);
     });
   }
 
@@ -157,6 +161,7 @@ export class DataCache implements AsyncDisposable {
       this.#lastKnown.clear();
       this.#fetching.clear();
       this.#pausedUntil.clear();
+      this.#uncached.clear();
     });
   }
 
@@ -168,9 +173,12 @@ export class DataCache implements AsyncDisposable {
     return this.#leases.idle();
   }
 
-  /** Waits as {@link idle} does, and closes the connections if they are its own. */
+  /**
+   * Waits as {@link idle} does, and closes the connections if they are its own. Callers who wait for another's fetch go on as if the
+   * coordinator could not be reached.
+   */
   async close(): Promise<void> {
-    await this.idle();
+    await this.#leases.close();
     if (this.#ownsCoordinator) {
       this.#reach.coordinator.close();
     }
@@ -251,6 +259,7 @@ export class DataCache implements AsyncDisposable {
     }
     this.#remember(wish.key, copy, epoch);
     if (found.outcome === 'fresh') {
+      this.#uncached.forget(wish.key);
       return { state: 'fresh', copy };
     }
     return isWithinBound(wish, copy)
@@ -298,22 +307,48 @@ export class DataCache implements AsyncDisposable {
   }
 
   async #fetchUnkept(wish: Wish): Promise<Fetched> {
-    return { bytes: encode(await wish.fetch()), overtaken: false };
+    const epoch = this.#epoch;
+    try {
+      const bytes = encode(await wish.fetch());
+      if (bytes) {
+        this.#uncached.doubt(wish.key);
+      } else {
+        this.#rememberUncached(wish, epoch);
+      }
+      return { bytes, overtaken: false };
+    } catch (error) {
+      // It is for the coordinator to say who tries again, and when.
+      this.#uncached.forget(wish.key);
+      throw error;
+    }
   }
 
-  /** One fetch in the whole fleet; all others wait for it. */
+  #rememberUncached({ key }: Wish, epoch: number, isRefused = false): void {
+    if (epoch === this.#epoch) {
+      this.#uncached.remember(key, now(), isRefused);
+    }
+  }
+
+  /** One fetch in the whole fleet, for which all others wait; unless it came to nothing that can be kept a moment ago. */
   async #fetchInFleet(wish: Wish): Promise<Fetched> {
+    const way = this.#uncached.way(wish.key, now());
+    if (way === 'atOnce') {
+      return this.#fetchUnkept(wish);
+    }
+    try {
+      return await this.#fetchInTurn(wish);
+    } finally {
+      if (way === 'findingOut') {
+        this.#uncached.found(wish.key);
+      }
+    }
+  }
+
+  async #fetchInTurn(wish: Wish): Promise<Fetched> {
+    const { leaseTtlMs: ttlMs, waitMs = 30_000 } = this.#options;
     for (let round = 1; round <= ROUNDS; round += 1) {
       const epoch = this.#epoch;
-      const acquired = await this.#reach.ask((options) =>
-        this.#reach.coordinator.acquire(wish.entry, {
-          ...options,
-          ttlMs: this.#options.leaseTtlMs,
-          waitMs: this.#options.waitMs ?? 30_000,
-          consistencyToken: this.#reach.token,
-          body: 'inline',
-        }),
-      );
+      const acquired = await this.#leases.acquire(wish.entry, { ttlMs, waitMs, body: 'inline' });
       switch (acquired?.outcome) {
         case undefined:
           return this.#fetchUnkept(wish);
@@ -372,11 +407,12 @@ export class DataCache implements AsyncDisposable {
       return { bytes: copy.bytes, overtaken: false };
     }
     if (!bytes) {
+      this.#rememberUncached(wish, epoch);
       this.#leases.giveBack(lease);
       this.#report({ type: 'notKept', key: wish.key, error: new TypeError('the value is undefined') });
       return { bytes, overtaken: false };
     }
-    const committed = await this.#commit(wish, lease, bytes);
+    const committed = await this.#commit(wish, lease, bytes, epoch);
     switch (committed?.outcome) {
       case undefined:
       case 'committed':
@@ -396,7 +432,7 @@ export class DataCache implements AsyncDisposable {
     }
   }
 
-  async #commit(wish: Wish, lease: Lease, bytes: Uint8Array): Promise<Commit | undefined> {
+  async #commit(wish: Wish, lease: Lease, bytes: Uint8Array, epoch: number): Promise<Commit | undefined> {
     const metadata = {
       contentType: 'application/json',
       revalidateMs: wish.ttlMs,
@@ -406,15 +442,19 @@ export class DataCache implements AsyncDisposable {
       }),
       tags: [this.#tag()],
     };
-    return this.#leases.commit(lease, { html: bytes, metadata }, this.#options.leaseTtlMs, (error) =>
-      this.#report({ type: 'notKept', key: wish.key, error }),
-    );
+    return this.#leases.commit(lease, { html: bytes, metadata }, this.#options.leaseTtlMs, (error) => {
+      if (isForGood(error)) {
+        this.#rememberUncached(wish, epoch, true);
+      }
+      this.#report({ type: 'notKept', key: wish.key, error });
+    });
   }
 
   /** In the background: nobody waits for it, and nobody sees it fail but who reads the reports. */
   #refresh(wish: Wish): void {
     const { key } = wish;
-    if (this.#refreshing.has(key) || now() < (this.#pausedUntil.get(key) ?? 0)) {
+    const isVain = this.#uncached.isKnown(key, now()) || now() < (this.#pausedUntil.get(key) ?? 0);
+    if (this.#refreshing.has(key) || isVain) {
       return;
     }
     this.#refreshing.add(key);
@@ -426,13 +466,7 @@ export class DataCache implements AsyncDisposable {
 
   async #refreshed(wish: Wish): Promise<void> {
     const epoch = this.#epoch;
-    const acquired = await this.#reach.ask((options) =>
-      this.#reach.coordinator.acquire(wish.entry, {
-        ...options,
-        ttlMs: this.#options.leaseTtlMs,
-        consistencyToken: this.#reach.token,
-      }),
-    );
+    const acquired = await this.#leases.acquire(wish.entry, { ttlMs: this.#options.leaseTtlMs });
     switch (acquired?.outcome) {
       case 'granted':
         this.#pausedUntil.delete(wish.key);

@@ -244,6 +244,18 @@ export class LeaseholdError extends Error {
   }
 
   /**
+   * Whether this field of the request, or a part of it, is what the call was refused for.
+   *
+   * @internal
+   */
+  isAbout(name: string): boolean {
+    const fields = this.reason === 'INVALID_FIELD' ? (this.refusal?.fields ?? []) : [];
+    return fields.some(
+      ({ field }) => field === name || (/^[.[]/.test(field.slice(name.length)) && field.startsWith(name)),
+    );
+  }
+
+  /**
    * Whether another connection, maybe to another coordinator, is the better place to try again.
    *
    * @internal

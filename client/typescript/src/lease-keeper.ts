@@ -5,7 +5,10 @@
  */
 
 import { sleep } from './clock.js';
+import type { Acquire, AcquireOptions } from './coordinator.js';
+import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
+import { RequestId } from './id.js';
 import { bytesIn, type Commit, type Lease, type NewPage } from './lease.js';
 import type { Reach } from './reach.js';
 
@@ -19,11 +22,25 @@ export interface LeaseKeeping {
   readonly failureReason: ((error: unknown) => string) | undefined;
 }
 
+/** What a lease is asked for with. */
+type Wish = Pick<AcquireOptions, 'ttlMs' | 'waitMs' | 'body'>;
+
+/** What ends the wish for a lease. */
+export interface Ends {
+  /** Who wished for it went away. */
+  readonly gone?: AbortSignal | undefined;
+  /** It is needed no more, while another holds it. */
+  readonly needless?: AbortSignal | undefined;
+}
+
 /** One for each runtime: what of its work is under way, and how the leases of it come to an end. */
 export class LeaseKeeper {
   readonly #reach: Reach;
   readonly #keeping: LeaseKeeping;
   readonly #running = new Set<Promise<unknown>>();
+  /** What ends the wait of each who waits for a lease. */
+  readonly #waiting = new Set<AbortController>();
+  #isClosed = false;
 
   constructor(reach: Reach, keeping: LeaseKeeping) {
     this.#reach = reach;
@@ -42,6 +59,75 @@ export class LeaseKeeper {
   async idle(): Promise<void> {
     while (this.#running.size > 0) {
       await Promise.allSettled(this.#running);
+    }
+  }
+
+  /** Wakes those who wait for a lease, and waits as {@link idle} does. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const waiting of this.#waiting) {
+      waiting.abort();
+    }
+    await this.idle();
+  }
+
+  /**
+   * Asks for the right to render an entry. `undefined`: there is no answer to be had, or none is waited for any more, because it is
+   * needless or the runtime is closed.
+   *
+   * Who goes away, here or with the runtime, leaves no lease behind that was granted unheard.
+   *
+   * @throws what `gone` is aborted with; LeaseholdError when the caller's own input was refused.
+   */
+  async acquire(entry: EntryRef, wish: Wish, { gone, needless }: Ends = {}): Promise<Acquire | undefined> {
+    gone?.throwIfAborted();
+    if (this.#isClosed) {
+      return undefined;
+    }
+    const requestId = RequestId.random();
+    const waiting = new AbortController();
+    const end = () => waiting.abort();
+    this.#waiting.add(waiting);
+    gone?.addEventListener('abort', end);
+    needless?.addEventListener('abort', end);
+    try {
+      return await this.#reach.ask((options) =>
+        this.#reach.coordinator.acquire(entry, {
+          ...options,
+          ...wish,
+          consistencyToken: this.#reach.token,
+          requestId,
+          isRepetition: false,
+          signal: waiting.signal,
+        }),
+      );
+    } catch (error) {
+      if (!waiting.signal.aborted) {
+        throw error;
+      }
+      if (gone?.aborted || this.#isClosed) {
+        this.track(this.#takeBack(entry, requestId));
+      }
+      gone?.throwIfAborted();
+      return undefined;
+    } finally {
+      this.#waiting.delete(waiting);
+      gone?.removeEventListener('abort', end);
+      needless?.removeEventListener('abort', end);
+    }
+  }
+
+  /** What was granted to a call that nobody waited for any more is known by its request id. */
+  async #takeBack(entry: EntryRef, requestId: RequestId): Promise<void> {
+    try {
+      const acquired = await this.#reach.insist((options) =>
+        this.#reach.coordinator.acquire(entry, { ...options, requestId }),
+      );
+      if (acquired.outcome === 'granted') {
+        await this.#reach.insist((options) => acquired.lease.release(options));
+      }
+    } catch (error) {
+      this.#keeping.onUnreachable(error);
     }
   }
 
@@ -115,4 +201,11 @@ export class LeaseKeeper {
       return '';
     }
   }
+}
+
+/** Whether what could not be kept will not be the next time either: it is what no coordinator takes. */
+export function isForGood(error: unknown): boolean {
+  return (
+    !(error instanceof LeaseholdError) || error.reason === 'INVALID_FIELD' || error.kind === 'configuration'
+  );
 }

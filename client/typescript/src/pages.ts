@@ -5,15 +5,16 @@
  */
 
 import { now } from './clock.js';
-import { Coordinator, type CoordinatorOptions } from './coordinator.js';
+import { type Acquire, Coordinator, type CoordinatorOptions, type Lookup } from './coordinator.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
 import { cacheStatus, cookiesOf, isNotModified, type PageState, queryOf, type Served } from './http.js';
 import { whyNotKept } from './kept-page.js';
 import { LastKnown } from './last-known.js';
 import type { Commit, Lease } from './lease.js';
-import { LeaseKeeper } from './lease-keeper.js';
+import { isForGood, LeaseKeeper } from './lease-keeper.js';
 import type { Page, StalePage } from './page.js';
+import { type PageReport, type PageServerOptions, warn } from './page-options.js';
 import {
   cacheControl,
   isWithin,
@@ -36,6 +37,7 @@ import {
   sizeOf,
 } from './rendered-page.js';
 import type { Depth, Scope } from './scope.js';
+import { Uncached } from './uncached.js';
 import {
   asForEverybody,
   crossesTenants,
@@ -46,48 +48,9 @@ import {
 } from './visitor.js';
 
 export type { PageState } from './http.js';
+export type { PageReport, PageServerOptions } from './page-options.js';
 export type { PagePolicy } from './page-policy.js';
 export type { Render, RenderContext, RenderedPage } from './rendered-page.js';
-
-/** How a {@link PageServer} is configured. */
-export interface PageServerOptions {
-  /** The coordinator, or how to make a handle on it. Default: the one on this machine. */
-  readonly coordinator?: Coordinator | CoordinatorOptions | undefined;
-  /** Whose pages, 1 to 128 bytes. Default: `default`, and requests with a tenant boundary header are refused. */
-  readonly tenant?: string | undefined;
-  /** The release whose pages are kept apart. Default: none. */
-  readonly deployment?: string | undefined;
-  /** The response header that names the state. Default: `x-isr-state`. */
-  readonly stateHeader?: string | undefined;
-  /**
-   * How long the coordinator may take to answer, in milliseconds, before its answer is done without; where it waits for
-   * another's render, on top of that. A commit that takes longer goes on in the background, four times as long and as the page is on
-   * its way; who asked for the page is served it as `bypass`. Default: 1500.
-   */
-  readonly coordinatorTimeoutMs?: number | undefined;
-  /**
-   * How many bytes of pages to keep in this process, for when the coordinator cannot be reached, with half a KiB for each page on
-   * top of what it is made of. Default: 32 MiB.
-   */
-  readonly localBytes?: number | undefined;
-  /** For how long after it was last known to be current such a page is served, in milliseconds. Default: an hour. */
-  readonly localMaxAgeMs?: number | undefined;
-  /** Hears of what no visitor sees. Default: a line on `console.warn`. What it throws is dropped. */
-  readonly onReport?: ((report: PageReport) => void) | undefined;
-  /**
-   * What operators are told of a render that failed, 512 bytes at most; must hold no secrets. Default: the error's message.
-   */
-  readonly failureReason?: ((error: unknown) => string) | undefined;
-}
-
-/**
- * What no visitor sees: `renderFailed`, and the previous page was served; `notKept`, a page was rendered and served, but could
- * not be kept; `unreachable`, the coordinator gave no answer, and was done without.
- */
-export interface PageReport {
-  readonly type: 'renderFailed' | 'notKept' | 'unreachable';
-  readonly error: unknown;
-}
 
 /** One request, and what holds for it. */
 interface Visit {
@@ -141,6 +104,7 @@ export class PageServer implements AsyncDisposable {
   readonly #options: PageServerOptions;
   readonly #ownsCoordinator: boolean;
   readonly #lastKnown: LastKnown<Copy>;
+  readonly #uncached: Uncached;
   /** What is regenerated in the background: once at a time for each page. */
   readonly #regenerating = new Set<string>();
   readonly #leases: LeaseKeeper;
@@ -161,6 +125,7 @@ export class PageServer implements AsyncDisposable {
       onUnreachable,
     );
     this.#leases = new LeaseKeeper(this.#reach, { patienceMs, onUnreachable, failureReason });
+    this.#uncached = new Uncached(options.rememberUncachedMs);
     this.#lastKnown = new LastKnown(options.localBytes ?? 32 << 20, options.localMaxAgeMs);
   }
 
@@ -182,7 +147,10 @@ export class PageServer implements AsyncDisposable {
       throw LeaseholdError.tenantBoundary();
     }
     try {
-      return this.#respond(visit, await (isReading(request) ? this.#answer(visit) : bypass(visit, 'method')));
+      return this.#respond(
+        visit,
+        await (isReading(request) ? this.#answer(visit) : this.#bypass(visit, 'method')),
+      );
     } catch (error) {
       if (error instanceof FailedRender) {
         return this.#respond(visit, {
@@ -221,6 +189,7 @@ export class PageServer implements AsyncDisposable {
   #forget(): void {
     this.#epoch += 1;
     this.#lastKnown.clear();
+    this.#uncached.clear();
   }
 
   /**
@@ -231,9 +200,12 @@ export class PageServer implements AsyncDisposable {
     return this.#leases.idle();
   }
 
-  /** Waits as {@link idle} does, and closes the connections if they are its own. */
+  /**
+   * Waits as {@link idle} does, and closes the connections if they are its own. Visitors who wait for another's render are answered
+   * as if the coordinator could not be reached.
+   */
   async close(): Promise<void> {
-    await this.idle();
+    await this.#leases.close();
     if (this.#ownsCoordinator) {
       this.#reach.coordinator.close();
     }
@@ -260,14 +232,23 @@ export class PageServer implements AsyncDisposable {
 
   async #answer(visit: Visit): Promise<Answer> {
     const known = this.#lastKnown.get(visit.name);
-    const found = await this.#reach.ask((options) =>
-      this.#reach.coordinator.lookup(visit.entry, {
-        ...options,
-        consistencyToken: this.#reach.token,
-        body: 'inline',
-        knownGeneration: known?.generation,
-      }),
-    );
+    let found: Lookup | undefined;
+    try {
+      found = await this.#reach.ask((options) =>
+        this.#reach.coordinator.lookup(visit.entry, {
+          ...options,
+          consistencyToken: this.#reach.token,
+          body: 'inline',
+          knownGeneration: known?.generation,
+        }),
+      );
+    } catch (error) {
+      if (error instanceof LeaseholdError && error.isAbout('entry')) {
+        // Such as a path that is too long: what a visitor has asked for, and the site may have an answer to.
+        return this.#bypass(visit, 'unnameable');
+      }
+      throw error;
+    }
     if (!found) {
       return this.#withoutCoordinator(visit);
     }
@@ -280,10 +261,11 @@ export class PageServer implements AsyncDisposable {
       return this.#regenerate(visit, undefined);
     }
     if (found.outcome === 'fresh') {
+      this.#uncached.forget(visit.name);
       return { copy, served: { state: 'hit', ttlMs: found.freshForMs } };
     }
     if (isWithin(visit.policy, copy, staleWindowSeconds(visit.policy))) {
-      if (!found.regeneration) {
+      if (!found.regeneration && !this.#uncached.isKnown(visit.name, now())) {
         this.#regenerateInBackground(visit);
       }
       return stale(visit, copy);
@@ -318,34 +300,60 @@ export class PageServer implements AsyncDisposable {
     const copy = this.#lastKnown.recent(visit.name);
     const detail = 'coordinator-unreachable';
     if (!copy) {
-      return bypass(visit, detail);
+      return this.#bypass(visit, detail);
     }
     return { copy, served: { state: 'stale-metadata-error', ttlMs: ttlOf(visit.policy, copy), detail } };
   }
 
-  /** One render in the whole fleet. `previous` is the page so far, which may be too old to serve. */
+  /** `previous` is the page so far, which may be too old to serve. */
   async #regenerate(visit: Visit, previous: Copy | undefined): Promise<Answer> {
+    const way = this.#uncached.way(visit.name, now());
+    if (way === 'atOnce') {
+      return this.#atOnce(visit, previous);
+    }
+    try {
+      return await this.#inTurn(visit, previous);
+    } finally {
+      if (way === 'findingOut') {
+        this.#uncached.found(visit.name);
+      }
+    }
+  }
+
+  /** For one visitor only, as those before. */
+  async #atOnce(visit: Visit, previous: Copy | undefined): Promise<Answer> {
+    try {
+      const answer = await this.#bypass(visit);
+      if (answer.copy.status >= 500) {
+        throw new FailedRender(answer.page);
+      }
+      return answer;
+    } catch (error) {
+      // It is for the coordinator to say who tries again, and when.
+      this.#uncached.forget(visit.name);
+      return this.#inPlaceOf(error, visit, previous);
+    }
+  }
+
+  /** One render in the whole fleet. */
+  async #inTurn(visit: Visit, previous: Copy | undefined): Promise<Answer> {
     const { policy } = visit;
     // Where nothing stale may be served, all who do not wait would render.
     const servesStale = policy.onContention === 'serve-stale' && previous && isWithinBounds(policy, previous);
     const waitMs = servesStale ? 0 : (policy.maxWaitMs ?? 30_000);
     const wasStale = previous !== undefined;
     for (let round = 1; round <= ROUNDS; round += 1) {
-      const acquired = await this.#reach.ask((options) =>
-        this.#reach.coordinator.acquire(visit.entry, {
-          ...options,
-          ttlMs: policy.leaseTtlMs,
-          waitMs,
-          consistencyToken: this.#reach.token,
-          body: 'inline',
-        }),
-      );
+      const acquired = await this.#acquire(visit, waitMs);
+      if (acquired === 'needless') {
+        return this.#atOnce(visit, previous);
+      }
       switch (acquired?.outcome) {
         case undefined:
           return this.#withoutCoordinator(visit);
         case 'granted':
           return this.#leases.track(this.#renderUnder(visit, acquired.lease, wasStale, previous));
         case 'ready': {
+          this.#uncached.forget(visit.name);
           const copy = await this.#read(visit, acquired.page);
           if (copy) {
             return { copy, served: { state: waitMs > 0 ? 'wait-hit' : 'hit', wasStale } };
@@ -354,7 +362,9 @@ export class PageServer implements AsyncDisposable {
         }
         case 'held': {
           const copy = previous ?? (await this.#previous(visit, acquired.previous));
-          return copy && isWithinBounds(policy, copy) ? stale(visit, copy) : bypass(visit, 'contention');
+          return copy && isWithinBounds(policy, copy)
+            ? stale(visit, copy)
+            : this.#bypass(visit, 'contention');
         }
         case 'backingOff': {
           const copy = previous ?? (await this.#previous(visit, acquired.previous));
@@ -364,7 +374,24 @@ export class PageServer implements AsyncDisposable {
           break;
       }
     }
-    return bypass(visit, 'contention');
+    return this.#bypass(visit, 'contention');
+  }
+
+  /** `needless`: what it would wait for is no page. */
+  async #acquire(visit: Visit, waitMs: number): Promise<Acquire | 'needless' | undefined> {
+    if (this.#uncached.isKnown(visit.name, now())) {
+      return 'needless';
+    }
+    const needless = new AbortController();
+    const known = this.#uncached.onceKnown(visit.name, () => needless.abort());
+    try {
+      const wish = { ttlMs: visit.policy.leaseTtlMs, waitMs, body: 'inline' as const };
+      const ends = { gone: visit.request.signal, needless: needless.signal };
+      const acquired = await this.#leases.acquire(visit.entry, wish, ends);
+      return acquired ?? (needless.signal.aborted ? 'needless' : undefined);
+    } finally {
+      known.stop();
+    }
   }
 
   async #previous(visit: Visit, previous: StalePage | undefined): Promise<Copy | undefined> {
@@ -399,6 +426,8 @@ export class PageServer implements AsyncDisposable {
       return this.#inPlaceOf(error, visit, previous ?? (await this.#previous(visit, lease.previous)));
     }
     if (detail !== undefined) {
+      // Before the lease is given back: else whoever waits here for it would be the next one to be granted it.
+      this.#rememberUncached(visit);
       this.#leases.giveBack(lease);
       return { copy, served: { state: 'bypass', detail } };
     }
@@ -468,9 +497,12 @@ export class PageServer implements AsyncDisposable {
       ...(errorSeconds !== undefined && { staleIfErrorMs: errorSeconds * 1000 }),
     };
     const { html, sidecar } = page;
-    return this.#leases.commit(lease, { html, sidecar, metadata }, visit.policy.leaseTtlMs, (error) =>
-      this.#report({ type: 'notKept', error }),
-    );
+    return this.#leases.commit(lease, { html, sidecar, metadata }, visit.policy.leaseTtlMs, (error) => {
+      if (isForGood(error)) {
+        this.#rememberUncached(visit, true);
+      }
+      this.#report({ type: 'notKept', error });
+    });
   }
 
   /** The previous page in place of a failed render, where the policy allows. */
@@ -501,15 +533,31 @@ export class PageServer implements AsyncDisposable {
     // The visitor has its answer; whatever becomes of it, the page is for others.
     const request = new Request(visit.request, { signal: null });
     const policy = { ...visit.policy, onFailure: 'error' as const };
-    const acquired = await this.#reach.ask((options) =>
-      this.#reach.coordinator.acquire(visit.entry, {
-        ...options,
-        ttlMs: policy.leaseTtlMs,
-        consistencyToken: this.#reach.token,
-      }),
-    );
+    const acquired = await this.#leases.acquire(visit.entry, { ttlMs: policy.leaseTtlMs });
     if (acquired?.outcome === 'granted') {
       await this.#renderUnder({ ...visit, request, policy }, acquired.lease, true, undefined);
+    }
+  }
+
+  /** A page that nobody keeps; for its own sake, where no other reason is given. */
+  async #bypass(visit: Visit, reason?: string): Promise<Answer & { readonly page: RenderedPage }> {
+    const page = await visit.render({ request: toRender(visit) });
+    const copy = copyOf(page);
+    const why = whyNotKept(page, new URL(visit.request.url).pathname);
+    if (isReading(visit.request) && copy.status < 500) {
+      if (why === undefined) {
+        this.#uncached.doubt(visit.name);
+      } else {
+        this.#rememberUncached(visit);
+      }
+    }
+    return { page, copy, served: { state: 'bypass', detail: reason ?? why ?? 'uncached' } };
+  }
+
+  /** Not from a render that an invalidation has overtaken. */
+  #rememberUncached(visit: Visit, isRefused = false): void {
+    if (visit.epoch === this.#epoch) {
+      this.#uncached.remember(visit.name, now(), isRefused);
     }
   }
 
@@ -564,20 +612,6 @@ function toRender({ request, page }: Visit): Request {
   return isReading(request) ? asForEverybody(request, page) : request;
 }
 
-async function bypass(visit: Visit, detail: string): Promise<Answer> {
-  const copy = copyOf(await visit.render({ request: toRender(visit) }));
-  return { copy, served: { state: 'bypass', detail } };
-}
-
 function stale(visit: Visit, copy: Copy): Answer {
   return { copy, served: { state: 'stale', ttlMs: Math.min(ttlOf(visit.policy, copy) ?? -1, -1) } };
-}
-
-function warn({ type, error }: PageReport): void {
-  const what = {
-    renderFailed: 'a render failed; the previous page is served',
-    notKept: 'a page was rendered, but not kept',
-    unreachable: 'the coordinator gave no answer',
-  }[type];
-  console.warn(`leasehold: ${what}: error=${error instanceof Error ? error.message : String(error)}`);
 }

@@ -354,6 +354,38 @@ test('a key that no coordinator takes is refused to its caller', async (t) => {
   );
 });
 
+test('callers of a value that cannot be kept do not wait for one another', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const handle = process.connect();
+  const eleven = 3600 * 24 * 365 * 11;
+  for (const [key, ttlSeconds, value] of [
+    ['undefined', 60, undefined],
+    ['eleven years', eleven, 'value'],
+  ] as const) {
+    let acquires = 0;
+    const counting = answering(handle, {
+      acquire: (...asked) => {
+        acquires += 1;
+        return handle.acquire(...asked);
+      },
+    });
+    const cache = new DataCache({ coordinator: counting, onReport: () => {} });
+    for (let call = 0; call < 3; call += 1) {
+      assert.equal(await cache.withRevalidate(key, ttlSeconds, () => value), value);
+    }
+    assert.equal(acquires, 1);
+  }
+  const cache = new DataCache({ coordinator: handle, onReport: () => {} });
+  for (const [fetched, got] of [
+    [undefined, undefined],
+    ['first', 'first'],
+    ['kept', 'kept'],
+    ['late', 'kept'],
+  ]) {
+    assert.equal(await cache.withRevalidate('at first undefined', 60, () => fetched), got);
+  }
+});
+
 test('a ttl that no coordinator takes does not cost the value', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const reports: DataReport[] = [];

@@ -537,3 +537,31 @@ test('who cannot say why a render failed hides neither its error nor the previou
     }
   }
 });
+
+test('who waits for another when a runtime is closed goes on without the coordinator', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const witness = process.connect();
+  const value = { key: 'default::/~data/default/k' };
+  for (const named of [entry, value]) {
+    assert.equal((await witness.acquire(named, { ttlMs: 120_000 })).outcome, 'granted');
+  }
+  const asked = { page: gate(), value: gate() };
+  const telling = (told: () => void) => {
+    const handle = process.connect();
+    return answering(handle, {
+      acquire: (...wish) => {
+        told();
+        return handle.acquire(...wish);
+      },
+    });
+  };
+  const server = serverOn(telling(asked.page.open));
+  const cache = new DataCache({ coordinator: telling(asked.value.open), onReport: () => {} });
+  const visit = server.servePage(request, blocking, rendering('page'));
+  const wish = cache.withRevalidate('k', 60, () => 'value');
+  await Promise.all([asked.page.passed, asked.value.passed]);
+  const begun = performance.now();
+  await Promise.all([server.close(), cache.close()]);
+  assert.deepEqual([stateOf(await visit), await wish], ['bypass', 'value']);
+  assert.ok(performance.now() - begun < 15_000);
+});

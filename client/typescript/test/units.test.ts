@@ -17,6 +17,7 @@ import { parseEndpoint } from '../src/link.js';
 import { copyOf, sizeOf } from '../src/rendered-page.js';
 import { backoffMs, RetryBudget } from '../src/retry.js';
 import { methodTerms } from '../src/service-config.js';
+import { Uncached } from '../src/uncached.js';
 import { milliseconds, toDuration } from '../src/wire.js';
 
 interface Details {
@@ -349,6 +350,52 @@ test('what is forgotten of one key costs the same however much is kept of others
   }
   assert.ok(performance.now() - begun < 10_000);
   assert.deepEqual([bodies.get(nameOf(0)), bodies.get(nameOf(1))?.bytes.length], [undefined, 0]);
+});
+
+test("what came out as one caller's only is remembered, found out about by one, and forgotten", () => {
+  const uncached = new Uncached(100);
+  const way = (now: number) => uncached.way('k', now);
+  assert.equal(way(0), 'usual');
+  uncached.remember('k', 0);
+  assert.deepEqual([way(99), uncached.isKnown('k', 99), uncached.isKnown('k', 100)], ['atOnce', true, false]);
+  assert.deepEqual([way(100), way(100)], ['findingOut', 'atOnce']);
+  uncached.found('k');
+  assert.equal(way(199), 'findingOut');
+  uncached.remember('k', 199);
+  assert.equal(way(298), 'atOnce');
+  assert.equal(way(399), 'usual');
+  uncached.remember('k', 0);
+  assert.equal(way(500), 'usual', 'after a pause');
+  for (const forget of [() => uncached.forget('k'), () => uncached.clear()]) {
+    uncached.remember('k', 500);
+    forget();
+    assert.equal(way(500), 'usual');
+  }
+  const never = new Uncached(0);
+  never.remember('k', 0);
+  assert.equal(never.way('k', 0), 'usual');
+});
+
+test('it is remembered of a limited number of keys, the newest ones', () => {
+  const uncached = new Uncached(100);
+  const keys = Array.from({ length: 10_000 }, (_, number) => `${number}`);
+  for (const key of keys) {
+    uncached.remember(key, 0);
+  }
+  const known = keys.filter((key) => uncached.isKnown(key, 1));
+  assert.ok(known.length > 0 && known.length <= 4096, `${known.length}`);
+  assert.equal(known.at(-1), keys.at(-1));
+});
+
+test('whoever waits is told once it is remembered of its key', () => {
+  const uncached = new Uncached(100);
+  const told: string[] = [];
+  const first = uncached.onceKnown('k', () => told.push('first'));
+  uncached.onceKnown('k', () => told.push('second'));
+  uncached.onceKnown('other', () => told.push('other'));
+  first.stop();
+  uncached.remember('k', 0);
+  assert.deepEqual(told, ['second']);
 });
 
 test('a namespace in which keys could meet is refused', () => {

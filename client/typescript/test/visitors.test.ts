@@ -238,7 +238,7 @@ test('a response for one visitor is served to that one only', async (t) => {
 
 test('a redirection to another spelling of the same page is not kept', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
-  const server = serverOn(coordinator.connect());
+  const handle = coordinator.connect();
   for (const [asked, location, state] of [
     ['/p/', '/p', 'bypass'],
     ['/p', '/p/', 'bypass'],
@@ -248,7 +248,7 @@ test('a redirection to another spelling of the same page is not kept', async (t)
     ['/p', '/q', 'miss'],
   ] as const) {
     const render = () => ({ html: '', status: 308, headers: [['location', location]] as const });
-    const response = await server.servePage(get(asked), blocking, render);
+    const response = await serverOn(handle).servePage(get(asked), blocking, render);
     assert.deepEqual([response.status, stateOf(response)], [308, state], `${asked} to ${location}`);
   }
 });
@@ -319,4 +319,216 @@ test('an answer says how old its page is, and one that is stale is asked for aga
   const stale = await serverOn(aged).servePage(get('/a'), swr, render);
   assert.deepEqual([stateOf(stale), stale.headers.get('age')], ['stale', '100']);
   assert.equal(stale.headers.get('cache-control'), 's-maxage=0, stale-while-revalidate=600');
+});
+
+const forOne: RenderedPage = { html: 'for one', headers: [['set-cookie', 'a=1']] };
+
+/** Resolves when so many have come, and rejects where they do not. */
+function gathering(count: number) {
+  let missing = count;
+  let complete = () => {};
+  const gathered = new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`${missing} did not come`)), 10_000);
+    complete = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+  gathered.catch(() => {});
+  const come = () => {
+    missing -= 1;
+    if (missing === 0) {
+      complete();
+    }
+  };
+  return { gathered, come };
+}
+
+/** A handle that tells when it is asked for a lease, and how often it was. */
+function countingAcquires(handle: Coordinator, told = () => {}) {
+  const count = { acquires: 0 };
+  const coordinator = answering(handle, {
+    acquire: (...asked) => {
+      count.acquires += 1;
+      told();
+      return handle.acquire(...asked);
+    },
+  });
+  return { count, coordinator };
+}
+
+test('visitors of a page that is for each of them only do not wait for one another', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const [asked, others] = [gathering(10), gathering(9)];
+  const { count, coordinator } = countingAcquires(process.connect(), asked.come);
+  const server = serverOn(coordinator);
+  let renders = 0;
+  const render = async () => {
+    renders += 1;
+    if (renders === 1) {
+      // By then, all others want the lease too.
+      await asked.gathered;
+    } else {
+      others.come();
+      // Each is under way before any is over.
+      await others.gathered;
+    }
+    return forOne;
+  };
+  const visits = Array.from({ length: 10 }, () => server.servePage(get('/a'), blocking, render));
+  for (const response of await Promise.all(visits)) {
+    assert.deepEqual([stateOf(response), await response.text()], ['bypass', 'for one']);
+  }
+  assert.equal(stateOf(await server.servePage(get('/a'), blocking, () => forOne)), 'bypass');
+  assert.deepEqual([renders, count.acquires], [10, 10]);
+});
+
+test('once a page comes out for everybody, visitors wait for one render of it again', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const { count, coordinator } = countingAcquires(process.connect());
+  const server = serverOn(coordinator);
+  const forAll: RenderedPage = { html: 'for all' };
+  for (const [page, state, acquires] of [
+    [forOne, 'bypass', 1],
+    [forOne, 'bypass', 1],
+    [forAll, 'bypass', 1],
+    [forAll, 'miss', 2],
+    [forOne, 'hit', 2],
+  ] as const) {
+    const response = await server.servePage(get('/a'), blocking, () => page);
+    assert.deepEqual([stateOf(response), count.acquires], [state, acquires]);
+    if (acquires === 1) {
+      assert.equal(response.headers.get('cache-control'), 'no-store');
+    }
+  }
+});
+
+test('it is not remembered of a page that it was for one visitor where nobody wants that, nor after an invalidation', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const { count, coordinator } = countingAcquires(process.connect());
+  for (const rememberUncachedMs of [0, undefined]) {
+    count.acquires = 0;
+    const server = serverOn(coordinator, { rememberUncachedMs });
+    const visit = () => server.servePage(get(`/${rememberUncachedMs}`), blocking, () => forOne);
+    await visit();
+    await server.idle();
+    await visit();
+    assert.equal(count.acquires, rememberUncachedMs === 0 ? 2 : 1);
+    await server.idle();
+    await server.invalidate([{ tag: 'docs' }]);
+    await visit();
+    assert.equal(count.acquires, rememberUncachedMs === 0 ? 3 : 2);
+  }
+});
+
+test('a page that no coordinator keeps does not take the lease each time', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const { count, coordinator } = countingAcquires(process.connect());
+  const server = serverOn(coordinator);
+  const many = Array.from({ length: 40 }, (_, number) => [`x-${number}`, 'a'] as const);
+  for (const [row, page] of [
+    { html: 'x', tags: ['t'.repeat(300)] },
+    { html: 'x', headers: many },
+  ].entries()) {
+    count.acquires = 0;
+    for (let visit = 0; visit < 3; visit += 1) {
+      const response = await server.servePage(get(`/${row}`), blocking, () => page);
+      assert.deepEqual([stateOf(response), await response.text()], ['bypass', 'x']);
+    }
+    assert.equal(count.acquires, 1);
+  }
+});
+
+test('a render that fails without a lease is answered as any other, and the next one has it', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const { count, coordinator } = countingAcquires(process.connect());
+  const server = serverOn(coordinator);
+  const stale: PagePolicy = { mode: 'blocking', revalidateSeconds: 0, staleIfErrorSeconds: 3600 };
+  const broken = () => {
+    throw new Error('the template is broken');
+  };
+  const visit = (path: string, render: () => RenderedPage) => server.servePage(get(path), stale, render);
+  assert.equal(stateOf(await visit('/known', () => ({ html: 'old' }))), 'miss');
+  for (const path of ['/known', '/unknown']) {
+    for (const failing of [broken, () => ({ html: 'sorry', status: 500 })]) {
+      assert.equal(stateOf(await visit(path, () => forOne)), 'bypass');
+      await server.idle();
+      count.acquires = 0;
+      if (path === '/known') {
+        const response = await visit(path, failing);
+        assert.deepEqual([stateOf(response), await response.text()], ['stale', 'old']);
+      } else if (failing === broken) {
+        await assert.rejects(visit(path, failing), /the template is broken/);
+      } else {
+        assert.equal((await visit(path, failing)).status, 500);
+      }
+      assert.equal(count.acquires, 0);
+      assert.equal(stateOf(await visit(path, () => forOne)), 'bypass');
+      await server.idle();
+      assert.equal(count.acquires, 1);
+      await server.invalidate([{ tag: 'docs' }]);
+    }
+  }
+});
+
+test('a visitor who goes away while he waits is not rendered for, and leaves no lease behind', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const witness = process.connect();
+  const entry = { path: '/a', request: { route: '/a' } };
+  const held = await witness.acquire(entry, { ttlMs: 120_000 });
+  assert.ok(held.outcome === 'granted');
+  const asked = gathering(1);
+  const server = serverOn(countingAcquires(process.connect(), asked.come).coordinator);
+  const abort = new AbortController();
+  const request = new Request('http://site/a', { signal: abort.signal });
+  const visit = server.servePage(request, blocking, () => assert.fail('rendered'));
+  await asked.gathered;
+  abort.abort(new Error('gone'));
+  await assert.rejects(visit, /gone/);
+  await held.lease.release();
+  await server.idle();
+  assert.equal((await witness.acquire(entry, { waitMs: 5000 })).outcome, 'granted');
+});
+
+test('a lease that was granted to a visitor who has gone by then is given back', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const handle = process.connect();
+  const abort = new AbortController();
+  let acquires = 0;
+  const late = answering(handle, {
+    acquire: async (entry, { signal: _, ...options } = {}) => {
+      const acquired = await handle.acquire(entry, options);
+      acquires += 1;
+      if (acquires === 1) {
+        abort.abort(new Error('gone'));
+        throw abort.signal.reason;
+      }
+      return acquired;
+    },
+  });
+  const server = serverOn(late);
+  const request = new Request('http://site/a', { signal: abort.signal });
+  await assert.rejects(
+    server.servePage(request, blocking, () => assert.fail('rendered')),
+    /gone/,
+  );
+  await server.idle();
+  assert.equal((await handle.acquire({ path: '/a', request: { route: '/a' } })).outcome, 'granted');
+});
+
+test('a request that no coordinator has a name for is rendered', async (t) => {
+  const process = await CoordinatorProcess.start(t);
+  const server = serverOn(process.connect());
+  const names = Array.from({ length: 300 }, (_, number) => `q${number}=1`).join('&');
+  const cookie = Array.from({ length: 300 }, (_, number) => `c${number}=1`).join('; ');
+  for (const request of [get(`/${'a'.repeat(3000)}`), get(`/a?${names}`), get('/a', { cookie })]) {
+    for (const mode of ['blocking', 'stale-while-revalidate'] as const) {
+      const response = await server.servePage(request, { ...blocking, mode }, () => ({ html: 'page' }));
+      assert.deepEqual([stateOf(response), await response.text()], ['bypass', 'page']);
+      assert.equal(response.headers.get('cache-status'), 'leasehold; fwd=bypass; detail=unnameable');
+    }
+  }
+  const params = { slug: 'a'.repeat(5000) };
+  const policy = { ...blocking, page: { route: '/{slug}', params } };
+  assert.equal(stateOf(await server.servePage(get('/a'), policy, () => ({ html: 'page' }))), 'bypass');
 });
