@@ -103,6 +103,8 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
   readonly #calls: Calls;
   readonly #filters: readonly WatchFilter[];
   readonly #signal: AbortSignal | undefined;
+  /** Of what is under way, by the caller's signal or by {@link return}. */
+  readonly #ending = new AbortController();
   #resumeToken: string | undefined;
   #open: Open | undefined;
   /** In a row. */
@@ -133,6 +135,19 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
    * @throws LeaseholdError when there has been no watch for the overall timeout, or will not be one.
    */
   async next(): Promise<IteratorResult<WatchMessage, undefined>> {
+    const abort = () => this.#ending.abort(this.#signal?.reason);
+    if (this.#signal?.aborted) {
+      abort();
+    }
+    this.#signal?.addEventListener('abort', abort, { once: true });
+    try {
+      return await this.#next();
+    } finally {
+      this.#signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  async #next(): Promise<IteratorResult<WatchMessage, undefined>> {
     const deadline = now() + this.#calls.limits('Watch', {}).overallMs;
     while (!this.#over) {
       try {
@@ -160,6 +175,8 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
   /** Ends the watch. */
   async return(): Promise<IteratorResult<WatchMessage, undefined>> {
     this.#over = true;
+    // Also what connects at the moment: nobody would end it later.
+    this.#ending.abort();
     this.#leave();
     return { done: true, value: undefined };
   }
@@ -171,8 +188,13 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
   /** Connects where need be, and reads one message. */
   async #step(): Promise<WatchMessage> {
     this.#open ??= await this.#connect();
+    if (this.#over) {
+      // Ended when it had just connected.
+      this.#leave();
+      throw new Error('the watch is over');
+    }
     const { stream } = this.#open;
-    const message = this.#open.unread ?? (await stream.next(SILENCE_MS, this.#signal));
+    const message = this.#open.unread ?? (await stream.next(SILENCE_MS, this.#ending.signal));
     this.#open.unread = undefined;
     if (!message) {
       throw LeaseholdError.broken(new Error('the coordinator ended the watch'));
@@ -187,10 +209,10 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
 
   async #connect(): Promise<Open> {
     const { shared } = this.#calls;
-    const limits = this.#calls.limits('Watch', this.#signal ? { signal: this.#signal } : {});
+    const limits = this.#calls.limits('Watch', { signal: this.#ending.signal });
     if (this.#failures > 0) {
       const pause = shared.random.jittered(backoffMs(limits.backoff, this.#failures));
-      await sleep(this.#askedPauseMs + pause, this.#signal);
+      await sleep(this.#askedPauseMs + pause, this.#ending.signal);
     }
     const link = shared.lanes.enter();
     try {

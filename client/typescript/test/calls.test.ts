@@ -208,6 +208,37 @@ test('a watch goes on where it stood when the coordinator is lost, or says that 
   assert.deepEqual(await pending, { done: true, value: undefined });
 });
 
+test('a watch that is ended while it connects is over, here and at the coordinator', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t, '--max-watches', '1');
+  const handle = coordinator.connect({ timeoutMs: 5000 });
+  const over = { done: true, value: undefined };
+  const watch = handle.watch([{ wholeTenant: true }]);
+  const pending = watch.next();
+  assert.deepEqual(await watch.return(), over);
+  assert.deepEqual([await pending, await watch.next()], [over, over]);
+  // There is room for one.
+  await using another = handle.watch([{ wholeTenant: true }]);
+  assert.equal((await another.next()).value?.event.type, 'started');
+  const abort = new AbortController();
+  const aborted = handle.watch([{ wholeTenant: true }], { signal: abort.signal });
+  const waiting = aborted.next();
+  abort.abort(new Error('enough'));
+  await assert.rejects(waiting, /enough/);
+  assert.deepEqual(await aborted.next(), over);
+});
+
+test('a watch that is ended while no coordinator is there does not try on', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect({ timeoutMs: 60_000 });
+  await coordinator.kill();
+  const watch = handle.watch([{ wholeTenant: true }]);
+  const pending = watch.next();
+  await watch.return();
+  const begun = performance.now();
+  assert.deepEqual(await pending, { done: true, value: undefined });
+  assert.ok(performance.now() - begun < 30_000);
+});
+
 /** Whether a watch that stands again says first that it does, or that it has a gap, is the coordinator's choice. */
 function byFirst(seen: readonly WatchEvent[]) {
   return (a: { type: string }) => (a.type === seen[0]?.type ? -1 : 1);
