@@ -398,7 +398,7 @@ export class DataCache implements AsyncDisposable {
     try {
       bytes = encode(await lease.renewWhile(wish.fetch, this.#options.leaseTtlMs));
     } catch (error) {
-      this.#leases.fail(lease, error);
+      void this.#leases.fail(lease, error);
       const copy = await this.#previous(wish, lease.previous?.page);
       if (!copy) {
         throw error;
@@ -408,7 +408,7 @@ export class DataCache implements AsyncDisposable {
     }
     if (!bytes) {
       this.#rememberUncached(wish, epoch);
-      this.#leases.giveBack(lease);
+      void this.#leases.giveBack(lease);
       this.#report({ type: 'notKept', key: wish.key, error: new TypeError('the value is undefined') });
       return { bytes, overtaken: false };
     }

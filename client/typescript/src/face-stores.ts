@@ -18,8 +18,10 @@ import {
   recordOf,
   underLease,
 } from './face-records.js';
+import { RequestId } from './id.js';
 import { LastKnown } from './last-known.js';
 import { bytesIn, type Lease } from './lease.js';
+import { LeaseKeeper } from './lease-keeper.js';
 import type { CurrentPage } from './page.js';
 import { Reach } from './reach.js';
 import { etagOf } from './rendered-page.js';
@@ -83,7 +85,12 @@ export interface FaceReport {
   readonly error: unknown;
 }
 
-/** FaceTheory's store of records. Its calls reject with a `LeaseholdError` when the coordinator gives no answer. */
+/**
+ * FaceTheory's store of records. Its calls reject with a `LeaseholdError` when the coordinator gives no answer.
+ *
+ * A key that the coordinator has no name for, because it is too long, is one of which nothing is kept: everybody is granted its
+ * lease, and its commit keeps nothing.
+ */
 export interface FaceMetaStore {
   /** What is current. `null`: there is nothing, or it was purged. */
   get(cacheKey: string): Promise<FaceMetaRecord | null>;
@@ -182,7 +189,8 @@ export class LeaseLostError extends Error {
 interface Held {
   readonly cacheKey: string;
   readonly leaseOwner: string;
-  readonly lease: Lease;
+  /** `undefined`: no coordinator has a name for its key, and nothing is kept of it. */
+  readonly lease: Lease | undefined;
   /** Ends its renewal. */
   readonly end: () => void;
 }
@@ -237,6 +245,7 @@ class Stores {
   readonly #options: FaceStoresOptions;
   readonly #reach: Reach;
   readonly #ownsCoordinator: boolean;
+  readonly #leases: LeaseKeeper;
   readonly #uncommitted: UncommittedBodies;
   readonly #committed: CommittedBodies;
   readonly #named = new LastKnown<Named>(NAMES_BYTES);
@@ -254,6 +263,10 @@ class Stores {
       this.#timeoutMs,
       () => {},
     );
+    this.#leases = new LeaseKeeper(this.#reach, {
+      patienceMs: this.#timeoutMs,
+      onUnreachable: (error) => this.#report({ type: 'notReleased', error }),
+    });
     this.#uncommitted = new UncommittedBodies(
       options.uncommittedBytes ?? 64 << 20,
       options.uncommittedMs ?? 600_000,
@@ -262,7 +275,10 @@ class Stores {
   }
 
   async get(cacheKey: string): Promise<FaceMetaRecord | null> {
-    const found = await this.#lookup(cacheKey);
+    const found = await orUnnameable(this.#lookup(cacheKey));
+    if (found === 'unnameable') {
+      return null;
+    }
     const at = this.#now();
     if (found.outcome !== 'missing') {
       this.#vouchFor(cacheKey, found);
@@ -316,15 +332,22 @@ class Stores {
   async tryAcquireLease(input: FaceAcquireInput): Promise<FaceAcquired> {
     const { cacheKey, leaseOwner, nowMs, fallbackRevalidateSeconds } = input;
     const ttlMs = Math.min(Math.max(SHORTEST_LEASE_MS, input.leaseDurationMs), LONGEST_LEASE_MS);
-    const acquired = await this.#reach.demand((options) =>
-      this.#reach.coordinator.acquire(this.#entry(cacheKey), {
-        ...options,
-        ttlMs,
-        consistencyToken: this.#reach.token,
-        owner: leaseOwner || undefined,
-      }),
+    const acquired = await orUnnameable(
+      this.#reach.demand((options) =>
+        this.#reach.coordinator.acquire(this.#entry(cacheKey), {
+          ...options,
+          ttlMs,
+          consistencyToken: this.#reach.token,
+          owner: leaseOwner || undefined,
+        }),
+      ),
     );
     this.#lookups.delete(cacheKey);
+    if (acquired === 'unnameable') {
+      const holder = { owner: leaseOwner, remainingMs: ttlMs };
+      const record = underLease(emptyRecord(cacheKey, fallbackRevalidateSeconds), holder, nowMs);
+      return { acquired: true, record, leaseToken: this.#holdNothing(input) };
+    }
     const recordFor = (current: CurrentPage | undefined): FaceMetaRecord => {
       if (current) {
         this.#vouchFor(cacheKey, current);
@@ -365,8 +388,15 @@ class Stores {
     if (this.#options.renewLeases ?? true) {
       void lease.renewWhile(() => ended, ttlMs);
     }
-    const leaseToken = `${Buffer.from(lease.requestId.expose()).toString('base64url')}.${lease.generation}`;
+    const leaseToken = tokenOf(lease.requestId, lease.generation);
     this.#held.set(leaseToken, { cacheKey, leaseOwner, lease, end });
+    return leaseToken;
+  }
+
+  /** For a page that is rendered for its visitor only: how long its key is may be that one's choice, and no fault of the page's. */
+  #holdNothing({ cacheKey, leaseOwner }: FaceAcquireInput): string {
+    const leaseToken = tokenOf(RequestId.random(), 0n);
+    this.#held.set(leaseToken, { cacheKey, leaseOwner, lease: undefined, end: () => {} });
     return leaseToken;
   }
 
@@ -388,6 +418,13 @@ class Stores {
       );
     }
     const sidecarName = sidecarNameOf(htmlPointer);
+    const { lease } = held;
+    if (!lease) {
+      this.#end(leaseToken, held);
+      this.#uncommitted.delete(htmlPointer);
+      this.#uncommitted.delete(sidecarName);
+      return;
+    }
     const sidecar = this.#uncommitted.get(sidecarName);
     const bodies = [
       { coming: this.#committed.begin(htmlPointer, cacheKey), body: html },
@@ -401,7 +438,7 @@ class Stores {
         metadata: { ...metadataOf(input), ...this.#options.labels?.(cacheKey) },
       };
       const sizeBytes = bytesIn(page.html) + bytesIn(page.sidecar);
-      const committed = await this.#reach.insist((options) => held.lease.commit(page, options), sizeBytes);
+      const committed = await this.#reach.insist((options) => lease.commit(page, options), sizeBytes);
       this.#lookups.delete(cacheKey);
       this.#end(leaseToken, held);
       this.#uncommitted.delete(htmlPointer);
@@ -435,14 +472,12 @@ class Stores {
   }
 
   async #release(leaseToken: string, held: Held, isFailed: boolean): Promise<void> {
+    const { lease } = held;
     this.#end(leaseToken, held);
-    try {
-      await this.#reach.insist<unknown>((options) =>
-        isFailed ? held.lease.fail('no page was committed', options) : held.lease.release(options),
-      );
-    } catch (error) {
-      this.#report({ type: 'notReleased', error });
+    if (!lease) {
+      return;
     }
+    await (isFailed ? this.#leases.fail(lease, 'no page was committed') : this.#leases.giveBack(lease));
     this.#lookups.delete(held.cacheKey);
   }
 
@@ -541,6 +576,7 @@ class Stores {
     // To be closed is no fault of the renders under way.
     const held = Array.from(this.#held);
     await Promise.all(held.map(([leaseToken, each]) => this.#release(leaseToken, each, false)));
+    await this.#leases.idle();
     this.#uncommitted.clear();
     this.#committed.clear();
     if (this.#ownsCoordinator) {
@@ -582,6 +618,22 @@ class Stores {
       // A report that cannot be made must not turn a page into an error.
     }
   }
+}
+
+/** What came of a call, unless no coordinator has a name for its entry. */
+async function orUnnameable<T>(call: Promise<T>): Promise<T | 'unnameable'> {
+  try {
+    return await call;
+  } catch (error) {
+    if (error instanceof LeaseholdError && error.isAbout('entry')) {
+      return 'unnameable';
+    }
+    throw error;
+  }
+}
+
+function tokenOf(requestId: RequestId, generation: bigint): string {
+  return `${Buffer.from(requestId.expose()).toString('base64url')}.${generation}`;
 }
 
 function warn({ error }: FaceReport): void {

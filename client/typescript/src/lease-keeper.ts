@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { CallOptions } from './calls.js';
 import { sleep } from './clock.js';
 import type { Acquire, AcquireOptions } from './coordinator.js';
 import type { EntryRef } from './entry.js';
@@ -14,12 +15,12 @@ import type { Reach } from './reach.js';
 
 /** How the leases of a runtime end. */
 export interface LeaseKeeping {
-  /** For how long a commit is waited for, in milliseconds. */
+  /** For how long that is waited for, in milliseconds. */
   readonly patienceMs: number;
   /** Hears of what could not be given back. */
   readonly onUnreachable: (error: unknown) => void;
   /** What operators are told of a failure. Default: the error's message. */
-  readonly failureReason: ((error: unknown) => string) | undefined;
+  readonly failureReason?: ((error: unknown) => string) | undefined;
 }
 
 /** What a lease is asked for with. */
@@ -145,11 +146,15 @@ export class LeaseKeeper {
     ttlMs: number | undefined,
     onNotKept: (error: unknown) => void,
   ): Promise<Commit | undefined> {
-    const committing = this.track(this.#committed(lease, page, ttlMs, onNotKept));
+    return this.#patiently(this.track(this.#committed(lease, page, ttlMs, onNotKept)));
+  }
+
+  /** What came of it as far as that is known in time; it goes on by itself. */
+  async #patiently<T>(work: Promise<T>): Promise<T | undefined> {
     const over = new AbortController();
-    const patience = sleep(this.#keeping.patienceMs, over.signal).catch(() => undefined);
+    const patience = sleep(this.#keeping.patienceMs, over.signal).catch(() => {});
     try {
-      return await Promise.race([committing, patience.then(() => undefined)]);
+      return await Promise.race([work, patience.then(() => undefined)]);
     } finally {
       over.abort();
     }
@@ -173,23 +178,28 @@ export class LeaseKeeper {
       onNotKept(error);
       if (!(error instanceof LeaseholdError && error.mayHaveBeenApplied)) {
         // It cannot be kept as it is: whoever comes next need not wait for this lease to expire.
-        this.giveBack(lease);
+        void this.giveBack(lease);
       }
       return undefined;
     }
   }
 
-  /** Gives a lease back; tracked, for nobody waits for it. One that is not given back expires. */
-  giveBack(lease: Lease): void {
-    const givingBack = this.#reach.insist((options) => lease.release(options));
-    this.track(givingBack.catch(this.#keeping.onUnreachable));
+  /**
+   * Gives a lease back. Resolves when that is done, or has taken as long as any answer: it goes on by itself, and nobody has to wait
+   * for it. One that is not given back expires. Never rejects.
+   */
+  giveBack(lease: Lease): Promise<void> {
+    return this.#ended((options) => lease.release(options));
   }
 
   /** The same, after a render that failed. */
-  fail(lease: Lease, error: unknown): void {
+  fail(lease: Lease, error: unknown): Promise<void> {
     const reason = this.#reasonOf(error);
-    const givingBack = this.#reach.insist((options) => lease.fail(reason, options));
-    this.track(givingBack.catch(this.#keeping.onUnreachable));
+    return this.#ended((options) => lease.fail(reason, options));
+  }
+
+  async #ended(call: (options: CallOptions) => Promise<unknown>): Promise<void> {
+    await this.#patiently(this.track(this.#reach.insist(call).catch(this.#keeping.onUnreachable)));
   }
 
   #reasonOf(error: unknown): string {

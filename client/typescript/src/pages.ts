@@ -419,16 +419,16 @@ export class PageServer implements AsyncDisposable {
     } catch (error) {
       if (request.signal.aborted) {
         // Who went away did not find the page broken: nobody else has to pause for that.
-        this.#leases.giveBack(lease);
+        void this.#leases.giveBack(lease);
       } else {
-        this.#leases.fail(lease, error);
+        void this.#leases.fail(lease, error);
       }
       return this.#inPlaceOf(error, visit, previous ?? (await this.#previous(visit, lease.previous)));
     }
     if (detail !== undefined) {
       // Before the lease is given back: else whoever waits here for it would be the next one to be granted it.
       this.#rememberUncached(visit);
-      this.#leases.giveBack(lease);
+      void this.#leases.giveBack(lease);
       return { copy, served: { state: 'bypass', detail } };
     }
     const committed = await this.#commit(visit, lease, page, now() - begun);

@@ -20,6 +20,7 @@ import {
   isFresh,
   type MetaRecord,
 } from './face-app.js';
+import { leasing } from './interposed.js';
 import { WorkerProcess } from './worker-process.js';
 import type { Heard } from './workers/facing.js';
 
@@ -847,6 +848,31 @@ test('a name that was used before is refused, and the page stays', async (t) => 
   assert.equal(Buffer.from((await stores.htmlStore.read(name))?.body ?? []).toString(), 'first');
 });
 
+test('a page that no coordinator has a name for is rendered each time, and not kept', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const uncommittedBytes = 100;
+  const longKey = `default::/about?q=${'a'.repeat(5000)}`;
+  const labels = (cacheKey: string) => ({
+    path: cacheKey === 'of a long path' ? `/${'a'.repeat(3000)}` : '/a',
+  });
+  const { app, stores } = appOn(t, coordinator, { uncommittedBytes, labels });
+  for (const key of [longKey, 'of a long path']) {
+    for (let visit = 0; visit < 2; visit += 1) {
+      assert.equal(await stores.metaStore.get(key), null);
+      // Two of them do not fit in what waits for its commit.
+      assert.equal(shown(await app.serve(key, showing('x'.repeat(60)))), `miss: ${'x'.repeat(60)}`);
+      await assert.rejects(app.serve(key, failing), /the template is broken/);
+    }
+    const { lease } = await granted(stores, key);
+    const htmlPointer = nameFor(key);
+    await stores.htmlStore.write({ key: htmlPointer, body: Buffer.from('x'.repeat(60)) });
+    await stores.metaStore.releaseLease(lease);
+    const commit = stores.metaStore.commitGeneration({ ...lease, ...said, htmlPointer });
+    await assert.rejects(commit, LeaseLostError);
+  }
+  assert.deepEqual(stores.reports, []);
+});
+
 test('the token of a lease is in the answer alone', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const stores = storesOn(t, coordinator);
@@ -865,6 +891,33 @@ test('the token of a lease is in the answer alone', async (t) => {
   for (const shownThing of [record, stores, ...errors]) {
     assert.ok(!inspect(shownThing, { depth: 9, showHidden: true }).includes(secret));
   }
+});
+
+test('a lease that cannot be given back costs its visitor no longer than an answer', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  let answer = () => {};
+  const answered = new Promise<void>((resolve) => (answer = resolve));
+  const silent = leasing(coordinator.connect(), (lease) => ({
+    release: async (options) => {
+      await answered;
+      return lease.release(options);
+    },
+  }));
+  const stores = storesOn(t, coordinator, { coordinator: silent, coordinatorTimeoutMs: 100 });
+  const { lease } = await granted(stores, KEY, 60_000);
+  let isOver = false;
+  const releasing = stores.metaStore.releaseLease(lease).finally(() => {
+    isOver = true;
+  });
+  await until(
+    async () => isOver,
+    (over) => over,
+  );
+  // What is closed waits for it.
+  const closing = stores.close();
+  answer();
+  await Promise.all([releasing, closing]);
+  assert.equal((await acquire(storesOn(t, coordinator))).acquired, true);
 });
 
 test('stores that are closed give their leases back, and no render counts as failed', async (t) => {
