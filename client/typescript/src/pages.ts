@@ -26,12 +26,10 @@ import {
 } from './page-policy.js';
 import { Reach } from './reach.js';
 import {
-  CLIENTS_HEADERS,
   type Copy,
   copyOf,
-  DEFAULT_CONTENT_TYPE,
-  etagOf,
   headersOf,
+  keptCopyOf,
   type Render,
   type RenderedPage,
   sizeOf,
@@ -279,11 +277,7 @@ export class PageServer implements AsyncDisposable {
     if (!bytes) {
       return undefined;
     }
-    const { status = 200, contentType = DEFAULT_CONTENT_TYPE, etag } = page.metadata;
-    const headers = (page.metadata.headers ?? []).filter(([name]) => !name.startsWith(CLIENTS_HEADERS));
-    const { generation } = page;
-    const bornAt = now() - page.ageMs;
-    const copy = { bytes, status, contentType, headers, etag: etag ?? etagOf(bytes), generation, bornAt };
+    const copy = keptCopyOf(page, bytes);
     this.#remember(visit, copy);
     return copy;
   }

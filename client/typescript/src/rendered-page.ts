@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import { now } from './clock.js';
 import type { Lease } from './lease.js';
+import type { Page } from './page.js';
 
 /** What a render is given. */
 export interface RenderContext {
@@ -99,6 +100,31 @@ export function copyOf(page: RenderedPage): Copy {
     ...headers.map(([name, value]): [string, string] => [name, value]),
   ]);
   return { bytes, status, contentType, headers, etag: etagOf(bytes), bornAt: now() };
+}
+
+/** A page that the coordinator keeps, whoever's worker it is from: what no response can carry is left out. */
+export function keptCopyOf(page: Page, bytes: Uint8Array): Copy {
+  const { metadata, generation, ageMs } = page;
+  const { status = 200, contentType = DEFAULT_CONTENT_TYPE, etag = etagOf(bytes) } = metadata;
+  const isOfThePage = (name: string) => !NOT_OF_THE_PAGE.has(name) && !name.startsWith(CLIENTS_HEADERS);
+  return {
+    bytes,
+    status,
+    contentType: isCarried('content-type', contentType) ? contentType : DEFAULT_CONTENT_TYPE,
+    headers: (metadata.headers ?? []).filter(([name, value]) => isOfThePage(name) && isCarried(name, value)),
+    etag: isCarried('etag', etag) ? etag : etagOf(bytes),
+    generation,
+    bornAt: now() - ageMs,
+  };
+}
+
+/** Whether a response can carry a header: there is text that it cannot. */
+function isCarried(name: string, value: string): boolean {
+  try {
+    return new Headers([[name, value]]).has(name);
+  } catch {
+    return false;
+  }
 }
 
 export function headersOf(page: RenderedPage): readonly (readonly [name: string, value: string])[] {

@@ -175,6 +175,23 @@ test('what a render says of its own age is neither kept nor passed on', async (t
   }
 });
 
+test('a header that a worker of another kind kept, and no response can carry, does not cost the page', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const acquired = await handle.acquire({ path: '/a', request: { route: '/a' } });
+  assert.ok(acquired.outcome === 'granted');
+  const headers = [
+    ['x-title', '日本語'],
+    ['x-other', 'a'],
+    ['age', '5000'],
+  ] as const;
+  await acquired.lease.commit({ html: 'page', metadata: { headers, contentType: 'text/plain' } });
+  const response = await serverOn(handle).servePage(get('/a'), blocking, () => assert.fail('rendered'));
+  assert.deepEqual([stateOf(response), await response.text()], ['hit', 'page']);
+  const shown = ['x-title', 'x-other', 'age'].map((name) => response.headers.get(name));
+  assert.deepEqual(shown, [null, 'a', null]);
+});
+
 test('a status without a body comes without one', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const server = serverOn(coordinator.connect());
