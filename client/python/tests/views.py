@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import flask
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Header
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.background import BackgroundTask
@@ -537,6 +537,29 @@ def it_decorates_views_of_fastapi(server: Server, name: str) -> None:
         assert client.portal is not None
         client.portal.call(coordinator.close)
     assert renders == ["a"]
+
+
+def current_user(authorization: Annotated[str, Header()] = "nobody") -> str:
+    """A dependency of FastAPI's."""
+    return authorization
+
+
+def it_keeps_the_pages_of_those_apart_whom_a_dependency_of_fastapi_knows(server: Server, name: str) -> None:
+    """By the default identity: what a dependency makes of a visitor reaches the view."""
+    coordinator, app = AsyncCoordinator(server.address), FastAPI()
+
+    @app.get(f"/{name}")
+    @leasehold.starlette.page(AsyncPages(coordinator), POLICY)
+    async def view(request: Request, user: Annotated[str, Depends(current_user)]) -> HTMLResponse:
+        return HTMLResponse(user)
+
+    with TestClient(app) as client:
+        for user in ("ann", "bob", "ann"):
+            answer = client.get(f"/{name}", headers={"authorization": user})
+            assert (answer.text, answer.headers["cache-control"]) == (user, "private, no-store")
+        assert client.get(f"/{name}").text == "nobody"
+        assert client.portal is not None
+        client.portal.call(coordinator.close)
 
 
 def it_wants_the_request_among_the_arguments_of_a_view(server: Server) -> None:
