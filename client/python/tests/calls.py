@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -184,6 +187,37 @@ def it_gives_back_what_a_block_did_not_end(coordinator: Coordinator, name: str) 
         raise RuntimeError("render")
     paused = coordinator.acquire(entry)
     assert getattr(paused, "reason", None) == "RuntimeError: render"
+
+
+def it_takes_a_page_that_could_not_be_committed_for_no_failed_render(
+    script: Callable[..., Scripted], connect: Callable[..., Coordinator]
+) -> None:
+    lasting = {"seconds": 60}
+    grant = pb.LeaseGrant(generation=7, remaining=lasting, renewable_for=lasting)
+    scripted = script(lambda _request, _context: pb.AcquireLeaseResponse(granted=grant))
+    scripted.by_method.update(
+        CommitPointer=refused(Code.UNAVAILABLE, "STORE_UNAVAILABLE"),
+        ReleaseLease=lambda _request, _context: pb.ReleaseLeaseResponse(released=pb.LeaseReleased()),
+    )
+    coordinator = connect(scripted.address, ONCE)
+    with pytest.raises(LeaseholdError), acquired(coordinator, EntryRef("k")) as lease:
+        lease.commit(NewPage("page"))
+    assert scripted.requests[-1].WhichOneof("_failure") is None
+
+
+def it_ends_with_its_process_also_where_it_was_not_closed(server: Server, name: str) -> None:
+    """The process of a short script, which ends a moment after it has connected."""
+    code = "from leasehold import *; c = Coordinator(%r); c.lookup(EntryRef(%r)); print('looked up')"
+    for _ in range(5):
+        ended = subprocess.run(
+            [sys.executable, "-c", code % (server.address, name)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert (ended.stdout, ended.stderr) == ("looked up\n", "")
 
 
 def it_renews_a_lease_while_a_block_runs(coordinator: Coordinator, name: str) -> None:

@@ -46,7 +46,7 @@ RESPITE_SECONDS = 0.05
 """Renewals are at least so far apart."""
 UPLOAD_CHUNK_BYTES = 256 << 10
 SLOWEST_BYTES_PER_SECOND = 1 << 20
-"""An upload gets another second for each of these."""
+"""A body gets another second for each of these."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class CoreLease:
         self.previous = previous
         self.is_over = False
         """It was committed or given back, as far as is known."""
+        self._problem: LeaseholdError | None = None
+        """Why the last commit has no outcome."""
         self._terms = terms
         self._lock = threading.Lock()
 
@@ -177,12 +179,21 @@ class CoreLease:
         """Gives back what nobody ended. What goes wrong with that is not the caller's concern: it then expires."""
         if self.is_over:
             return
+        # That a page could not be committed is no fault of its render's.
+        failure = None if error is self._problem else failure_of(error)
         try:
-            await self.give_back(failure_of(error))
+            await self.give_back(failure)
         except LeaseholdError as problem:
             _log.warning("lease not given back: generation=%d error=%s", self.generation, problem)
 
     async def commit(self, page: NewPage, limits: Limits | None = None) -> Commit:
+        try:
+            return await self._commit(page, limits)
+        except LeaseholdError as error:
+            self._problem = error
+            raise
+
+    async def _commit(self, page: NewPage, limits: Limits | None) -> Commit:
         limit = self.core.inline_limit_bytes
         html, sidecar = _bytes(page.html), None if page.sidecar is None else _bytes(page.sidecar)
         # A sidecar that comes with its commit is stored with the page's tags and path.
@@ -210,9 +221,9 @@ class CoreLease:
                 self.is_over = True
                 return late
         calls = self.core.calls
-        answered = await calls.unary(
-            calls.lanes.prompt, limits or calls.limits, _io.COMMIT, lambda _: request
-        )
+        inline_bytes = beside + (_inline_size(html) if is_html_inline else 0)
+        limits = (limits or calls.limits).waiting(inline_bytes / SLOWEST_BYTES_PER_SECOND)
+        answered = await calls.unary(calls.lanes.prompt, limits, _io.COMMIT, lambda _: request)
         outcome = _wire.parse_commit(answered.answer)
         self.is_over = True
         return outcome

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
+from weakref import WeakSet
 
 import grpc
 
@@ -36,6 +38,16 @@ from leasehold.page import BodyDelivery, Consistency, FreshPage, StalePage
 from leasehold.settings import DEFAULT_ADDRESS, ChannelOptions, Settings, target
 from leasehold.watching import WatchFilter, WatchMessage
 
+_open: WeakSet[Core] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A channel of gRPC's that is still open when the interpreter takes its modules apart may keep the process for good."""
+    for core in list(_open):
+        core.calls.lanes.close()
+
+
 Acquire = Granted["Lease"] | Ready | Held | BackingOff | Ended
 """What became of the wish to render."""
 
@@ -64,6 +76,7 @@ class Coordinator:
         name, options = target(address), self._settings.channel_options()
         io = BlockingIo(lambda: connect(name, options), self._settings.background_workers)
         self._core: Core = self._settings._core(io)
+        _open.add(self._core)
 
     def __enter__(self) -> Coordinator:
         return self
@@ -74,7 +87,8 @@ class Coordinator:
         self.close()
 
     def close(self) -> None:
-        """Waits for regenerations in the background, and closes the connections. Calls then raise ``ConfigurationError``."""
+        """Ends waits for pages that others render, waits for regenerations in the background, and closes the connections. Calls
+        then raise ``ConfigurationError``. Where it was not called, the connections are closed as the process ends."""
         run_blocking(self._core.close())
 
     def __repr__(self) -> str:
@@ -190,7 +204,7 @@ class Lease(LeaseFacts):
 
     It ends by ``commit``, ``release`` or ``fail``. Otherwise the entry stays held until the lease expires. As a context
     manager it is renewed while the block runs, and what the block did not end is given back: as failed, where the block
-    raised. Safety does not depend on the times kept here: a late commit is accepted if nobody was granted the lease since,
+    raised anything but what its commit raised. Safety does not depend on the times kept here: a late commit is accepted if nobody was granted the lease since,
     and fenced otherwise. ``repr`` does not show the request id.
     """
 
