@@ -1,14 +1,15 @@
 // Package leasehold is a small client of the coordinator over the stubs that are generated from its contract: one to copy.
 //
 // The contract (proto/leasehold/v1/coordinator.proto) says what each call means. What a client must add to the stubs is here:
-// the service config that all languages share, one request id for each intent, the repetition of an acquire, and what a
-// refusal says of itself.
+// the service config that all languages share, one request id for each intent, the repetition of an acquire, bodies that do not
+// fit a message, a lease that is given back whatever becomes of the render, and what a refusal says of itself.
 package leasehold
 
 //go:generate npx -y @bufbuild/buf@1.75.0 generate ../../../../proto --template ../buf.gen.yaml --output ..
 //go:generate cp ../../../../proto/leasehold/v1/service_config.json v1/
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed"
@@ -16,6 +17,9 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -37,13 +41,13 @@ var serviceConfig string
 // Coordinator is a handle on the coordinator. Make one, and share it.
 type Coordinator struct {
 	stub  v1.CoordinatorServiceClient
-	conn  *grpc.ClientConn
+	close func() error
 	owner string
 }
 
-// Dial makes a handle on the coordinator at host:port. Leases are acquired under the name owner, for people. It connects with
-// the first call, so that a coordinator that is down shows as an error of the calls.
-func Dial(address, owner string) (*Coordinator, error) {
+// New makes a handle on the coordinator at host:port. Leases are acquired under the name owner, for people. It connects with
+// the first call, so that a coordinator that is down, or an address that is none, shows as an error of the calls.
+func New(address, owner string) *Coordinator {
 	conn, err := grpc.NewClient(address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(serviceConfig),
@@ -52,13 +56,13 @@ func Dial(address, owner string) (*Coordinator, error) {
 		// While the coordinator restarts, calls wait for it until their deadline.
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
-		return nil, err
+		return &Coordinator{v1.NewCoordinatorServiceClient(noConnection{err}), func() error { return nil }, owner}
 	}
-	return &Coordinator{stub: v1.NewCoordinatorServiceClient(conn), conn: conn, owner: owner}, nil
+	return &Coordinator{v1.NewCoordinatorServiceClient(conn), conn.Close, owner}
 }
 
 // Close closes the connection. Calls in progress fail.
-func (c *Coordinator) Close() error { return c.conn.Close() }
+func (c *Coordinator) Close() error { return c.close() }
 
 // Key names an entry by a ready key. Entries are also named by the request that they answer: EntryRef's PageRequest.
 func Key(key string) *v1.EntryRef { return &v1.EntryRef{Name: &v1.EntryRef_Key{Key: key}} }
@@ -98,17 +102,51 @@ func (c *Coordinator) Sidecar(ctx context.Context, entry *v1.EntryRef, token str
 		if err != nil {
 			return nil, err
 		}
-		var body []byte
-		for {
-			part, err := stream.Recv()
-			if err == io.EOF {
-				return body, nil
-			}
-			if err != nil {
-				return nil, err
-			}
-			body = append(body, part.GetChunk()...)
+		return collect(stream.Recv)
+	})
+}
+
+// Current is the current page, and whether the coordinator calls it fresh.
+type Current struct {
+	Page    *v1.Page
+	HTML    []byte
+	IsFresh bool
+}
+
+// Page reads the current page with its HTML, however large that is. Where there is none: PAGE_NOT_FOUND.
+func (c *Coordinator) Page(ctx context.Context, entry *v1.EntryRef, consistencyToken string) (Current, error) {
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
+	defer cancel()
+	return repeat(ctx, func(int) (Current, error) {
+		stream, err := c.stub.ServePage(ctx, &v1.ServePageRequest{Entry: entry, ConsistencyToken: consistencyToken})
+		if err != nil {
+			return Current{}, err
 		}
+		first, err := stream.Recv()
+		if err != nil {
+			return Current{}, err
+		}
+		current := currentOf(first.GetHead())
+		current.HTML, err = collect(stream.Recv)
+		return current, err
+	})
+}
+
+// Upload stores a body ahead of the commit that names it, under a lease that was granted: one that does not fit a message.
+func (c *Coordinator) Upload(ctx context.Context, head *v1.UploadHead, body []byte) (*v1.UploadBodyResponse, error) {
+	return repeat(ctx, func(int) (*v1.UploadBodyResponse, error) {
+		stream, err := c.stub.UploadBody(ctx)
+		if err != nil {
+			return nil, err
+		}
+		err = stream.Send(&v1.UploadBodyRequest{Part: &v1.UploadBodyRequest_Head{Head: head}})
+		for chunk := range slices.Chunk(body, chunkBytes) {
+			// Once it fails there is an answer already, which is why.
+			if err == nil {
+				err = stream.Send(&v1.UploadBodyRequest{Part: &v1.UploadBodyRequest_Chunk{Chunk: chunk}})
+			}
+		}
+		return stream.CloseAndRecv()
 	})
 }
 
@@ -136,16 +174,26 @@ const (
 	Stale  How = "stale"
 )
 
-// Served is a page with its HTML.
+// Served is a page, as it is to be answered with.
 type Served struct {
-	How          How
+	How    How
+	Status int
+	// Header has the content type and the entity tag, too.
+	Header       http.Header
 	HTML         []byte
 	Generation   uint64
 	SidecarToken string
 }
 
-// ErrOvertaken is returned for a render that came too late to become current.
-var ErrOvertaken = errors.New("another was granted the lease meanwhile")
+// What Serve fails with when nobody is to blame.
+var (
+	// ErrOvertaken is for a render that came too late to become current.
+	ErrOvertaken = errors.New("another was granted the lease meanwhile")
+	// ErrHeld is for want of any page, where there is nothing of before.
+	ErrHeld = errors.New("another renders the page, and has not finished in time")
+	// ErrBackingOff is for the same, a moment after a render that failed.
+	ErrBackingOff = errors.New("the last render failed")
+)
 
 // Options are how Serve goes about it.
 type Options struct {
@@ -157,7 +205,18 @@ type Options struct {
 	ConsistencyToken string
 }
 
-// Serve answers with the current page, which it renders where that is this caller's to do.
+// ServeHTML is Serve for a page that is nothing but HTML, by a ready key: it stays fresh until it is invalidated.
+func (c *Coordinator) ServeHTML(ctx context.Context, key string, render func() (string, error)) (Served, error) {
+	options := Options{Wait: 30 * time.Second}
+	return c.Serve(ctx, Key(key), options, func(*v1.LeaseGrant) (Rendered, error) {
+		html, err := render()
+		return Rendered{HTML: []byte(html)}, err
+	})
+}
+
+// Serve answers with the current page, which it renders where that is this caller's to do. What was rendered is committed even
+// where ctx has ended meanwhile, as others wait for it; and however the render ends, also by a panic, its lease is not left
+// behind.
 func (c *Coordinator) Serve(
 	ctx context.Context, entry *v1.EntryRef, options Options, render func(*v1.LeaseGrant) (Rendered, error),
 ) (Served, error) {
@@ -167,8 +226,15 @@ func (c *Coordinator) Serve(
 	if err != nil {
 		return Served{}, err
 	}
-	if fresh := found.GetFresh(); fresh != nil {
-		return served(Hit, fresh.GetPage())
+	if found.GetFresh() != nil {
+		current, err := c.whole(ctx, entry, options, found)
+		if err == nil && current.IsFresh {
+			return current.served(Hit), nil
+		}
+		// Else it was invalidated while its body was read.
+		if err != nil && RefusalOf(err).Reason != "PAGE_NOT_FOUND" {
+			return Served{}, err
+		}
 	}
 	request := &v1.AcquireLeaseRequest{
 		Entry: entry, Wait: durationpb.New(options.Wait),
@@ -186,14 +252,16 @@ func (c *Coordinator) Serve(
 		lease := &v1.LeaseRef{RequestId: request.GetRequestId(), Generation: outcome.Granted.GetGeneration()}
 		return c.renderAndCommit(ctx, entry, lease, outcome.Granted, render)
 	case *v1.AcquireLeaseResponse_Ready:
-		if fresh := outcome.Ready.GetFresh(); fresh != nil {
-			return served(Wait, fresh.GetPage())
+		current, err := c.whole(ctx, entry, options, outcome.Ready)
+		if err != nil {
+			return Served{}, err
 		}
-		return served(Wait, outcome.Ready.GetStale().GetPage())
+		return current.served(Wait), nil
 	case *v1.AcquireLeaseResponse_Held:
-		return previous(outcome.Held.GetPrevious(), "another renders the page, and has not finished in time")
+		return c.previous(ctx, entry, options, outcome.Held.GetPrevious(), ErrHeld)
 	case *v1.AcquireLeaseResponse_BackingOff:
-		return previous(outcome.BackingOff.GetPrevious(), "the last render failed: "+outcome.BackingOff.GetReason())
+		why := fmt.Errorf("%w: %s", ErrBackingOff, outcome.BackingOff.GetReason())
+		return c.previous(ctx, entry, options, outcome.BackingOff.GetPrevious(), why)
 	default:
 		return Served{}, fmt.Errorf("not an answer to a new request: %T", outcome)
 	}
@@ -203,46 +271,154 @@ func (c *Coordinator) renderAndCommit(
 	ctx context.Context, entry *v1.EntryRef, lease *v1.LeaseRef, grant *v1.LeaseGrant,
 	render func(*v1.LeaseGrant) (Rendered, error),
 ) (Served, error) {
+	// The visitor may leave; the others still wait for what was granted here.
+	lasting := context.WithoutCancel(ctx)
+	failure, isOver := "the render failed", false
+	defer func() {
+		if isOver {
+			return
+		}
+		// Where it cannot be given back, it ends by itself; what went wrong before is what there is to tell.
+		patient, cancel := context.WithTimeout(lasting, 5*time.Second)
+		defer cancel()
+		_ = c.Fail(patient, entry, lease, failure)
+	}()
 	page, err := render(grant)
 	if err != nil {
-		return Served{}, errors.Join(err, c.Fail(ctx, entry, lease, "the render failed"))
+		return Served{}, err
 	}
-	request := &v1.CommitPointerRequest{Entry: entry, Lease: lease, Html: inline(page.HTML), Metadata: page.Metadata}
-	if page.Sidecar != nil {
-		request.Sidecar = inline(page.Sidecar)
+	if page.Metadata == nil {
+		page.Metadata = &v1.PageMetadata{}
 	}
-	if request.Metadata == nil {
-		request.Metadata = &v1.PageMetadata{}
-	}
-	committed, err := c.Commit(ctx, request)
+	failure = "the page could not be committed"
+	committed, err := c.store(lasting, entry, lease, page)
+	isOver = err == nil || errors.Is(err, ErrOvertaken)
 	if err != nil {
 		return Served{}, err
 	}
 	answer := Served{How: Render, HTML: page.HTML, Generation: grant.GetGeneration()}
+	etag := ""
 	switch outcome := committed.GetOutcome().(type) {
 	case *v1.CommitPointerResponse_Committed:
-		answer.SidecarToken = outcome.Committed.GetSidecarToken()
+		answer.SidecarToken, etag = outcome.Committed.GetSidecarToken(), outcome.Committed.GetEtag()
 	case *v1.CommitPointerResponse_CommittedStale:
-		answer.SidecarToken = outcome.CommittedStale.GetSidecarToken()
+		answer.SidecarToken, etag = outcome.CommittedStale.GetSidecarToken(), outcome.CommittedStale.GetEtag()
 	default:
 		return Served{}, ErrOvertaken
 	}
+	answer.Status, answer.Header = response(page.Metadata, etag)
 	return answer, nil
 }
 
-func served(how How, page *v1.Page) (Served, error) {
-	return Served{how, page.GetInline(), page.GetGeneration(), page.GetSidecarToken()}, nil
-}
+// What is committed in one message, of HTML and sidecar together, and what a message of an upload has.
+const (
+	inlineBytes = 3 << 20
+	chunkBytes  = 256 << 10
+)
 
-func previous(stale *v1.StalePage, otherwise string) (Served, error) {
-	if stale == nil {
-		return Served{}, errors.New(otherwise)
+// Commits, and uploads before that what does not fit the commit: the sidecar first, so that no page is there without its own,
+// and only where it must be, as one that comes with its commit is stored with the page's tags and path.
+func (c *Coordinator) store(
+	ctx context.Context, entry *v1.EntryRef, lease *v1.LeaseRef, page Rendered,
+) (*v1.CommitPointerResponse, error) {
+	request := &v1.CommitPointerRequest{Entry: entry, Lease: lease, Metadata: page.Metadata}
+	var err error
+	beside := 0
+	if page.Sidecar != nil {
+		head := &v1.UploadHead{Entry: entry, Lease: lease, Kind: v1.BodyKind_BODY_KIND_SIDECAR}
+		if len(page.Sidecar) <= inlineBytes {
+			beside = len(page.Sidecar)
+		}
+		request.Sidecar, err = c.source(ctx, head, page.Sidecar, beside == len(page.Sidecar))
+		if err != nil {
+			return nil, err
+		}
 	}
-	return served(Stale, stale.GetPage())
+	head := &v1.UploadHead{
+		Entry: entry, Lease: lease, Kind: v1.BodyKind_BODY_KIND_HTML, ContentType: page.Metadata.GetContentType(),
+	}
+	request.Html, err = c.source(ctx, head, page.HTML, beside+len(page.HTML) <= inlineBytes)
+	if err != nil {
+		return nil, err
+	}
+	return c.Commit(ctx, request)
 }
 
-func inline(body []byte) *v1.BodySource {
-	return &v1.BodySource{Source: &v1.BodySource_Inline{Inline: body}}
+func (c *Coordinator) source(ctx context.Context, head *v1.UploadHead, body []byte, isInline bool) (*v1.BodySource, error) {
+	if isInline {
+		return &v1.BodySource{Source: &v1.BodySource_Inline{Inline: body}}, nil
+	}
+	uploaded, err := c.Upload(ctx, head, body)
+	if err != nil {
+		return nil, err
+	}
+	if uploaded.GetUploaded() == nil {
+		return nil, ErrOvertaken
+	}
+	stored := &v1.StoredBody{Digest: uploaded.GetUploaded().GetDigest(), SizeBytes: uploaded.GetUploaded().GetSizeBytes()}
+	return &v1.BodySource{Source: &v1.BodySource_Stored{Stored: stored}}, nil
+}
+
+// A verdict on a page: the answer to a lookup, a page that is ready, what comes before a page's bytes.
+type verdict interface {
+	GetFresh() *v1.FreshPage
+	GetStale() *v1.StalePage
+}
+
+func currentOf(told verdict) Current {
+	page, isFresh := told.GetStale().GetPage(), false
+	if told.GetFresh() != nil {
+		page, isFresh = told.GetFresh().GetPage(), true
+	}
+	return Current{page, page.GetInline(), isFresh}
+}
+
+// A page with its HTML, which is read by itself where it did not come along: because it is too large for that, or was not
+// there in time.
+func (c *Coordinator) whole(ctx context.Context, entry *v1.EntryRef, options Options, told verdict) (Current, error) {
+	current := currentOf(told)
+	if _, isInline := current.Page.GetBody().(*v1.Page_Inline); isInline {
+		return current, nil
+	}
+	return c.Page(ctx, entry, options.ConsistencyToken)
+}
+
+func (c *Coordinator) previous(
+	ctx context.Context, entry *v1.EntryRef, options Options, stale *v1.StalePage, otherwise error,
+) (Served, error) {
+	if stale == nil {
+		return Served{}, otherwise
+	}
+	current, err := c.whole(ctx, entry, options, &v1.PageReady{Page: &v1.PageReady_Stale{Stale: stale}})
+	switch {
+	case RefusalOf(err).Reason == "PAGE_NOT_FOUND":
+		return Served{}, otherwise
+	case err != nil:
+		return Served{}, err
+	case current.IsFresh:
+		return current.served(Wait), nil
+	}
+	return current.served(Stale), nil
+}
+
+func (c Current) served(how How) Served {
+	status, header := response(c.Page.GetMetadata(), c.Page.GetMetadata().GetEtag())
+	return Served{how, status, header, c.HTML, c.Page.GetGeneration(), c.Page.GetSidecarToken()}
+}
+
+func response(metadata *v1.PageMetadata, etag string) (int, http.Header) {
+	header := http.Header{}
+	for _, each := range metadata.GetHeaders() {
+		// What clients tell each other of a page is not for its visitors.
+		if !strings.HasPrefix(strings.ToLower(each.GetName()), "leasehold-") {
+			header.Add(each.GetName(), each.GetValue())
+		}
+	}
+	header.Set("Content-Type", cmp.Or(metadata.GetContentType(), "text/html; charset=utf-8"))
+	if etag != "" {
+		header.Set("ETag", etag)
+	}
+	return int(cmp.Or(metadata.GetStatus(), http.StatusOK)), header
 }
 
 // Refusal is what the coordinator says of an error.
@@ -293,8 +469,36 @@ func repeat[T any](ctx context.Context, call func(attempt int) (T, error)) (T, e
 	}
 }
 
+// What a stream brings, up to its end.
+func collect[P interface{ GetChunk() []byte }](receive func() (P, error)) ([]byte, error) {
+	var body []byte
+	for {
+		part, err := receive()
+		if err == io.EOF {
+			return body, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		body = append(body, part.GetChunk()...)
+	}
+}
+
 func newRequestID() []byte {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
 	return id
+}
+
+// A connection to an address that is none.
+type noConnection struct{ error }
+
+func (n noConnection) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
+	return n.error
+}
+
+func (n noConnection) NewStream(
+	context.Context, *grpc.StreamDesc, string, ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	return nil, n.error
 }

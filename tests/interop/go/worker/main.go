@@ -4,12 +4,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
 	"maps"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +43,14 @@ type page struct {
 	Entry json.RawMessage `json:"entry"`
 	HTML  string          `json:"html"`
 	Token string          `json:"token"`
+
+	// What is to be rendered for it, and how that is to fail, where it is.
+	Size        int         `json:"size"`
+	Status      uint32      `json:"status"`
+	ContentType string      `json:"content_type"`
+	Headers     [][2]string `json:"headers"`
+	Tag         string      `json:"tag"`
+	Failure     string      `json:"failure"`
 }
 
 type report map[string]any
@@ -52,10 +62,7 @@ type worker struct {
 }
 
 func main() {
-	coordinator, err := leasehold.Dial(os.Args[1], language)
-	if err != nil {
-		log.Fatal(err)
-	}
+	coordinator := leasehold.New(os.Args[1], language)
 	defer coordinator.Close()
 	w := &worker{coordinator: coordinator}
 	w.say(report{"event": "ready"})
@@ -92,6 +99,8 @@ func (w *worker) do(ctx context.Context, c command) error {
 		forEach(c.Pages, c.InFlight, func(p page) { w.lookUp(ctx, p) })
 	case "sidecar":
 		forEach(c.Pages, c.InFlight, func(p page) { w.sidecar(ctx, p) })
+	case "show":
+		forEach(c.Pages, c.InFlight, func(p page) { w.show(ctx, c, p) })
 	default:
 		return fmt.Errorf("what is %q?", c.Do)
 	}
@@ -181,6 +190,63 @@ func (w *worker) sidecar(ctx context.Context, p page) {
 		return
 	}
 	w.say(report{"event": "found", "id": p.ID, "html": string(body)})
+}
+
+func (w *worker) show(ctx context.Context, c command, p page) {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	failure := fmt.Errorf("no %s today", p.ID)
+	defer func() {
+		if crash := recover(); crash != nil {
+			w.say(report{"event": "failed", "id": p.ID, "error": fmt.Sprint(crash)})
+		}
+	}()
+	options := leasehold.Options{TTL: milliseconds(c.TTLMs), ConsistencyToken: p.Token}
+	served, err := w.coordinator.Serve(ctx, entryOf(p), options, func(*v1.LeaseGrant) (leasehold.Rendered, error) {
+		switch p.Failure {
+		case "error":
+			return leasehold.Rendered{}, failure
+		case "crash":
+			panic(failure)
+		case "left":
+			leave()
+			return leasehold.Rendered{}, failure
+		}
+		return response(p), nil
+	})
+	switch {
+	case errors.Is(err, failure):
+		w.say(report{"event": "failed", "id": p.ID, "error": failure.Error()})
+	case errors.Is(err, leasehold.ErrBackingOff):
+		w.say(report{"event": "backing_off", "id": p.ID})
+	case err != nil:
+		w.refused(p, err)
+	default:
+		headers := map[string]string{}
+		for name := range served.Header {
+			headers[strings.ToLower(name)] = served.Header.Get(name)
+		}
+		contentType := headers["content-type"]
+		delete(headers, "content-type")
+		delete(headers, "etag")
+		w.say(report{
+			"event": "shown", "id": p.ID, "how": served.How, "size": len(served.HTML),
+			"digest": fmt.Sprintf("%x", sha256.Sum256(served.HTML)),
+			"status": served.Status, "content_type": contentType, "headers": headers,
+		})
+	}
+}
+
+func response(p page) leasehold.Rendered {
+	metadata := &v1.PageMetadata{Status: p.Status, ContentType: p.ContentType, Tags: []string{p.Tag}}
+	if p.Failure == "refused" {
+		metadata.Status = 503
+	}
+	for _, header := range p.Headers {
+		metadata.Headers = append(metadata.Headers, &v1.NameValue{Name: header[0], Value: header[1]})
+	}
+	html := strings.Repeat(p.ID, 1+p.Size/len(p.ID))[:p.Size]
+	return leasehold.Rendered{HTML: []byte(html), Metadata: metadata}
 }
 
 func (w *worker) refused(p page, err error) {
