@@ -11,11 +11,13 @@ import com.google.rpc.RetryInfo;
 import dev.leasehold.v1.AcquireLeaseRequest;
 import dev.leasehold.v1.AcquireLeaseResponse;
 import dev.leasehold.v1.BodyDelivery;
+import dev.leasehold.v1.BodyKind;
 import dev.leasehold.v1.BodySource;
 import dev.leasehold.v1.CommitPointerRequest;
 import dev.leasehold.v1.CommitPointerResponse;
 import dev.leasehold.v1.CoordinatorServiceGrpc;
 import dev.leasehold.v1.EntryRef;
+import dev.leasehold.v1.FreshPage;
 import dev.leasehold.v1.InvalidateRequest;
 import dev.leasehold.v1.InvalidationScope;
 import dev.leasehold.v1.LeaseGrant;
@@ -24,37 +26,58 @@ import dev.leasehold.v1.LookupRequest;
 import dev.leasehold.v1.LookupResponse;
 import dev.leasehold.v1.Page;
 import dev.leasehold.v1.PageMetadata;
+import dev.leasehold.v1.PageReady;
 import dev.leasehold.v1.ReleaseLeaseRequest;
+import dev.leasehold.v1.ServePageRequest;
 import dev.leasehold.v1.ServeSidecarRequest;
 import dev.leasehold.v1.StalePage;
+import dev.leasehold.v1.StoredBody;
+import dev.leasehold.v1.UploadBodyRequest;
+import dev.leasehold.v1.UploadBodyResponse;
+import dev.leasehold.v1.UploadHead;
+import io.grpc.Context;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.security.SecureRandom;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
+import java.util.function.Supplier;
 
 /**
  * A small client of the coordinator over the stubs that are generated from its contract: one to copy.
  *
  * <p>The contract ({@code proto/leasehold/v1/coordinator.proto}) says what each call means. What a client must add to the stubs is
- * here: the service config that all languages share, one request id for each intent, the repetition of an acquire, and what a
- * refusal says of itself. Calls throw {@link StatusRuntimeException}; see {@link Refusal}. Make one, and share it.
+ * here: the service config that all languages share, one request id for each intent, the repetition of an acquire, bodies that
+ * do not fit a message, a lease that is given back whatever becomes of the render, and what a refusal says of itself. Calls
+ * throw {@link StatusRuntimeException}; see {@link Refusal}. Make one, and share it.
  */
 public final class Coordinator implements AutoCloseable {
   private static final SecureRandom RANDOM = new SecureRandom();
 
+  /** What is committed in one message, of HTML and sidecar together, and what a message of an upload has. */
+  private static final int INLINE_BYTES = 3 << 20;
+
+  private static final int CHUNK_BYTES = 256 << 10;
+
   private final ManagedChannel channel;
   private final CoordinatorServiceGrpc.CoordinatorServiceBlockingStub stub;
+  private final CoordinatorServiceGrpc.CoordinatorServiceStub streaming;
   private final String owner;
 
   /**
@@ -73,6 +96,7 @@ public final class Coordinator implements AutoCloseable {
             .build();
     // While the coordinator restarts, calls wait for it until their deadline.
     stub = CoordinatorServiceGrpc.newBlockingStub(channel).withWaitForReady();
+    streaming = CoordinatorServiceGrpc.newStub(channel).withWaitForReady();
     this.owner = owner;
   }
 
@@ -125,6 +149,43 @@ public final class Coordinator implements AutoCloseable {
         });
   }
 
+  /** Reads the current page with its HTML, however large that is. Where there is none: {@code PAGE_NOT_FOUND}. */
+  public Current page(EntryRef entry, String consistencyToken) {
+    var request = ServePageRequest.newBuilder().setEntry(entry).setConsistencyToken(consistencyToken).build();
+    return repeat(
+        attempt -> {
+          var parts = stub.withDeadlineAfter(40, TimeUnit.SECONDS).servePage(request);
+          var head = parts.next().getHead();
+          var html = ByteString.EMPTY;
+          while (parts.hasNext()) {
+            html = html.concat(parts.next().getChunk());
+          }
+          var page = head.hasFresh() ? head.getFresh().getPage() : head.getStale().getPage();
+          return new Current(page, html, head.hasFresh());
+        });
+  }
+
+  /** Stores a body ahead of the commit that names it, under a lease that was granted: one that does not fit a message. */
+  public UploadBodyResponse upload(UploadHead head, ByteString body) {
+    return repeat(
+        attempt -> {
+          var answer = new CompletableFuture<UploadBodyResponse>();
+          var parts = streaming.uploadBody(completing(answer));
+          parts.onNext(UploadBodyRequest.newBuilder().setHead(head).build());
+          // Once there is an answer, the rest is not heard.
+          for (var at = 0; at < body.size() && !answer.isDone(); at += CHUNK_BYTES) {
+            var chunk = body.substring(at, Math.min(at + CHUNK_BYTES, body.size()));
+            parts.onNext(UploadBodyRequest.newBuilder().setChunk(chunk).build());
+          }
+          parts.onCompleted();
+          try {
+            return answer.join();
+          } catch (CompletionException e) {
+            throw e.getCause() instanceof RuntimeException cause ? cause : e;
+          }
+        });
+  }
+
   /** Declares pages out of date, softly. Whoever presents the token that it answers with sees that at once. */
   public String invalidate(InvalidationScope... scopes) {
     var request =
@@ -155,15 +216,63 @@ public final class Coordinator implements AutoCloseable {
     STALE
   }
 
-  /** A page with its HTML. */
-  public record Served(How how, ByteString html, long generation, String sidecarToken) {
-    private static Served of(How how, Page page) {
-      return new Served(how, page.getInline(), page.getGeneration(), page.getSidecarToken());
+  /**
+   * A page, as it is to be answered with.
+   *
+   * @param headers names in lower case; content type and entity tag are among them
+   */
+  public record Served(
+      How how, int status, Map<String, List<String>> headers, ByteString html, long generation, String sidecarToken) {
+    private static Served of(
+        How how, PageMetadata metadata, String etag, ByteString html, long generation, String sidecarToken) {
+      var headers = new TreeMap<String, List<String>>();
+      for (var header : metadata.getHeadersList()) {
+        var name = header.getName().toLowerCase(Locale.ROOT);
+        // What clients tell each other of a page is not for its visitors.
+        if (!name.startsWith("leasehold-")) {
+          headers.computeIfAbsent(name, unused -> new ArrayList<>()).add(header.getValue());
+        }
+      }
+      var contentType = metadata.getContentType();
+      headers.put("content-type", List.of(contentType.isEmpty() ? "text/html; charset=utf-8" : contentType));
+      if (!etag.isEmpty()) {
+        headers.put("etag", List.of(etag));
+      }
+      return new Served(
+          how, metadata.getStatus() == 0 ? 200 : metadata.getStatus(), headers, html, generation, sidecarToken);
+    }
+
+    /** The HTML as text. */
+    public String text() {
+      return html.toStringUtf8();
+    }
+  }
+
+  /** The current page, and whether the coordinator calls it fresh. */
+  public record Current(Page page, ByteString html, boolean isFresh) {
+    private Served served(How how) {
+      var metadata = page.getMetadata();
+      return Served.of(how, metadata, metadata.getEtag(), html, page.getGeneration(), page.getSidecarToken());
     }
   }
 
   /** A render that came too late to become current: another was granted the lease meanwhile. */
   public static final class OvertakenException extends RuntimeException {}
+
+  /** There is no page of before, and another renders the next one, or the last render failed a moment ago. */
+  public static final class NoPageException extends RuntimeException {
+    private final boolean isBackingOff;
+
+    private NoPageException(String why, boolean isBackingOff) {
+      super(why);
+      this.isBackingOff = isBackingOff;
+    }
+
+    /** The last render failed: nobody renders for a while. */
+    public boolean isBackingOff() {
+      return isBackingOff;
+    }
+  }
 
   /**
    * How {@link #serve} goes about it.
@@ -177,7 +286,16 @@ public final class Coordinator implements AutoCloseable {
     public static final Options DEFAULT = new Options(10_000, 30_000, "");
   }
 
-  /** Answers with the current page, which it renders where that is this caller's to do. */
+  /** Answers with a page that is nothing but HTML, by a ready key: it stays fresh until it is invalidated. */
+  public Served serve(String key, Supplier<String> render) {
+    return serve(key(key), Options.DEFAULT, grant -> Rendered.html(render.get()));
+  }
+
+  /**
+   * Answers with the current page, which it renders where that is this caller's to do. What was rendered is committed even where
+   * the thread was interrupted or its {@link Context} has ended meanwhile, as others wait for it; and whatever a render throws,
+   * its lease is not left behind.
+   */
   public Served serve(EntryRef entry, Options options, Function<LeaseGrant, Rendered> render) {
     var found =
         lookup(
@@ -187,7 +305,17 @@ public final class Coordinator implements AutoCloseable {
                 .setBody(BodyDelivery.BODY_DELIVERY_INLINE)
                 .build());
     if (found.hasFresh()) {
-      return Served.of(How.HIT, found.getFresh().getPage());
+      try {
+        var current = whole(entry, options, found.getFresh());
+        if (current.isFresh) {
+          return current.served(How.HIT);
+        }
+      } catch (StatusRuntimeException e) {
+        if (!isNotFound(e)) {
+          throw e;
+        }
+      }
+      // It was invalidated while its body was read.
     }
     var requestId = newRequestId();
     var acquired =
@@ -202,15 +330,19 @@ public final class Coordinator implements AutoCloseable {
                 .build());
     return switch (acquired.getOutcomeCase()) {
       case GRANTED -> renderAndCommit(entry, requestId, acquired.getGranted(), render);
-      case READY -> {
-        var ready = acquired.getReady();
-        yield Served.of(How.WAIT, ready.hasFresh() ? ready.getFresh().getPage() : ready.getStale().getPage());
-      }
-      case HELD -> previous(acquired.getHeld().getPrevious(), "another renders the page, and has not finished in time");
+      case READY -> ready(entry, options, acquired.getReady()).served(How.WAIT);
+      case HELD ->
+          previous(
+              entry,
+              options,
+              acquired.getHeld().getPrevious(),
+              new NoPageException("another renders the page, and has not finished in time", false));
       case BACKING_OFF ->
           previous(
+              entry,
+              options,
               acquired.getBackingOff().getPrevious(),
-              "the last render failed: " + acquired.getBackingOff().getReason());
+              new NoPageException("the last render failed: " + acquired.getBackingOff().getReason(), true));
       case ENDED, OUTCOME_NOT_SET ->
           throw new IllegalStateException("not an answer to a new request: " + acquired.getOutcomeCase());
     };
@@ -220,38 +352,147 @@ public final class Coordinator implements AutoCloseable {
       EntryRef entry, ByteString requestId, LeaseGrant grant, Function<LeaseGrant, Rendered> render) {
     var lease =
         LeaseRef.newBuilder().setRequestId(requestId).setGeneration(grant.getGeneration()).build();
-    Rendered page;
+    var failure = "the render failed";
     try {
-      page = render.apply(grant);
-    } catch (RuntimeException e) {
-      fail(entry, lease, "the render failed");
+      var page = render.apply(grant);
+      failure = "the page could not be committed";
+      var committed = toTheEnd(() -> store(entry, lease, page));
+      return switch (committed.getOutcomeCase()) {
+        case COMMITTED -> {
+          var applied = committed.getCommitted();
+          yield Served.of(
+              How.RENDER, page.metadata, applied.getEtag(), page.html, grant.getGeneration(), applied.getSidecarToken());
+        }
+        case COMMITTED_STALE -> {
+          var applied = committed.getCommittedStale();
+          yield Served.of(
+              How.RENDER, page.metadata, applied.getEtag(), page.html, grant.getGeneration(), applied.getSidecarToken());
+        }
+        case SUPERSEDED, FENCED -> throw new OvertakenException();
+        case OUTCOME_NOT_SET -> throw new IllegalStateException("a commit without an outcome");
+      };
+    } catch (OvertakenException e) {
+      throw e;
+    } catch (Throwable e) {
+      giveBack(entry, lease, failure, e);
       throw e;
     }
-    var request =
-        CommitPointerRequest.newBuilder()
-            .setEntry(entry)
-            .setLease(lease)
-            .setHtml(BodySource.newBuilder().setInline(page.html))
-            .setMetadata(page.metadata);
-    if (page.sidecar != null) {
-      request.setSidecar(BodySource.newBuilder().setInline(page.sidecar));
-    }
-    var committed = commit(request.build());
-    return switch (committed.getOutcomeCase()) {
-      case COMMITTED ->
-          new Served(How.RENDER, page.html, grant.getGeneration(), committed.getCommitted().getSidecarToken());
-      case COMMITTED_STALE ->
-          new Served(How.RENDER, page.html, grant.getGeneration(), committed.getCommittedStale().getSidecarToken());
-      case SUPERSEDED, FENCED -> throw new OvertakenException();
-      case OUTCOME_NOT_SET -> throw new IllegalStateException("a commit without an outcome");
-    };
   }
 
-  private static Served previous(StalePage stale, String otherwise) {
-    if (!stale.hasPage()) {
-      throw new IllegalStateException(otherwise);
+  /**
+   * Commits, and uploads before that what does not fit the commit: the sidecar first, so that no page is there without its own,
+   * and only where it must be, as one that comes with its commit is stored with the page's tags and path.
+   */
+  private CommitPointerResponse store(EntryRef entry, LeaseRef lease, Rendered page) {
+    var request =
+        CommitPointerRequest.newBuilder().setEntry(entry).setLease(lease).setMetadata(page.metadata);
+    var head = UploadHead.newBuilder().setEntry(entry).setLease(lease);
+    var beside = 0;
+    if (page.sidecar != null) {
+      var isInline = page.sidecar.size() <= INLINE_BYTES;
+      beside = isInline ? page.sidecar.size() : 0;
+      request.setSidecar(source(head.setKind(BodyKind.BODY_KIND_SIDECAR).build(), page.sidecar, isInline));
     }
-    return Served.of(How.STALE, stale.getPage());
+    head.setKind(BodyKind.BODY_KIND_HTML).setContentType(page.metadata.getContentType());
+    request.setHtml(source(head.build(), page.html, beside + page.html.size() <= INLINE_BYTES));
+    return commit(request.build());
+  }
+
+  private BodySource source(UploadHead head, ByteString body, boolean isInline) {
+    if (isInline) {
+      return BodySource.newBuilder().setInline(body).build();
+    }
+    var uploaded = upload(head, body);
+    if (!uploaded.hasUploaded()) {
+      throw new OvertakenException();
+    }
+    var stored =
+        StoredBody.newBuilder()
+            .setDigest(uploaded.getUploaded().getDigest())
+            .setSizeBytes(uploaded.getUploaded().getSizeBytes());
+    return BodySource.newBuilder().setStored(stored).build();
+  }
+
+  /** Where it cannot be given back, it ends by itself: what went wrong before is what there is to tell. */
+  private void giveBack(EntryRef entry, LeaseRef lease, String failure, Throwable because) {
+    try {
+      toTheEnd(
+          () -> {
+            fail(entry, lease, failure);
+            return null;
+          });
+    } catch (RuntimeException e) {
+      because.addSuppressed(e);
+    }
+  }
+
+  /** Makes calls also where the visitor has left: an interrupted thread and an ended context can make none. */
+  private static <T> T toTheEnd(Supplier<T> calls) {
+    var wasInterrupted = Thread.interrupted();
+    var context = Context.ROOT.attach();
+    try {
+      return calls.get();
+    } finally {
+      Context.ROOT.detach(context);
+      if (wasInterrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  private Current ready(EntryRef entry, Options options, PageReady ready) {
+    return ready.hasFresh()
+        ? whole(entry, options, ready.getFresh())
+        : whole(entry, options, ready.getStale().getPage(), false);
+  }
+
+  private Served previous(EntryRef entry, Options options, StalePage stale, NoPageException otherwise) {
+    if (!stale.hasPage()) {
+      throw otherwise;
+    }
+    try {
+      var current = whole(entry, options, stale.getPage(), false);
+      return current.served(current.isFresh ? How.WAIT : How.STALE);
+    } catch (StatusRuntimeException e) {
+      throw isNotFound(e) ? otherwise : e;
+    }
+  }
+
+  private Current whole(EntryRef entry, Options options, FreshPage fresh) {
+    return whole(entry, options, fresh.getPage(), true);
+  }
+
+  /**
+   * A page with its HTML, which is read by itself where it did not come along: because it is too large for that, or was not there
+   * in time.
+   */
+  private Current whole(EntryRef entry, Options options, Page page, boolean isFresh) {
+    return page.hasInline()
+        ? new Current(page, page.getInline(), isFresh)
+        : page(entry, options.consistencyToken);
+  }
+
+  private static boolean isNotFound(StatusRuntimeException exception) {
+    return Refusal.of(exception).reason.equals("PAGE_NOT_FOUND");
+  }
+
+  private static <T> StreamObserver<T> completing(CompletableFuture<T> answer) {
+    return new StreamObserver<>() {
+      @Override
+      public void onNext(T value) {
+        answer.complete(value);
+      }
+
+      @Override
+      public void onError(Throwable error) {
+        answer.completeExceptionally(error);
+      }
+
+      @Override
+      public void onCompleted() {
+        answer.completeExceptionally(new IllegalStateException("an end without an answer"));
+      }
+    };
   }
 
   /**

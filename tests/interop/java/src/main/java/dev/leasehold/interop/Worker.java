@@ -9,6 +9,7 @@ import com.google.protobuf.Duration;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.util.JsonFormat;
 import dev.leasehold.interop.Coordinator.How;
+import dev.leasehold.interop.Coordinator.NoPageException;
 import dev.leasehold.interop.Coordinator.Options;
 import dev.leasehold.interop.Coordinator.OvertakenException;
 import dev.leasehold.interop.Coordinator.Refusal;
@@ -21,6 +22,7 @@ import dev.leasehold.v1.EntryRef;
 import dev.leasehold.v1.InvalidationScope;
 import dev.leasehold.v1.LeaseGrant;
 import dev.leasehold.v1.LookupRequest;
+import dev.leasehold.v1.NameValue;
 import dev.leasehold.v1.PageMetadata;
 import io.grpc.StatusRuntimeException;
 import java.io.BufferedReader;
@@ -30,7 +32,10 @@ import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -66,7 +71,18 @@ public final class Worker {
       List<PageOf> pages) {}
 
   /** One of the table: its entry is the contract's EntryRef as JSON. */
-  private record PageOf(String id, JsonObject entry, String html, String token) {
+  private record PageOf(
+      String id,
+      JsonObject entry,
+      String html,
+      String token,
+      // What is to be rendered for it, and how that is to fail, where it is.
+      int size,
+      int status,
+      @SerializedName("content_type") String contentType,
+      List<List<String>> headers,
+      String tag,
+      String failure) {
     EntryRef entryRef() {
       var builder = EntryRef.newBuilder();
       try {
@@ -108,6 +124,7 @@ public final class Worker {
       case "commit" -> forEach(command.pages, command.inFlight, this::commit);
       case "look_up" -> forEach(command.pages, command.inFlight, this::lookUp);
       case "sidecar" -> forEach(command.pages, command.inFlight, this::sidecar);
+      case "show" -> forEach(command.pages, command.inFlight, page -> show(command, page));
       default -> throw new IOException("what is " + command.what);
     }
   }
@@ -132,11 +149,11 @@ public final class Worker {
       var sidecar = coordinator.sidecar(entry, served.sidecarToken());
       say(
           "event", "served", "key", key, "how", how(served), "generation", served.generation(), "html",
-          served.html().toStringUtf8(), "sidecar", sidecar.toStringUtf8(), "sidecar_token", served.sidecarToken());
+          served.text(), "sidecar", sidecar.toStringUtf8(), "sidecar_token", served.sidecarToken());
     } catch (OvertakenException e) {
       say("event", "overtaken", "key", key);
       serve(command, key);
-    } catch (StatusRuntimeException | IllegalStateException e) {
+    } catch (StatusRuntimeException | NoPageException e) {
       say("event", "failed", "key", key, "why", e.toString());
     }
   }
@@ -179,7 +196,7 @@ public final class Worker {
               new Options(10_000, 0, ""),
               grant -> new Rendered(html, html, PageMetadata.getDefaultInstance()));
       say(
-          "event", "committed", "id", page.id, "how", how(served), "html", served.html().toStringUtf8(),
+          "event", "committed", "id", page.id, "how", how(served), "html", served.text(),
           "sidecar_token", served.sidecarToken());
     } catch (StatusRuntimeException e) {
       refused(page, e);
@@ -208,6 +225,72 @@ public final class Worker {
       say("event", "found", "id", page.id, "html", body.toStringUtf8());
     } catch (StatusRuntimeException e) {
       refused(page, e);
+    }
+  }
+
+  private void show(Command command, PageOf page) {
+    try {
+      var options = new Options(command.ttlMillis, 0, page.token);
+      var served = coordinator.serve(page.entryRef(), options, grant -> response(page));
+      var headers = new LinkedHashMap<String, String>();
+      served.headers().forEach((name, values) -> headers.put(name, String.join(",", values)));
+      headers.remove("etag");
+      var contentType = headers.remove("content-type");
+      say(
+          "event", "shown", "id", page.id, "how", how(served), "size", served.html().size(), "digest",
+          digest(served.html()), "status", served.status(), "content_type", contentType, "headers", headers);
+    } catch (NotTodayException | NotTodayError e) {
+      say("event", "failed", "id", page.id, "error", e.getMessage());
+    } catch (NoPageException e) {
+      say("event", e.isBackingOff() ? "backing_off" : "held", "id", page.id);
+    } catch (StatusRuntimeException e) {
+      refused(page, e);
+    } finally {
+      // The thread has more to do.
+      Thread.interrupted();
+    }
+  }
+
+  private static final class NotTodayException extends RuntimeException {
+    NotTodayException(String message) {
+      super(message);
+    }
+  }
+
+  private static final class NotTodayError extends Error {
+    NotTodayError(String message) {
+      super(message);
+    }
+  }
+
+  private static Rendered response(PageOf page) {
+    var message = "no " + page.id + " today";
+    switch (page.failure) {
+      case "error" -> throw new NotTodayException(message);
+      case "crash" -> throw new NotTodayError(message);
+      case "left" -> {
+        Thread.currentThread().interrupt();
+        throw new NotTodayException(message);
+      }
+      default -> {}
+    }
+    var metadata =
+        PageMetadata.newBuilder()
+            .setStatus(page.failure.isEmpty() ? page.status : 503)
+            .setContentType(page.contentType)
+            .addTags(page.tag);
+    for (var header : page.headers) {
+      metadata.addHeaders(NameValue.newBuilder().setName(header.get(0)).setValue(header.get(1)));
+    }
+    var html = page.id.repeat(1 + page.size / page.id.length()).substring(0, page.size);
+    return new Rendered(ByteString.copyFromUtf8(html), null, metadata.build());
+  }
+
+  private static String digest(ByteString bytes) {
+    try {
+      return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(bytes.toByteArray()));
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException(e);
     }
   }
 
