@@ -7,6 +7,7 @@ judged. Everything that it started has ended when it ends, whatever happens.
 
 import argparse
 import asyncio
+import hashlib
 import json
 import random
 import resource
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,22 @@ HELD = 5
 KILLED_AFTER = 100
 """Requests. What a worker says is read as it comes, and a pipe holds some hundred lines: it is far from done then."""
 HELD_MS = 3000
+MIB = 1 << 20
+RESPONSES: dict[str, dict[str, Any]] = {
+    # Too large to come with the answer to a lookup; the second too large to be committed in one message, too.
+    "2 MiB": {"size": 2 * MIB},
+    "5 MiB": {"size": 5 * MIB},
+    "missing": {
+        "size": 100,
+        "status": 404,
+        "content_type": "text/plain; charset=utf-8",
+        "headers": [["content-language", "de"], ["x-shelf", "empty"]],
+    },
+    "moved": {"size": 0, "status": 308, "headers": [["location", "/elsewhere?from=here"]]},
+}
+FAILURES = ("error", "crash", "left", "refused")
+"""A render that fails as usual; or in the way of the language in which programs fail that are broken; or because its
+visitor has left; and a page with a status that the coordinator refuses."""
 
 ALL_SECONDS = 600.0
 
@@ -201,6 +219,85 @@ class Keys:
         return reports
 
 
+class Responses:
+    """What one language makes, the others are given, whatever its size, status and headers; also when it is stale, because
+    its next render failed. A render that fails keeps nobody waiting."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.languages = list(fleet.workers)
+        self.wrong: list[str] = []
+
+    async def judge(self) -> list[str]:
+        """What is wrong with it."""
+        made = {
+            by: [self._question(name, by, **page) for name, page in RESPONSES.items()]
+            for by in self.languages
+        }
+        failing = {by: [self._question(name, by, failure=name) for name in FAILURES] for by in self.languages}
+        await self._show(
+            {by: made[by] + failing[by] for by in self.languages},
+            lambda page: _failed(page) if page["failure"] else _shown(page, "render"),
+        )
+        await self._show(
+            {by: self._of_others(made, by) + self._of_others(failing, by) for by in self.languages},
+            lambda page: {"event": "backing_off"} if page["failure"] else _shown(page, "hit"),
+        )
+        token = ""
+        for by, worker in self.fleet.workers.items():
+            [invalidated] = await worker.do({"do": "invalidate", "tag": f"made by {by}"})
+            token = invalidated["token"]
+        again = {
+            by: [page | {"token": token, "failure": "error"} for page in made[by]] for by in self.languages
+        }
+        await self._show(again, _failed)
+        stale = {by: [page | {"failure": ""} for page in self._of_others(again, by)] for by in self.languages}
+        await self._show(stale, lambda page: _shown(page, "stale"))
+        return self.wrong
+
+    def _question(self, name: str, by: str, **page: Any) -> Question:
+        """A page, as its renderer makes it. Its body is its name, as often as it takes."""
+        name = f"{name}, by {by}"
+        unsaid = {"size": 10, "status": 200, "content_type": "", "headers": [], "failure": "", "token": ""}
+        return {"id": name, "entry": {"key": name}, "tag": f"made by {by}", **unsaid, **page}
+
+    def _of_others(self, pages: dict[str, list[Question]], language: str) -> list[Question]:
+        return [page for by in self.languages if by != language for page in pages[by]]
+
+    async def _show(self, asked: dict[str, list[Question]], expected: Callable[[Question], Report]) -> None:
+        reports = await self.fleet.do(
+            {
+                language: {"do": "show", "in_flight": IN_FLIGHT, "ttl_ms": 300_000, "pages": pages}
+                for language, pages in asked.items()
+            }
+        )
+        answers = {
+            language: {page["id"]: expected(page) for page in pages} for language, pages in asked.items()
+        }
+        self.wrong += judge_answers("show", answers, reports)
+
+
+def _shown(page: Question, how: str) -> Report:
+    name = page["id"].encode()
+    body = (name * (1 + page["size"] // len(name)))[: page["size"]]
+    return {
+        "event": "shown",
+        "how": how,
+        "size": len(body),
+        "digest": hashlib.sha256(body).hexdigest(),
+        "status": page["status"],
+        "content_type": page["content_type"] or "text/html; charset=utf-8",
+        "headers": dict(page["headers"]),
+    }
+
+
+def _failed(page: Question) -> Report:
+    """Its renderer is told why, by its own words or by the coordinator's."""
+    if page["failure"] == "refused":
+        return {"event": "refused", "reason": "INVALID_FIELD", "fields": ["metadata.status"]}
+    return {"event": "failed", "error": f"no {page['id']} today"}
+
+
 def _entry(page: Question, deployment: str, **name: Any) -> dict[str, Any]:
     """The contract's EntryRef as JSON."""
     return {"tenant": page.get("tenant", ""), "deployment": deployment, **name}
@@ -294,6 +391,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
             print(f"started in {time.monotonic() - begun:.1f} s")
             rounds, wrong = await timed("pages and invalidations", pages_and_invalidations(fleet, seed))
             more = await timed("keys from requests", Keys(fleet, table).judge())
+            more += await timed("responses and failures", Responses(fleet).judge())
             restarted, again = await timed("coordinator killed", outage(fleet, coordinator, seed))
             told, last = await timed(f"{arguments.victim} killed", killing(fleet, arguments.victim, seed))
             for language, worker in fleet.workers.items():
@@ -315,6 +413,9 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
     requests = sum(len(page["requests"]) for page in table["pages"])
     print(
         f"\n{len(table['pages'])} keys by {requests} requests and {len(table['refusals'])} refusals from each language"
+    )
+    print(
+        f"{len(RESPONSES)} responses and {len(FAILURES)} failed renders by each language, shown to all others"
     )
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(

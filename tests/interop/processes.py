@@ -117,6 +117,8 @@ class Coordinator:
 
     async def start(self) -> None:
         command = [self.program, "serve", "--listen", self.address, "--data-dir", str(self.folder / "data")]
+        # Nobody is granted the lease of a render that failed for as long as this takes.
+        command += ["--backoff-base", "5m", "--backoff-max", "5m"]
         self.process = await Process.start("coordinator", command, self.folder)
         self.started.append(self.process)
         try:

@@ -1,6 +1,7 @@
 """The worker in Python of the interop test: it does what it reads, a line of JSON each, and says what came of it in lines of
 JSON."""
 
+import hashlib
 import json
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 from leasehold import (
     AllCookies,
+    BackingOff,
     BodyDelivery,
     Committed,
     Consistency,
@@ -21,6 +23,7 @@ from leasehold import (
     EntryRef,
     FreshPage,
     Granted,
+    Held,
     Inline,
     LeaseholdError,
     NewPage,
@@ -34,10 +37,12 @@ from leasehold import (
     SidecarToken,
     StalePage,
     Tag,
+    TooLarge,
 )
 
 LANGUAGE = "python"
 SIDECAR_LIMIT_BYTES = 1 << 20
+PAGE_LIMIT_BYTES = 16 << 20
 Json = dict[str, Any]
 
 coordinator = Coordinator(f"http://{sys.argv[1]}", Settings(owner=LANGUAGE))
@@ -156,6 +161,76 @@ def sidecar(_: Json, page: Json) -> None:
     say(event="found", id=page["id"], html=body.decode())
 
 
+class NotToday(Exception):
+    """A render that fails."""
+
+
+class NoPage(Exception):
+    """The last render failed, and there is none of before."""
+
+
+def show(command: Json, page: Json) -> None:
+    try:
+        how, html, metadata = shown(command, entry_of(page), page)
+    except NotToday as error:
+        say(event="failed", id=page["id"], error=str(error))
+        return
+    except NoPage:
+        say(event="backing_off", id=page["id"])
+        return
+    say(
+        event="shown",
+        id=page["id"],
+        how=how,
+        size=len(html),
+        digest=hashlib.sha256(html).hexdigest(),
+        status=metadata.status,
+        content_type=metadata.content_type or "text/html; charset=utf-8",
+        headers=dict(metadata.headers),
+    )
+
+
+def shown(command: Json, entry: EntryRef, page: Json) -> tuple[str, bytes, PageMetadata]:
+    token = ConsistencyToken(page["token"]) if page["token"] else None
+    found = coordinator.lookup(entry, consistency_token=token, body=BodyDelivery.INLINE)
+    if isinstance(found.outcome, FreshPage):
+        return "hit", *whole(entry, found.outcome.page)
+    match coordinator.acquire(
+        entry, ttl_seconds=command["ttl_ms"] / 1000, consistency_token=token, body=BodyDelivery.INLINE
+    ):
+        case Granted(lease=lease):
+            with lease:
+                if page["failure"] not in ("", "refused"):
+                    raise NotToday(f"no {page['id']} today")
+                html = (page["id"] * (1 + page["size"] // len(page["id"])))[: page["size"]].encode()
+                metadata = PageMetadata(
+                    status=503 if page["failure"] else page["status"],
+                    content_type=page["content_type"] or None,
+                    headers=tuple((name, value) for name, value in page["headers"]),
+                    tags=(page["tag"],),
+                )
+                lease.commit(NewPage(html, metadata=metadata))
+            return "render", html, metadata
+        case Held(previous=StalePage(page=previous)) | BackingOff(previous=StalePage(page=previous)):
+            return "stale", *whole(entry, previous)
+        case BackingOff():
+            raise NoPage
+        case other:
+            raise LeaseholdError(f"acquired: {other}")
+
+
+def whole(entry: EntryRef, page: Page) -> tuple[bytes, PageMetadata]:
+    """A page with its body, wherever that is."""
+    match page.body:
+        case Inline(data=html):
+            return html, page.metadata
+        case TooLarge():
+            served = coordinator.serve_page(entry)
+            return served.body.collect(PAGE_LIMIT_BYTES), served.current.page.metadata
+        case other:
+            raise LeaseholdError(f"not a body: {other}")
+
+
 def read_sidecar(entry: EntryRef, token: SidecarToken) -> bytes:
     """A stream that breaks off in the middle is for its reader to begin again."""
     try:
@@ -173,6 +248,7 @@ ACTIONS: dict[str, Callable[[Json, Any], None]] = {
     "commit": commit,
     "look_up": look_up,
     "sidecar": sidecar,
+    "show": show,
 }
 
 

@@ -1,10 +1,12 @@
 // The worker in JavaScript of the interop test, on the TypeScript package: it does what it reads, a line of JSON each, and says
 // what came of it in lines of JSON.
+import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Coordinator, LeaseholdError, SidecarToken } from 'leasehold-client';
 
 const LANGUAGE = 'typescript';
+const PAGE_LIMIT_BYTES = 16 << 20;
 const coordinator = new Coordinator({ endpoint: `http://${process.argv[2]}`, owner: LANGUAGE });
 let renders = 0;
 
@@ -55,6 +57,26 @@ const actions = {
   async sidecar(_, { id, entry, token }) {
     say({ event: 'found', id, html: await readSidecar(entryOf(entry), new SidecarToken(token)) });
   },
+
+  async show(command, page) {
+    const { id } = page;
+    try {
+      const { how, html, metadata } = await shown(command, entryOf(page.entry), page);
+      if (html === undefined) {
+        say({ event: how, id });
+        return;
+      }
+      const digest = createHash('sha256').update(html).digest('hex');
+      const { status = 200, contentType = 'text/html; charset=utf-8', headers = [] } = metadata;
+      const response = { status, content_type: contentType, headers: Object.fromEntries(headers) };
+      say({ event: 'shown', id, how, size: html.length, digest, ...response });
+    } catch (error) {
+      if (!(error instanceof NotToday)) {
+        throw error;
+      }
+      say({ event: 'failed', id, error: error.message });
+    }
+  },
 };
 
 async function page(command, key) {
@@ -86,6 +108,49 @@ async function page(command, key) {
   }
   say({ event: 'rendered', key, generation, render });
   return { how: 'render', generation, html, token: committed.sidecarToken };
+}
+
+class NotToday extends Error {}
+
+async function shown({ ttl_ms: ttlMs }, entry, page) {
+  const consistencyToken = page.token === '' ? undefined : page.token;
+  const found = await coordinator.lookup(entry, { consistencyToken, body: 'inline' });
+  if (found.outcome === 'fresh') {
+    return { how: 'hit', ...(await whole(entry, found.page)) };
+  }
+  const acquired = await coordinator.acquire(entry, { ttlMs, consistencyToken, body: 'inline' });
+  if (acquired.outcome === 'granted') {
+    return { how: 'render', ...(await renderedUnder(acquired.lease, page)) };
+  }
+  if (acquired.previous === undefined) {
+    return { how: acquired.outcome === 'backingOff' ? 'backing_off' : acquired.outcome };
+  }
+  return { how: 'stale', ...(await whole(entry, acquired.previous.page)) };
+}
+
+async function renderedUnder(lease, { id, size, status, content_type: contentType, headers, tag, failure }) {
+  try {
+    if (failure !== '' && failure !== 'refused') {
+      throw new NotToday(`no ${id} today`);
+    }
+    const html = Buffer.from(id.repeat(1 + Math.floor(size / id.length)).slice(0, size));
+    const said = { status: failure === '' ? status : 503, contentType: contentType || undefined, headers };
+    const metadata = { ...said, tags: [tag] };
+    await lease.commit({ html, metadata });
+    return { html, metadata };
+  } catch (error) {
+    await lease.fail('the render failed');
+    throw error;
+  }
+}
+
+/** A page with its body, wherever that is. */
+async function whole(entry, { body, metadata }) {
+  if (body.delivery === 'inline') {
+    return { html: body.bytes, metadata };
+  }
+  const served = await coordinator.servePage(entry);
+  return { html: await served.body.collect(PAGE_LIMIT_BYTES), metadata: served.current.page.metadata };
 }
 
 function pageOf({ generation, body, sidecarToken }) {

@@ -4,13 +4,15 @@
 use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, stream};
 use leasehold_client::{
-    Acquire, AcquireOptions, BodyDelivery, Commit, Consistency, ConsistencyToken, CookieVariance,
-    Coordinator, Depth, EntryRef, Error, Lookup, LookupOptions, NewPage, Page, PageBody, PageMetadata,
-    PageRequest, Scope, SidecarToken,
+    Acquire, AcquireOptions, BackingOff, BodyDelivery, Commit, Consistency, ConsistencyToken, CookieVariance,
+    Coordinator, Depth, EntryRef, Error, Held, Lease, Lookup, LookupOptions, NewPage, Page, PageBody,
+    PageMetadata, PageRequest, Scope, ServeOptions, SidecarToken,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::{
+    collections::BTreeMap,
     io::{self, BufRead as _, Write as _},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -18,6 +20,7 @@ use std::{
 
 const LANGUAGE: &str = "rust";
 const SIDECAR_LIMIT_BYTES: u64 = 1 << 20;
+const PAGE_LIMIT_BYTES: u64 = 16 << 20;
 
 #[derive(Deserialize)]
 struct Command {
@@ -50,6 +53,19 @@ struct TablePage {
     html: String,
     #[serde(default)]
     token: String,
+    #[serde(flatten)]
+    response: Option<Response>,
+}
+
+/// What is to be rendered for a page of the table, and how that is to fail, where it is.
+#[derive(Deserialize)]
+struct Response {
+    size: usize,
+    status: u16,
+    content_type: String,
+    headers: Vec<(String, String)>,
+    tag: String,
+    failure: String,
 }
 
 /// The contract's `EntryRef` as JSON.
@@ -136,6 +152,11 @@ impl Worker {
             }
             "sidecar" => {
                 pages.for_each_concurrent(limit, async |page| tell(page, self.sidecar_of(page).await)).await;
+            }
+            "show" => {
+                pages
+                    .for_each_concurrent(limit, async |page| tell(page, self.show(command, page).await))
+                    .await;
             }
             other => bail!("what is {other}?"),
         }
@@ -237,6 +258,48 @@ impl Worker {
         Ok(json!({"event": "found", "id": page.id, "html": html}))
     }
 
+    async fn show(&self, command: &Command, page: &TablePage) -> anyhow::Result<Value> {
+        let entry = page.entry();
+        let token = token(&page.token);
+        let options = LookupOptions { consistency_token: token.clone(), ..LookupOptions::with_body() };
+        if let Lookup::Fresh(fresh) = self.coordinator.lookup(&entry, &options).await?.outcome {
+            return self.shown(page, "hit", fresh.page).await;
+        }
+        let options = AcquireOptions {
+            ttl: Some(Duration::from_millis(command.ttl_ms)),
+            consistency_token: token,
+            body: BodyDelivery::Inline,
+            ..AcquireOptions::default()
+        };
+        match self.coordinator.acquire(&entry, &options).await? {
+            Acquire::Granted(lease) => {
+                let outcome = page.render_under(&lease).await;
+                if !matches!(&outcome, Ok(report) if report["event"] == "shown") {
+                    lease.fail("the render failed").await?;
+                }
+                outcome
+            }
+            Acquire::Held(Held { previous: Some(stale), .. })
+            | Acquire::BackingOff(BackingOff { previous: Some(stale), .. }) => {
+                self.shown(page, "stale", stale.page).await
+            }
+            Acquire::BackingOff(_) => Ok(json!({"event": "backing_off", "id": page.id})),
+            other => bail!("acquired: {other:?}"),
+        }
+    }
+
+    /// A page with its body, wherever that is.
+    async fn shown(&self, asked: &TablePage, how: &str, page: Page) -> anyhow::Result<Value> {
+        match page.body {
+            PageBody::Inline(html) => Ok(asked.shown(how, &html, &page.metadata)),
+            _ => {
+                let served = self.coordinator.serve_page(&asked.entry(), &ServeOptions::default()).await?;
+                let html = served.body.collect(PAGE_LIMIT_BYTES).await?;
+                Ok(asked.shown(how, &html, &served.current.page().metadata))
+            }
+        }
+    }
+
     async fn sidecar_of(&self, page: &TablePage) -> anyhow::Result<Value> {
         let html = self.sidecar(&page.entry(), &SidecarToken::new(&page.token)).await?;
         Ok(json!({"event": "found", "id": page.id, "html": html}))
@@ -272,6 +335,38 @@ impl TablePage {
             None => EntryRef::key(key),
         };
         named.tenant(tenant).deployment(deployment).path(path)
+    }
+}
+
+impl TablePage {
+    /// Renders and commits it, or fails to.
+    async fn render_under(&self, lease: &Lease) -> anyhow::Result<Value> {
+        let id = &self.id;
+        let Response { size, status, content_type, headers, tag, failure } =
+            self.response.as_ref().context("what to render")?;
+        if !matches!(failure.as_str(), "" | "refused") {
+            return Ok(json!({"event": "failed", "id": id, "error": format!("no {id} today")}));
+        }
+        let mut html = id.repeat(1 + size / id.len());
+        html.truncate(*size);
+        let metadata = PageMetadata {
+            status: if failure.is_empty() { *status } else { 503 },
+            content_type: Some(content_type.clone()).filter(|text| !text.is_empty()),
+            headers: headers.clone(),
+            tags: vec![tag.clone()],
+            ..PageMetadata::default()
+        };
+        lease.commit(&NewPage::new(html.clone()).metadata(metadata.clone())).await?;
+        Ok(self.shown("render", html.as_bytes(), &metadata))
+    }
+
+    fn shown(&self, how: &str, html: &[u8], metadata: &PageMetadata) -> Value {
+        json!({
+            "event": "shown", "id": self.id, "how": how, "size": html.len(),
+            "digest": hex::encode(Sha256::digest(html)), "status": metadata.status,
+            "content_type": metadata.content_type.as_deref().unwrap_or("text/html; charset=utf-8"),
+            "headers": metadata.headers.iter().cloned().collect::<BTreeMap<_, _>>(),
+        })
     }
 }
 
