@@ -51,15 +51,18 @@ async fn two_that_init_at_once_are_both_done_and_each_says_what_was_its_own() {
     let handles = [(); 2].map(|()| doubles.connect(Doubles::settings()));
     // Whoever fails ends the test, instead of being waited for.
     let [one, other] = handles.map(async |aws| aws.init().await.unwrap());
-    let [table, bucket] = ["CreateTable", "CreateBucket"].map(|operation| doubles.faults.hold(operation));
+    let calls = ["CreateTable", "UpdateTimeToLive", "CreateBucket"];
+    let gates = calls.map(|operation| doubles.faults.hold(operation));
     let (one, other, ()) = tokio::join!(one, other, async {
-        table.arrived(2).await;
-        table.open();
-        bucket.arrived(2).await;
-        bucket.open();
+        for gate in gates {
+            gate.arrived(2).await;
+            gate.open();
+        }
     });
     let done = [one, other].concat();
-    for once in [Done::CreatedTable(NAME.into()), Done::CreatedBucket(NAME.into())] {
+    let all =
+        [Done::CreatedTable(NAME.into()), Done::SetTimeToLive(NAME.into()), Done::CreatedBucket(NAME.into())];
+    for once in all {
         assert_eq!(done.iter().filter(|done| **done == once).count(), 1, "{done:?}");
     }
     let aws = doubles.connect(Doubles::settings());

@@ -192,9 +192,11 @@ impl PageCall {
     }
 
     async fn acquire(&self, render: &mut Option<Renderer>, previous: Option<StalePage>) -> Turn {
+        let may_serve_stale = previous.as_ref().is_some_and(|previous| self.is_within_bounds(previous));
         let wait = match self.policy.on_contention {
             OnContention::Wait(longest) => longest,
-            OnContention::ServeStale if self.was_there_before => Duration::ZERO,
+            OnContention::ServeStale if may_serve_stale => Duration::ZERO,
+            // All who do not wait would render.
             OnContention::ServeStale => WAIT,
         };
         let tasks = &self.runtime.tasks;

@@ -1,7 +1,7 @@
 //! Requests over HTTP, as the coordinator derives keys from them.
 
 use crate::{EntryRef, PageRequest, SidecarToken};
-use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts, uri::PathAndQuery};
 use leasehold_proto::v1 as pb;
 use std::collections::BTreeMap;
 
@@ -16,6 +16,20 @@ pub const SIDECAR_PARAM: &str = "__facetheory_isr_hydration";
 /// The headers whose values make a page another one, unless credentials are ignored.
 pub(super) const CREDENTIALS: [&str; 4] =
     ["authorization", "proxy-authorization", "x-amz-security-token", "x-api-key"];
+
+/// What one visitor asks for beside the page: only that it was changed since, a part of it, or in an encoding. What renders a page
+/// for everybody is not shown it.
+pub(super) const OF_ONE_VISITOR: [HeaderName; 9] = [
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::ACCEPT_ENCODING,
+    header::RANGE,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+];
 
 /// What a page's key may depend on: the query, the cookies, credentials, and the headers that mark a tenant. Its route is the
 /// path as it was requested; where a pattern with parameters matched, name these by [`PageRequest::new`] and
@@ -101,6 +115,21 @@ fn with_query_of(request: &pb::PageRequest, uri: &Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(whole.clone());
     Uri::from_parts(parts).unwrap_or_else(|_| whole.into())
+}
+
+/// Whether all that a response varies by tells pages apart, or was not shown to what rendered it. Of a ready key, whoever made it
+/// knows.
+pub(super) fn varies_by_page(entry: &EntryRef, headers: &HeaderMap) -> bool {
+    let values =
+        headers.get_all(header::VARY).iter().map(text).collect::<Vec<_>>().join(",").to_ascii_lowercase();
+    let mut names = values.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.all(|name| match entry.page_request() {
+        None => name != "*",
+        Some(_) if TENANT_HEADERS.contains(&name) => entry.has_tenant(),
+        Some(_) => {
+            name == "cookie" || CREDENTIALS.contains(&name) || OF_ONE_VISITOR.iter().any(|own| own == name)
+        }
+    })
 }
 
 /// Whether a page is one visitor's, by what of a request makes it another one: no shared cache may keep it, for that knows its

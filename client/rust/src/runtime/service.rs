@@ -5,7 +5,7 @@ use super::{
     asking::within,
     policy::Policy,
     render::{RenderContext, Rendered},
-    request::{hide_what_does_not_matter, is_personal, sidecar_token, vary},
+    request::{OF_ONE_VISITOR, hide_what_does_not_matter, is_personal, sidecar_token, varies_by_page, vary},
 };
 use crate::{EntryRef, Error, PageMetadata, SidecarToken};
 use bytes::Bytes;
@@ -155,12 +155,13 @@ impl IsrLayer {
     {
         let (asked, path) = (parts.headers.clone(), parts.uri.path().to_owned());
         let for_render = as_for_everybody(parts, entry);
+        let of = entry.clone();
         let limit = self.runtime.0.settings.max_body_bytes;
         let render = move |context: RenderContext| async move {
             let mut request = Request::from_parts(for_render, In::default());
             request.extensions_mut().insert(context);
             let response = inner.oneshot(request).await.map_err(Into::into)?;
-            rendered(response, &path, usize::try_from(limit).unwrap_or(usize::MAX)).await
+            rendered(response, &of, &path, usize::try_from(limit).unwrap_or(usize::MAX)).await
         };
         match self.runtime.serve(entry, policy, render).await {
             Ok(mut served) => {
@@ -227,23 +228,18 @@ impl Runtime {
 fn as_for_everybody(mut parts: Parts, entry: &EntryRef) -> Parts {
     parts.method = Method::GET;
     hide_what_does_not_matter(entry, &mut parts);
-    for name in [
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_MATCH,
-        header::IF_UNMODIFIED_SINCE,
-        header::IF_RANGE,
-        header::ACCEPT_ENCODING,
-        header::RANGE,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-    ] {
+    for name in OF_ONE_VISITOR {
         parts.headers.remove(name);
     }
     parts
 }
 
-async fn rendered<Out>(response: Response<Out>, path: &str, limit: usize) -> Result<Rendered, BoxError>
+async fn rendered<Out>(
+    response: Response<Out>,
+    entry: &EntryRef,
+    path: &str,
+    limit: usize,
+) -> Result<Rendered, BoxError>
 where
     Out: Body<Data = Bytes> + Send + 'static,
     Out::Error: Into<BoxError>,
@@ -255,7 +251,8 @@ where
         return Err(reason.map_or_else(status, |FailureReason(reason)| reason).into());
     }
     let html = Limited::new(body, limit).collect().await?.to_bytes();
-    let uncached = !is_kept(parts.status, &parts.headers) || is_about_spelling(path, &parts.headers);
+    let is_for_everybody = is_kept(parts.status, &parts.headers) && varies_by_page(entry, &parts.headers);
+    let uncached = !is_for_everybody || is_about_spelling(path, &parts.headers);
     let mut metadata = parts.extensions.remove::<PageMetadata>().unwrap_or_default();
     metadata.status = parts.status.as_u16();
     let mut etag = None;

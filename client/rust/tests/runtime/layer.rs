@@ -216,7 +216,7 @@ async fn what_depends_on_a_header_is_not_told_to_shared_caches_as_a_page_of_its_
         Some((entry, Policy::stale_while_revalidate(MINUTE, MINUTE)))
     };
     let change: Change = |_, response| {
-        drop(response.headers_mut().insert("vary", header::HeaderValue::from_static("accept-language")));
+        drop(response.headers_mut().insert("vary", header::HeaderValue::from_static("accept-encoding")));
     };
     for (name, value, told) in [
         ("x-tenant-id", "acme", Some("x-tenant-id")),
@@ -231,7 +231,7 @@ async fn what_depends_on_a_header_is_not_told_to_shared_caches_as_a_page_of_its_
         stage.mock.script("serve_sidecar", [Step::Messages(parts, None)]);
         let service = IsrLayer::new(stage.runtime.clone(), of_tenant).layer(site(change));
         let told = Vec::from_iter(told);
-        let of_page = [vec!["accept-language"], told.clone()].concat();
+        let of_page = [vec!["accept-encoding"], told.clone()].concat();
         let sidecar = "/p?__facetheory_isr_hydration=token";
         for (uri, expected) in [("/p", of_page), ("/p", told.clone()), (sidecar, told)] {
             let request = Request::get(uri).header(name, value).body(Full::default()).unwrap();
@@ -285,6 +285,28 @@ async fn what_the_entry_does_not_depend_on_is_hidden_from_the_render() {
     let by_key = |_: &Parts| EntryRef::key("k");
     let expected = "https://example.com/p/1?utm=mallory session=a; lang=de xyzzy";
     assert_eq!(shown(by_key, "?utm=mallory").await, expected, "what the key was made of is not known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_kept_where_all_that_it_varies_by_tells_pages_apart() {
+    for (vary, commits) in [
+        ("accept-encoding", 1),
+        ("Accept-Encoding, Cookie,, authorization", 1),
+        ("x-tenant-id", 0),
+        ("accept-language", 0),
+        ("cookie, user-agent", 0),
+        ("*", 0),
+    ] {
+        let stage = Stage::new();
+        stage.script_lookup([missing()]);
+        let service = tower::service_fn(move |_: Request<Body>| async move {
+            let response = Response::builder().header("vary", "cookie").header("vary", vary);
+            Ok::<_, Infallible>(response.body(Body::default()).unwrap())
+        });
+        let service = IsrLayer::new(stage.runtime.clone(), pages).layer(service);
+        assert_eq!(service.oneshot(get("/p")).await.unwrap().status(), 200);
+        assert_eq!(stage.mock.count("commit"), commits, "{vary}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -345,6 +345,20 @@ async fn a_page_that_another_has_just_committed_is_a_hit_for_who_waits_for_nobod
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_serves_stale_pages_waits_where_the_previous_one_is_too_old() {
+    let stage = Stage::new();
+    stage.script_lookup([pb::lookup_response::Outcome::Stale(expired("old", None, Some(0)))]);
+    stage.script_acquire(ready("another's"));
+    let spent = Policy {
+        on_contention: OnContention::ServeStale,
+        stale_if_error: Some(Duration::ZERO),
+        ..Policy::stale_while_revalidate(MINUTE, Duration::ZERO)
+    };
+    let served = stage.serve(&spent).await.unwrap();
+    assert_eq!((text(&served), served.state.as_str()), ("another's", "wait-hit"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn bodies_do_not_show() {
     let stage = Stage::new();
     stage.script_lookup([fresh("kept")]);

@@ -157,6 +157,9 @@ impl DynamoDbDouble {
             "CreateTable" => answered(body, |request| db.create_table(request)),
             "DescribeTable" => answered(body, |request| db.describe_table(request)),
             "DeleteTable" => answered(body, |request| db.delete_table(request)),
+            "UpdateTimeToLive" if self.deletes_by_time(body)? => {
+                Err(DynoxideError::ValidationException("TimeToLive is already enabled".into()))
+            }
             "UpdateTimeToLive" => answered(body, |request| db.update_time_to_live(request)),
             "DescribeTimeToLive" => answered(body, |request| db.describe_time_to_live(request)),
             "GetItem" => answered(body, |request| db.get_item(request)),
@@ -174,6 +177,17 @@ impl DynamoDbDouble {
             "TransactWriteItems" => answered(body, |request| db.transact_write_items(request)),
             _ => Err(DynoxideError::ValidationException(format!("{operation} is not for the coordinator"))),
         }
+    }
+}
+
+impl DynamoDbDouble {
+    /// Whether the table of a request has a time to live, which DynamoDB then refuses to set again.
+    fn deletes_by_time(&self, request: &[u8]) -> dynoxide::Result<bool> {
+        let request: Value = serde_json::from_slice(request).unwrap_or_default();
+        let describe = json!({ "TableName": request["TableName"] }).to_string();
+        let described = self.dispatch("DescribeTimeToLive", describe.as_bytes())?;
+        let described: Value = serde_json::from_slice(&described).unwrap_or_default();
+        Ok(described["TimeToLiveDescription"]["TimeToLiveStatus"] == json!("ENABLED"))
     }
 }
 
