@@ -21,6 +21,9 @@ use leasehold_client::{
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// How long renders that are under way get when the process is told to stop.
+const LAST_RENDERS: Duration = Duration::from_secs(10);
+
 #[derive(Parser)]
 #[command(about = "A folder of Markdown files as a web site, rendered on demand through the coordinator.")]
 struct Flags {
@@ -79,18 +82,22 @@ async fn main() -> anyhow::Result<()> {
     println!("site listening on http://{address}");
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = runtime.clone();
-    axum::serve(listener, web::routes(site, runtime))
+    axum::serve(listener, web::routes(site, runtime.clone()))
         .with_graceful_shutdown(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            // No visitor who waits for a render holds this process up, and whoever comes next to another need not wait for
-            // leases that nobody holds any more.
-            stopping.stop().await;
+            // What is rendered now is finished; nobody who renders or waits for longer holds this process up.
+            tokio::spawn(async move {
+                tokio::time::sleep(LAST_RENDERS).await;
+                stopping.stop().await;
+            });
         })
         .await
         .context("serving")?;
+    // Whoever comes next to another need not wait for leases that nobody holds any more.
+    runtime.stop().await;
     Ok(())
 }
 
