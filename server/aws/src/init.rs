@@ -130,15 +130,13 @@ impl Aws {
             return Ok(None);
         }
         let on = TimeToLiveSpecification::builder().enabled(true).attribute_name(TTL).build();
-        self.table
-            .client
-            .update_time_to_live()
-            .table_name(table)
-            .time_to_live_specification(on.expect("a specification with its parts"))
-            .send()
-            .await
-            .map_err(|error| failed("UpdateTimeToLive", table, &error))?;
-        Ok(Some(Done::SetTimeToLive(table.clone())))
+        let update = self.table.client.update_time_to_live().table_name(table);
+        match update.time_to_live_specification(on.expect("a specification with its parts")).send().await {
+            Ok(_) => Ok(Some(Done::SetTimeToLive(table.clone()))),
+            // Somebody else was faster: what is set already is refused.
+            Err(_) if matches!(self.time_to_live().await, Ok(Some(_))) => Ok(None),
+            Err(error) => Err(failed("UpdateTimeToLive", table, &error)),
+        }
     }
 
     async fn create_bucket(&self) -> Result<Option<Done>, InitError> {
