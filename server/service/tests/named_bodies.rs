@@ -189,6 +189,27 @@ async fn a_name_is_one_leases_alone() {
     assert_eq!(one.object("a.html").await.as_deref(), Some("html"));
 }
 
+#[tokio::test]
+async fn a_name_is_taken_also_where_its_body_is_deleted_while_it_is_looked_at() {
+    let world = World::new();
+    let node = world.start().await;
+    node.publish_as(&entry("first"), "a", "html", &[]).await;
+    let render = node.grant(&entry("second")).await;
+    let gate = node.faults.hold(Operation::Info);
+    let (refused, ()) =
+        tokio::join!(node.commit(page_as(&render, "a", "other", v1::PageMetadata::default())), async {
+            soon(gate.arrived(1)).await;
+            world
+                .stores()
+                .objects
+                .delete(&[stored_as("a.html"), stored_as("a.hydration.json")])
+                .await
+                .unwrap();
+            gate.open();
+        });
+    assert_refused(refused, Code::FailedPrecondition, "OBJECT_CONFLICT");
+}
+
 fn name_upload(parts: &mut [v1::UploadBodyRequest], name: &str) {
     let Some(v1::upload_body_request::Part::Head(head)) = &mut parts[0].part else { panic!("no head") };
     name.clone_into(&mut head.object_name);

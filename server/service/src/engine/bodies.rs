@@ -159,6 +159,8 @@ impl Bodies {
                     };
                     return checking.await.map_err(|error| match (error, maybe_stored) {
                         (EngineError::StoreUnavailable(_), Some(why)) => EngineError::OutcomeUnknown(why),
+                        // What was in the way is gone; but this body is not there for that.
+                        (EngineError::ObjectMissing(name), _) => EngineError::ObjectConflict(name),
                         (error, _) => error,
                     });
                 }

@@ -333,10 +333,9 @@ pub(super) fn failed(error: &Error) -> Outcome {
     Outcome::Failed { in_doubt: error.may_have_been_applied(), why }
 }
 
-/// Whether a commit was refused, without effect, as a body of another lease has one of the names, or had it a moment ago, when
-/// this one could not be stored, and was deleted before it was looked at.
+/// Whether a commit was refused, without effect, as a body of another lease has one of the names, or had it a moment ago.
 fn is_for_its_names(error: &Error) -> bool {
-    matches!(error.reason(), Some(Why::ObjectConflict | Why::ObjectMissing)) && !error.may_have_been_applied()
+    error.reason() == Some(Why::ObjectConflict) && !error.may_have_been_applied()
 }
 
 /// A request id as the history has it.
