@@ -229,8 +229,18 @@ fn requests() -> Vec<Vec<u8>> {
             })),
         }
         .encode_to_vec(),
-        v1::ServeSidecarRequest { entry: entry.clone(), sidecar_token: "aXNy".into() }.encode_to_vec(),
-        v1::ServeObjectRequest { tenant: "acme".into(), object_name: "isr/a/1.html".into() }.encode_to_vec(),
+        v1::ServeSidecarRequest {
+            entry: entry.clone(),
+            sidecar_token: "aXNy".into(),
+            consistency_token: token.clone(),
+        }
+        .encode_to_vec(),
+        v1::ServeObjectRequest {
+            tenant: "acme".into(),
+            object_name: "isr/a/1.html".into(),
+            consistency_token: token.clone(),
+        }
+        .encode_to_vec(),
         v1::ServePageRequest { entry: by_request, consistency: 0, consistency_token: token.clone() }
             .encode_to_vec(),
         v1::InvalidateRequest {

@@ -110,18 +110,24 @@ impl fmt::Debug for BodyStream {
 
 impl Coordinator {
     /// Streams a hydration sidecar by the token in its page's URL; `entry` is what the request for it resolves to. Also
-    /// that of an older generation, for as long as it is stored.
+    /// that of an older generation, for as long as it is stored. With a consistency token, one that was purged by then is not
+    /// served.
     ///
     /// # Errors
-    /// `SIDECAR_NOT_FOUND`, whatever is wrong with the token; `TENANT_BOUNDARY`; or no answer in time.
+    /// `SIDECAR_NOT_FOUND`, whatever is wrong with the token; `TENANT_BOUNDARY`; `CONSISTENCY_TOKEN_UNKNOWN`; or no answer in
+    /// time.
     pub async fn serve_sidecar(
         &self,
         entry: &EntryRef,
         token: &SidecarToken,
+        as_of: Option<&ConsistencyToken>,
     ) -> Result<ServedSidecar, Error> {
         use pb::serve_sidecar_response::Part;
-        let message =
-            pb::ServeSidecarRequest { entry: entry.to_wire(), sidecar_token: token.as_str().to_owned() };
+        let message = pb::ServeSidecarRequest {
+            entry: entry.to_wire(),
+            sidecar_token: token.as_str().to_owned(),
+            consistency_token: token_text(as_of),
+        };
         let send = |mut client: Client, request| async move {
             first_part(client.serve_sidecar(without_deadline(request)).await?).await
         };
@@ -138,14 +144,23 @@ impl Coordinator {
 
     /// Streams a body by the name that its worker gave it: [`NewPage::html_name`](crate::NewPage::html_name),
     /// [`NewPage::sidecar_name`](crate::NewPage::sidecar_name). Also that of an older generation, for as long as it is stored.
-    /// An empty `tenant` is `default`. Never by a name that comes from a browser: whoever knows a name is given the body,
-    /// whichever variant of a page it is of.
+    /// An empty `tenant` is `default`. With a consistency token, one that was purged by then is not served. Never by a name that
+    /// comes from a browser: whoever knows a name is given the body, whichever variant of a page it is of.
     ///
     /// # Errors
-    /// `OBJECT_NOT_FOUND`, whatever is wrong with the name; or no answer in time.
-    pub async fn serve_object(&self, tenant: &str, name: &str) -> Result<ServedObject, Error> {
+    /// `OBJECT_NOT_FOUND`, whatever is wrong with the name; `CONSISTENCY_TOKEN_UNKNOWN`; or no answer in time.
+    pub async fn serve_object(
+        &self,
+        tenant: &str,
+        name: &str,
+        as_of: Option<&ConsistencyToken>,
+    ) -> Result<ServedObject, Error> {
         use pb::serve_object_response::Part;
-        let message = pb::ServeObjectRequest { tenant: tenant.to_owned(), object_name: name.to_owned() };
+        let message = pb::ServeObjectRequest {
+            tenant: tenant.to_owned(),
+            object_name: name.to_owned(),
+            consistency_token: token_text(as_of),
+        };
         let send = |mut client: Client, request| async move {
             first_part(client.serve_object(without_deadline(request)).await?).await
         };

@@ -5,8 +5,8 @@ mod mock;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use leasehold_client::{
-    BodyKind, Coordinator, CurrentPage, Depth, EntryRef, Error, Reason, ResumeToken, ResyncReason, Scope,
-    ServeOptions, SidecarToken, Watch, WatchEvent, WatchFilter,
+    BodyKind, ConsistencyToken, Coordinator, CurrentPage, Depth, EntryRef, Error, Reason, ResumeToken,
+    ResyncReason, Scope, ServeOptions, SidecarToken, Watch, WatchEvent, WatchFilter,
 };
 use leasehold_proto::v1 as pb;
 use mock::{Message, Mock, Network, Reply, Step, now, refusal, unavailable};
@@ -26,7 +26,7 @@ fn sidecar(chunks: &[&'static str]) -> Vec<Reply> {
 
 async fn served(mock: &Mock) -> Result<leasehold_client::ServedSidecar, Error> {
     let client = Network::new(mock).client(Coordinator::builder());
-    client.serve_sidecar(&EntryRef::key("k"), &SidecarToken::new("t")).await
+    client.serve_sidecar(&EntryRef::key("k"), &SidecarToken::new("t"), None).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,15 +85,17 @@ async fn object_comes_by_its_name_with_its_head_and_in_chunks() {
         [pb::BodyKind::Html, pb::BodyKind::Unspecified].map(|kind| Step::Messages(parts(kind), None));
     mock.script("serve_object", replies.into_iter().chain([refused]));
     let client = Network::new(&mock).client(Coordinator::builder());
-    let served = client.serve_object("acme", "a.html").await.unwrap();
+    let as_of = ConsistencyToken::new("c1-7");
+    let served = client.serve_object("acme", "a.html", Some(&as_of)).await.unwrap();
     assert_eq!((served.kind, served.content_type.as_str()), (BodyKind::Html, "text/html"));
     assert_eq!((served.size_bytes, &served.digest[..]), (6, &[3; 32][..]));
     assert_eq!(served.body.collect(6).await.unwrap(), "abcdef");
     let Message::Object(asked) = mock.arrived("serve_object")[0].message.clone() else { unreachable!() };
     assert_eq!((asked.tenant.as_str(), asked.object_name.as_str()), ("acme", "a.html"));
-    let error = client.serve_object("", "a.html").await.unwrap_err();
+    assert_eq!(asked.consistency_token, "c1-7");
+    let error = client.serve_object("", "a.html", None).await.unwrap_err();
     assert!(matches!(error, Error::Protocol(_)), "of no kind: {error:?}");
-    let error = client.serve_object("", "a.html").await.unwrap_err();
+    let error = client.serve_object("", "a.html", None).await.unwrap_err();
     assert_eq!(error.reason(), Some(&Reason::ObjectNotFound));
 }
 

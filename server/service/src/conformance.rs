@@ -47,6 +47,7 @@ macro_rules! wire_conformance_suite {
             a_named_body_is_served_by_its_name_through_any_coordinator
             of_many_commits_under_one_name_exactly_one_is_applied
             a_purged_body_is_not_served_by_its_name_after_its_page_was_superseded
+            bodies_are_served_as_of_an_invalidation_through_any_coordinator
         }
     };
 }

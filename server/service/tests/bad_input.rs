@@ -271,7 +271,7 @@ async fn upload_body() {
 }
 
 #[tokio::test]
-async fn serve_page_and_serve_sidecar() {
+async fn serve_page_serve_sidecar_and_serve_object() {
     let world = World::new();
     let node = world.start().await;
     let good = || serve(&entry("k"));
@@ -282,8 +282,20 @@ async fn serve_page_and_serve_sidecar() {
         table.push((request, "consistency_token".to_owned()));
     }
     refused(&node, table, async |request| node.page(request).await).await;
-    let table = with_entries(|entry| v1::ServeSidecarRequest { entry, sidecar_token: "token".to_owned() });
+    let good = || serve_sidecar(&entry("k"), "token");
+    let mut table = with_entries(|entry| v1::ServeSidecarRequest { entry, ..good() });
+    for token in BAD_TOKENS {
+        let request = v1::ServeSidecarRequest { consistency_token: token.to_owned(), ..good() };
+        table.push((request, "consistency_token".to_owned()));
+    }
     refused(&node, table, async |request| soon(node.client().serve_sidecar(request)).await).await;
+    let mut table = Vec::new();
+    for token in BAD_TOKENS {
+        let good = serve_object(TENANT, "a.html");
+        let request = v1::ServeObjectRequest { consistency_token: token.to_owned(), ..good };
+        table.push((request, "consistency_token".to_owned()));
+    }
+    refused(&node, table, async |request| soon(node.client().serve_object(request)).await).await;
 }
 
 #[tokio::test]

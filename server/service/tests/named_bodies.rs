@@ -6,6 +6,7 @@ use leasehold_core::{
     named::GivenName,
     object::{ObjectName, ObjectPrefix},
 };
+use leasehold_service::settings::Settings;
 use leasehold_store::port::ObjectMeta;
 use v1::{
     MissingReason, commit_pointer_response::Outcome as Committed, invalidation_scope::Scope,
@@ -40,9 +41,12 @@ fn stored_as(name: &str) -> ObjectName {
 
 impl Coordinator {
     async fn object_of(&self, tenant: &str, name: &str) -> Result<(v1::ObjectHead, Vec<u8>), Status> {
+        self.object_by(serve_object(tenant, name)).await
+    }
+
+    async fn object_by(&self, request: v1::ServeObjectRequest) -> Result<(v1::ObjectHead, Vec<u8>), Status> {
         use tokio_stream::StreamExt as _;
         use v1::serve_object_response::Part;
-        let request = v1::ServeObjectRequest { tenant: tenant.to_owned(), object_name: name.to_owned() };
         let mut parts = soon(self.client().serve_object(request)).await?.into_inner();
         let (mut head, mut body) = (None, Vec::new());
         while let Some(part) = soon(parts.next()).await {
@@ -1104,5 +1108,44 @@ async fn names_of_what_is_gone_hide_no_body_that_another_coordinator_commits() {
         assert_eq!(other.object(&sidecar).await.as_deref(), Some(&*sidecar));
         let served = other.sidecar(&page, &applied.sidecar_token).await.unwrap().1;
         assert_eq!(served, sidecar.as_bytes());
+    }
+}
+
+/// By its name as by its token.
+#[tokio::test]
+async fn a_body_is_not_served_as_of_a_purge_that_this_coordinator_has_not_heard_of() {
+    for superseded in [false, true] {
+        let world = World::new();
+        let lag = |settings: &mut Settings| settings.log.tail_interval = secs(3600);
+        let one = world.start().await;
+        let (by_name, by_token) = (
+            world.start_with(|settings, _| lag(settings)).await,
+            world.start_with(|settings, _| lag(settings)).await,
+        );
+        let page = entry("news");
+        one.publish_as(&page, "a", "html", &["t"]).await;
+        let token = page_of(&one.lookup(lookup(&page)).await.unwrap()).sidecar_token.clone();
+        if superseded {
+            one.publish_as(&page, "b", "newer", &["u"]).await;
+        }
+        let purged = one.invalidate(purge([tag("t")])).await.unwrap();
+        let beyond = "c1-2";
+        assert_ne!(purged, beyond);
+        let object_as_of = async |as_of: &str| {
+            let request = serve_object(TENANT, "a.html");
+            by_name.object_by(v1::ServeObjectRequest { consistency_token: as_of.to_owned(), ..request }).await
+        };
+        assert_eq!(object_as_of("").await.unwrap().1, b"html", "it lags, and nobody told it");
+        assert_refused(object_as_of(&purged).await, Code::NotFound, "OBJECT_NOT_FOUND");
+        assert_refused(object_as_of(beyond).await, Code::FailedPrecondition, "CONSISTENCY_TOKEN_UNKNOWN");
+        let sidecar_as_of = async |as_of: &str| {
+            let request = serve_sidecar(&page, &token);
+            by_token
+                .sidecar_by(v1::ServeSidecarRequest { consistency_token: as_of.to_owned(), ..request })
+                .await
+        };
+        assert_eq!(sidecar_as_of("").await.unwrap().1, b"{html}", "it lags, and nobody told it");
+        assert_refused(sidecar_as_of(&purged).await, Code::NotFound, "SIDECAR_NOT_FOUND");
+        assert_refused(sidecar_as_of(beyond).await, Code::FailedPrecondition, "CONSISTENCY_TOKEN_UNKNOWN");
     }
 }

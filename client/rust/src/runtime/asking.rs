@@ -54,7 +54,7 @@ impl PageCall {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(Error::TimedOut { after: limit }),
         };
-        if self.forgets(token.as_ref(), &result) {
+        if self.runtime.forgets(token.as_ref(), &result) {
             return self.lookup(self.consistency).await;
         }
         self.judge(result)
@@ -115,7 +115,7 @@ impl PageCall {
     ) -> Result<T, Obstacle> {
         let token = self.runtime.invalidations.token();
         let mut result = call(token.clone()).await?;
-        if self.forgets(token.as_ref(), &result) {
+        if self.runtime.forgets(token.as_ref(), &result) {
             result = call(self.runtime.invalidations.token()).await?;
         }
         self.judge(result)
@@ -133,21 +133,6 @@ impl PageCall {
             result = within(limit, call) => Ok(result),
             () = self.runtime.circuit.opened() => Err(Obstacle::Outage("coordinator-lost")),
         }
-    }
-
-    /// Whether the call was refused for its token: then the log is another one than that of the invalidation, and has lost it.
-    fn forgets<T>(&self, token: Option<&ConsistencyToken>, result: &Result<T, Error>) -> bool {
-        let (Some(token), Err(error)) = (token, result) else { return false };
-        let is_unknown = match error.reason() {
-            Some(Reason::ConsistencyTokenUnknown) => true,
-            Some(Reason::InvalidField) => is_about("consistency_token", error),
-            _ => false,
-        };
-        if is_unknown {
-            self.runtime.invalidations.forget(token);
-            self.runtime.tell(Event::NoAnswer { why: error.to_string() });
-        }
-        is_unknown
     }
 
     /// What an answer, or the lack of one, means for this request and for those to come.
@@ -183,6 +168,21 @@ impl PageCall {
 }
 
 impl Inner {
+    /// Whether the call was refused for its token: then the log is another one than that of the invalidation, and has lost it.
+    pub(super) fn forgets<T>(&self, token: Option<&ConsistencyToken>, result: &Result<T, Error>) -> bool {
+        let (Some(token), Err(error)) = (token, result) else { return false };
+        let is_unknown = match error.reason() {
+            Some(Reason::ConsistencyTokenUnknown) => true,
+            Some(Reason::InvalidField) => is_about("consistency_token", error),
+            _ => false,
+        };
+        if is_unknown {
+            self.invalidations.forget(token);
+            self.tell(Event::NoAnswer { why: error.to_string() });
+        }
+        is_unknown
+    }
+
     pub(super) fn heard(&self) {
         if self.circuit.answered() {
             self.tell(Event::CoordinatorFound);

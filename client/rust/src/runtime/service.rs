@@ -1,13 +1,13 @@
 //! The runtime as a layer of tower: what is behind it renders pages.
 
 use super::{
-    BoxError, Runtime,
+    BoxError, Inner, Runtime,
     asking::within,
     policy::Policy,
     render::{RenderContext, Rendered},
     request::{OF_ONE_VISITOR, hide_what_does_not_matter, is_personal, sidecar_token, varies_by_page, vary},
 };
-use crate::{EntryRef, Error, PageMetadata, SidecarToken};
+use crate::{EntryRef, Error, PageMetadata, ServedSidecar, SidecarToken};
 use bytes::Bytes;
 use futures::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -178,12 +178,11 @@ impl IsrLayer {
 impl Runtime {
     /// A sidecar's token names one generation, which never changes.
     async fn sidecar(&self, entry: &EntryRef, token: &SidecarToken) -> Answer {
-        let asking = self.coordinator().serve_sidecar(entry, token);
         let served = match self.0.circuit.permit() {
             Some(permit) => {
                 let settings = &self.0.settings;
                 let patience = if permit.is_trial() { settings.trial() } else { settings.patience };
-                let served = within(patience, asking).await;
+                let served = self.ask_for_sidecar(entry, token, patience).await;
                 match &served {
                     Err(error) if error.is_outage() => self.0.unheard(error),
                     Ok(_) | Err(_) => self.0.heard(),
@@ -220,6 +219,23 @@ impl Runtime {
                 answer
             }
         }
+    }
+
+    /// As of one's own invalidations: what they purged is not to be kept for good by whoever asks for it now.
+    async fn ask_for_sidecar(
+        &self,
+        entry: &EntryRef,
+        token: &SidecarToken,
+        patience: Duration,
+    ) -> Result<ServedSidecar, Error> {
+        let Inner { coordinator, invalidations, .. } = &*self.0;
+        let as_of = invalidations.token();
+        let served = within(patience, coordinator.serve_sidecar(entry, token, as_of.as_ref())).await;
+        if !self.0.forgets(as_of.as_ref(), &served) {
+            return served;
+        }
+        let as_of = invalidations.token();
+        within(patience, coordinator.serve_sidecar(entry, token, as_of.as_ref())).await
     }
 }
 

@@ -73,6 +73,7 @@ pub enum Message {
     Upload(pb::UploadHead, usize),
     Invalidate(pb::InvalidateRequest),
     Watch(pb::WatchRequest),
+    Sidecar(pb::ServeSidecarRequest),
     Object(pb::ServeObjectRequest),
     Other,
 }
@@ -363,7 +364,8 @@ impl CoordinatorService for Mock {
         &self,
         request: Request<pb::ServeSidecarRequest>,
     ) -> Result<Response<Self::ServeSidecarStream>, Status> {
-        self.log("serve_sidecar", Bytes::new(), timeout_of(&request), Message::Other);
+        let timeout = timeout_of(&request);
+        self.log("serve_sidecar", Bytes::new(), timeout, Message::Sidecar(request.into_inner()));
         self.messages("serve_sidecar", |reply| match reply {
             Reply::Sidecar(part) => pb::ServeSidecarResponse { part: Some(part) },
             _ => panic!("not a part of a sidecar"),

@@ -96,6 +96,34 @@ async fn a_token_that_nobody_knows_is_presented_no_more_and_costs_no_page() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sidecar_is_asked_for_as_of_ones_own_invalidations() {
+    let stage = Stage::new();
+    let gone = || Step::Fail(mock::refusal(tonic::Code::NotFound, "SIDECAR_NOT_FOUND"));
+    let unknown = mock::refusal(tonic::Code::FailedPrecondition, "CONSISTENCY_TOKEN_UNKNOWN");
+    stage.mock.script("serve_sidecar", [gone(), gone(), Step::Fail(unknown), gone(), gone()]);
+    let mut presented = Vec::new();
+    for has_invalidated in [false, true, false, false] {
+        if has_invalidated {
+            stage.runtime.invalidate(&[Scope::tag("news")], Depth::Hard).await.unwrap();
+        }
+        let before = stage.mock.count("serve_sidecar");
+        assert_eq!(layer::ask_for_sidecar(&stage).await, 404);
+        let asked = stage.mock.arrived("serve_sidecar").split_off(before);
+        presented.push(
+            asked
+                .into_iter()
+                .map(|arrived| match arrived.message {
+                    mock::Message::Sidecar(asked) => asked.consistency_token,
+                    _ => unreachable!(),
+                })
+                .collect::<Vec<_>>(),
+        );
+    }
+    // One that nobody knows is presented no more, and costs no sidecar.
+    assert_eq!(presented, [vec![""], vec!["at-42"], vec!["at-42", ""], vec![""]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_that_a_coordinator_did_not_know_does_not_take_a_newer_one_with_it() {
     let stage = Stage::new();
     stage.mock.script("invalidate", [answered_after(0, "c1-500"), answered_after(0, "c1-3")]);

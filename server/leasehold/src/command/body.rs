@@ -130,7 +130,7 @@ impl SidecarFlags {
     pub(super) async fn run(self, session: &Session) -> Result<Ending, Failure> {
         let Self { key, sidecar_token, to, client: _ } = self;
         let token = SidecarToken::new(sidecar_token);
-        let served = session.coordinator.serve_sidecar(&session.entry(&key), &token).await;
+        let served = session.coordinator.serve_sidecar(&session.entry(&key), &token, None).await;
         let served = served.map_err(|error| session.failed(&error))?;
         let (content_type, size_bytes) = (served.content_type, served.size_bytes);
         let body = whole(session, served.body, size_bytes).await?;
@@ -141,7 +141,7 @@ impl SidecarFlags {
 impl ObjectFlags {
     pub(super) async fn run(self, session: &Session) -> Result<Ending, Failure> {
         let Self { name, to, client: _ } = self;
-        let served = session.coordinator.serve_object(session.tenant(), &name).await;
+        let served = session.coordinator.serve_object(session.tenant(), &name, None).await;
         let served = served.map_err(|error| session.failed(&error))?;
         let (content_type, size_bytes) = (served.content_type, served.size_bytes);
         let digest = hex::encode(&served.digest);

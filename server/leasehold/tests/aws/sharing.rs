@@ -226,6 +226,7 @@ async fn a_page_of_facetheory_is_served_with_its_sidecar() {
     let request = v1::ServeSidecarRequest {
         entry: Some(entry(KEY)),
         sidecar_token: URL_SAFE_NO_PAD.encode(sidecar.as_str()),
+        ..Default::default()
     };
     let served = node.coordinator.client().serve_sidecar(request).await;
     assert!(served.is_ok(), "{served:?}");

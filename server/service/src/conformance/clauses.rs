@@ -431,6 +431,41 @@ pub async fn a_purged_body_is_not_served_by_its_name_after_its_page_was_supersed
     }
 }
 
+/// A body that was purged by then is not served, whichever coordinator was told of it; and one of a log that is not this one is
+/// refused.
+pub async fn bodies_are_served_as_of_an_invalidation_through_any_coordinator(fixture: &dyn Fixture) {
+    let (one, other) = (coordinator(fixture).await, coordinator(fixture).await);
+    let (lease, _) = one.grant(entry("as-of")).await;
+    let committed = commit_as(&one, "as-of", lease, "as-of", "<p>1</p>", &["t"]).await;
+    let Ok(Committed::Committed(v1::CommitApplied { sidecar_token, .. })) = committed else {
+        panic!("expected a commit: {committed:?}")
+    };
+    let by_name = async |consistency_token: &str| {
+        let consistency_token = consistency_token.to_owned();
+        let request = object_request("", "as-of.html");
+        object_by(&other, v1::ServeObjectRequest { consistency_token, ..request }).await.map(|_| ())
+    };
+    let by_token = async |consistency_token: &str| {
+        let (entry, sidecar_token) = (Some(entry("as-of")), sidecar_token.clone());
+        let consistency_token = consistency_token.to_owned();
+        other.sidecar(v1::ServeSidecarRequest { entry, sidecar_token, consistency_token }).await.map(drop)
+    };
+    let soft = one.invalidate_tag("t", request_id()).await.expect("invalidate");
+    by_name(&soft).await.expect("it is stale, and no more than that");
+    by_token(&soft).await.expect("it is stale, and no more than that");
+    let scope = v1::invalidation_scope::Scope::Tag("t".to_owned());
+    let purge = v1::InvalidateRequest {
+        request_id: request_id(),
+        scopes: vec![v1::InvalidationScope { scope: Some(scope), ..Default::default() }],
+        depth: v1::InvalidationDepth::Hard.into(),
+    };
+    let purged = one.client().invalidate(purge).await.expect("purge").into_inner().consistency_token;
+    for (token, code) in [(&*purged, Code::NotFound), ("c1-1000000", Code::FailedPrecondition)] {
+        assert_eq!(by_name(token).await.expect_err("must be refused").code(), code, "{token}");
+        assert_eq!(by_token(token).await.expect_err("must be refused").code(), code, "{token}");
+    }
+}
+
 /// Commits a page and its sidecar under names of one stem.
 async fn commit_as(
     node: &Coordinator,
@@ -460,7 +495,17 @@ async fn object(
     tenant: &str,
     name: &str,
 ) -> Result<(v1::ObjectHead, Vec<u8>), tonic::Status> {
-    let request = v1::ServeObjectRequest { tenant: tenant.to_owned(), object_name: name.to_owned() };
+    object_by(node, object_request(tenant, name)).await
+}
+
+fn object_request(tenant: &str, name: &str) -> v1::ServeObjectRequest {
+    v1::ServeObjectRequest { tenant: tenant.to_owned(), object_name: name.to_owned(), ..Default::default() }
+}
+
+async fn object_by(
+    node: &Coordinator,
+    request: v1::ServeObjectRequest,
+) -> Result<(v1::ObjectHead, Vec<u8>), tonic::Status> {
     let mut parts = node.client().serve_object(request).await?.into_inner();
     let (mut head, mut body) = (None, Vec::new());
     while let Some(message) = parts.message().await? {

@@ -180,15 +180,25 @@ impl Coordinator {
             other => panic!("expected a fresh page: {other:?}"),
         };
         let Some(v1::page::Body::Inline(html)) = page.body else { panic!("expected a body: {page:?}") };
-        let request = v1::ServeSidecarRequest { entry: Some(entry), sidecar_token: page.sidecar_token };
-        let mut parts = self.client().serve_sidecar(request).await.expect("a sidecar").into_inner();
+        let request = v1::ServeSidecarRequest {
+            entry: Some(entry),
+            sidecar_token: page.sidecar_token,
+            ..Default::default()
+        };
+        let sidecar = self.sidecar(request).await.expect("a sidecar");
+        (text(&html), text(&sidecar))
+    }
+
+    /// The bytes of a sidecar.
+    pub async fn sidecar(&self, request: v1::ServeSidecarRequest) -> Result<Vec<u8>, Status> {
+        let mut parts = self.client().serve_sidecar(request).await?.into_inner();
         let mut sidecar = Vec::new();
-        while let Some(message) = parts.message().await.expect("a part") {
+        while let Some(message) = parts.message().await? {
             if let Some(v1::serve_sidecar_response::Part::Chunk(chunk)) = message.part {
                 sidecar.extend_from_slice(&chunk);
             }
         }
-        (text(&html), text(&sidecar))
+        Ok(sidecar)
     }
 
     /// Invalidates a tag softly; answers with the token.

@@ -145,9 +145,9 @@ pub fn parse(call: Call, message: &[u8], settings: &Settings) -> Parsed {
             let ask = parse::upload(parse::upload_head(Some(request))?, boundary)?;
             Ok(Accepted { entry: Some(ask.id), ..Accepted::default() })
         }),
-        Call::ServeSidecar => read(message, |request: v1::ServeSidecarRequest| {
-            Ok(about(parse::target(request.entry, boundary)?))
-        }),
+        Call::ServeSidecar => {
+            read(message, |request| Ok(about(parse::serve_sidecar(request, boundary)?.target)))
+        }
         Call::ServeObject => read(message, |request| {
             parse::serve_object(request)?;
             Ok(Accepted::default())

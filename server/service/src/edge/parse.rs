@@ -590,10 +590,39 @@ pub(crate) fn serve_page(request: v1::ServePageRequest, boundary: &TenantBoundar
     })
 }
 
-/// The tenant whose object is asked for, and its name, which the core resolves.
-pub(crate) fn serve_object(request: v1::ServeObjectRequest) -> Parsed<(TenantId, String)> {
-    let v1::ServeObjectRequest { tenant, object_name } = request;
-    Ok((self::tenant("tenant", &tenant)?, object_name))
+pub(crate) struct SidecarAsk {
+    pub(crate) target: Target,
+    /// Which the core resolves.
+    pub(crate) token: String,
+    pub(crate) at_least: Option<Seq>,
+}
+
+pub(crate) fn serve_sidecar(
+    request: v1::ServeSidecarRequest,
+    boundary: &TenantBoundary,
+) -> Parsed<SidecarAsk> {
+    let v1::ServeSidecarRequest { entry, sidecar_token, consistency_token } = request;
+    Ok(SidecarAsk {
+        target: target(entry, boundary)?,
+        token: sidecar_token,
+        at_least: token(&consistency_token)?,
+    })
+}
+
+pub(crate) struct ObjectAsk {
+    pub(crate) tenant: TenantId,
+    /// Which the core resolves.
+    pub(crate) name: String,
+    pub(crate) at_least: Option<Seq>,
+}
+
+pub(crate) fn serve_object(request: v1::ServeObjectRequest) -> Parsed<ObjectAsk> {
+    let v1::ServeObjectRequest { tenant, object_name, consistency_token } = request;
+    Ok(ObjectAsk {
+        tenant: self::tenant("tenant", &tenant)?,
+        name: object_name,
+        at_least: token(&consistency_token)?,
+    })
 }
 
 /// What consistency tokens begin with: a later form can be told from this one. Clients compare tokens by their length, then

@@ -370,9 +370,8 @@ impl CoordinatorService for Edge {
         use v1::serve_sidecar_response::Part;
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let v1::ServeSidecarRequest { entry, sidecar_token } = request.into_inner();
-        let target = parse::target(entry, &self.engine.settings().boundary)?;
-        let reading = self.engine.sidecar(&target.id, &sidecar_token);
+        let ask = parse::serve_sidecar(request.into_inner(), &self.engine.settings().boundary)?;
+        let reading = self.engine.sidecar(&ask.target.id, &ask.token, ask.at_least);
         let object = deadline.read(reading.map(|result| Ok(result?))).await?;
         let head =
             v1::SidecarHead { content_type: object.meta.content_type, size_bytes: object.body.len() as u64 };
@@ -388,8 +387,8 @@ impl CoordinatorService for Edge {
         use v1::serve_object_response::Part;
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let (tenant, name) = parse::serve_object(request.into_inner())?;
-        let reading = self.engine.object(&tenant, &name);
+        let ask = parse::serve_object(request.into_inner())?;
+        let reading = self.engine.object(&ask.tenant, &ask.name, ask.at_least);
         let ReadObject { object, kind, digest } = deadline.read(reading.map(|result| Ok(result?))).await?;
         let head = v1::ObjectHead {
             content_type: object.meta.content_type,

@@ -212,10 +212,16 @@ impl Engine {
         self.0.bodies.url(&pointer.html.object, ttl).await
     }
 
-    /// The sidecar that a token in a page's URL names, if it is one of this entry and was not purged.
-    pub async fn sidecar(&self, id: &EntryId, token: &str) -> Result<StoredObject, EngineError> {
+    /// The sidecar that a token in a page's URL names, if it is one of this entry and was not purged, by the log up to
+    /// `at_least`.
+    pub async fn sidecar(
+        &self,
+        id: &EntryId,
+        token: &str,
+        at_least: Option<Seq>,
+    ) -> Result<StoredObject, EngineError> {
         let name = SidecarToken::decode(token).ok_or(EngineError::SidecarNotFound)?;
-        let looked = self.lookup(id, Consistency::Bounded, None, self.now()).await?;
+        let looked = self.lookup(id, Consistency::Bounded, at_least, self.now()).await?;
         match self.sidecar_of(&looked, &name).await? {
             Asked::Found(object) => Ok(object),
             Asked::Missing => {
@@ -280,9 +286,17 @@ impl Engine {
         })
     }
 
-    /// The body that its worker named so, if it is one of this tenant and was not purged.
-    pub async fn object(&self, tenant: &TenantId, name: &str) -> Result<ReadObject, EngineError> {
+    /// The body that its worker named so, if it is one of this tenant and was not purged, by the log up to `at_least`.
+    pub async fn object(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        at_least: Option<Seq>,
+    ) -> Result<ReadObject, EngineError> {
         let given = GivenName::of_any_kind(name).ok_or(EngineError::ObjectNotFound)?;
+        if let Some(seq) = at_least {
+            self.0.log.reach(seq).await?;
+        }
         let name = given.stored(&self.0.settings.object_prefix, tenant);
         let interval = self.0.settings.reread_interval;
         let object = self.0.bodies.find(&name, self.now(), interval).await?;

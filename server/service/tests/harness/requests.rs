@@ -281,8 +281,14 @@ impl Coordinator {
         entry: &v1::EntryRef,
         token: &str,
     ) -> Result<(v1::SidecarHead, Vec<u8>), Status> {
+        self.sidecar_by(serve_sidecar(entry, token)).await
+    }
+
+    pub(crate) async fn sidecar_by(
+        &self,
+        request: v1::ServeSidecarRequest,
+    ) -> Result<(v1::SidecarHead, Vec<u8>), Status> {
         use v1::serve_sidecar_response::Part;
-        let request = v1::ServeSidecarRequest { entry: Some(entry.clone()), sidecar_token: token.to_owned() };
         let mut parts = soon(self.client().serve_sidecar(request)).await?.into_inner();
         let (mut head, mut body) = (None, Vec::new());
         while let Some(part) = soon(parts.next()).await {
@@ -313,6 +319,18 @@ impl Coordinator {
         }
         Ok((head.and_then(|head| head.page).expect("a head"), body))
     }
+}
+
+pub(crate) fn serve_sidecar(entry: &v1::EntryRef, token: &str) -> v1::ServeSidecarRequest {
+    v1::ServeSidecarRequest {
+        entry: Some(entry.clone()),
+        sidecar_token: token.to_owned(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn serve_object(tenant: &str, name: &str) -> v1::ServeObjectRequest {
+    v1::ServeObjectRequest { tenant: tenant.to_owned(), object_name: name.to_owned(), ..Default::default() }
 }
 
 pub(crate) fn serve(entry: &v1::EntryRef) -> v1::ServePageRequest {

@@ -307,7 +307,7 @@ impl Worker {
 
     async fn sidecar(&self, entry: &EntryRef, token: &SidecarToken) -> anyhow::Result<String> {
         let read = async || {
-            let served = self.coordinator.serve_sidecar(entry, token).await?;
+            let served = self.coordinator.serve_sidecar(entry, token, None).await?;
             served.body.collect(SIDECAR_LIMIT_BYTES).await
         };
         let bytes = match read().await {

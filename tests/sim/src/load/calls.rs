@@ -138,7 +138,7 @@ impl Caller {
     async fn fetch(&mut self, entry: EntryIndex, call: Call, token: &SidecarToken) {
         let reference = named(&self.load.entries[entry]);
         let operation = self.begin(call, self.seat.pace.body);
-        let outcome = match self.handles[0].serve_sidecar(&reference, token).await {
+        let outcome = match self.handles[0].serve_sidecar(&reference, token, None).await {
             Ok(served) => match served.body.collect(1 << 20).await {
                 Ok(bytes) => Outcome::Sidecar(digest(&bytes)),
                 Err(error) => failed(&error),

@@ -307,12 +307,14 @@ class UploadBodyResponse(_message.Message):
     def __init__(self, uploaded: _Optional[_Union[UploadedBody, _Mapping]] = ..., fenced: _Optional[_Union[CommitFenced, _Mapping]] = ..., superseded: _Optional[_Union[CommitSuperseded, _Mapping]] = ...) -> None: ...
 
 class ServeSidecarRequest(_message.Message):
-    __slots__ = ("entry", "sidecar_token")
+    __slots__ = ("entry", "sidecar_token", "consistency_token")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     SIDECAR_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     entry: EntryRef
     sidecar_token: str
-    def __init__(self, entry: _Optional[_Union[EntryRef, _Mapping]] = ..., sidecar_token: _Optional[str] = ...) -> None: ...
+    consistency_token: str
+    def __init__(self, entry: _Optional[_Union[EntryRef, _Mapping]] = ..., sidecar_token: _Optional[str] = ..., consistency_token: _Optional[str] = ...) -> None: ...
 
 class ServeSidecarResponse(_message.Message):
     __slots__ = ("head", "chunk")
@@ -323,12 +325,14 @@ class ServeSidecarResponse(_message.Message):
     def __init__(self, head: _Optional[_Union[SidecarHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class ServeObjectRequest(_message.Message):
-    __slots__ = ("tenant", "object_name")
+    __slots__ = ("tenant", "object_name", "consistency_token")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     OBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     object_name: str
-    def __init__(self, tenant: _Optional[str] = ..., object_name: _Optional[str] = ...) -> None: ...
+    consistency_token: str
+    def __init__(self, tenant: _Optional[str] = ..., object_name: _Optional[str] = ..., consistency_token: _Optional[str] = ...) -> None: ...
 
 class ServeObjectResponse(_message.Message):
     __slots__ = ("head", "chunk")

@@ -167,7 +167,7 @@ impl Worker {
         let token = &served.current.page().sidecar_token;
         assert_eq!(token.is_some(), expected.is_some(), "{key}: a sidecar is lost, or is another's");
         let (Some(token), Some(expected)) = (token, expected) else { return };
-        let sidecar = match self.patient.serve_sidecar(&entry(key), token).await {
+        let sidecar = match self.patient.serve_sidecar(&entry(key), token, None).await {
             Err(error) if error.reason() == Some(&Reason::SidecarNotFound) => {
                 return self.ledger.sidecar_missing(key, served.current.page().generation);
             }
