@@ -25,6 +25,7 @@ from leasehold import (
     Committed,
     CommittedStale,
     ConfigurationError,
+    ConsistencyToken,
     Coordinator,
     DeadlineExceeded,
     Depth,
@@ -278,6 +279,10 @@ def it_reads_bodies_back_by_the_names_that_it_gave_them(
     with pytest.raises(Refused) as foreign:
         coordinator.serve_object(f"{name}.html")
     assert foreign.value.reason is Reason.OBJECT_NOT_FOUND
+    beyond = ConsistencyToken("c1-1000000")
+    with pytest.raises(Refused) as unknown:
+        coordinator.serve_object(f"{name}.html", tenant="acme", consistency_token=beyond)
+    assert unknown.value.reason is Reason.CONSISTENCY_TOKEN_UNKNOWN
     other = acquired(coordinator, EntryRef(f"{name} too", tenant="acme"))
     with pytest.raises(Refused) as taken:
         other.upload(BodyKind.HTML, html, name=f"{name}.html")
@@ -291,6 +296,19 @@ def it_says_that_there_is_no_page_or_sidecar(coordinator: Coordinator, name: str
     with pytest.raises(Refused) as no_sidecar:
         coordinator.serve_sidecar(EntryRef(name), SidecarToken("nonsense"))
     assert no_sidecar.value.reason is Reason.SIDECAR_NOT_FOUND
+
+
+def it_asks_for_bodies_as_of_an_invalidation(
+    script: Callable[..., Scripted], connect: Callable[..., Coordinator]
+) -> None:
+    scripted = script(refused(grpc.StatusCode.NOT_FOUND, "OBJECT_NOT_FOUND"))
+    coordinator = connect(scripted.address)
+    for token in (None, ConsistencyToken("c1-7")):
+        with pytest.raises(Refused):
+            coordinator.serve_sidecar(EntryRef("k"), SidecarToken("t"), consistency_token=token)
+        with pytest.raises(Refused):
+            coordinator.serve_object("a.html", consistency_token=token)
+    assert [request.consistency_token for request in scripted.requests] == ["", "", "c1-7", "c1-7"]
 
 
 def it_tells_which_name_an_unchanged_body_keeps(coordinator: Coordinator, name: str) -> None:

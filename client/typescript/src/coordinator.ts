@@ -173,6 +173,9 @@ export interface InvalidateOptions extends CallOptions {
 /** How a page is to be streamed. */
 export type ServePageOptions = CallOptions & Pick<LookupOptions, 'consistency' | 'consistencyToken'>;
 
+/** How a body is to be streamed that is asked for by its token or by its name. */
+export type ServeBodyOptions = CallOptions & Pick<LookupOptions, 'consistencyToken'>;
+
 /** A page and its HTML. */
 export interface ServedPage {
   /** What is current, without its body. */
@@ -437,14 +440,19 @@ export class Coordinator implements AsyncDisposable {
    * Streams a hydration sidecar by the token in its page's URL; `entry` is what the request for it resolves to. Also that
    * of an older generation, for as long as it is stored.
    *
-   * @throws LeaseholdError `SIDECAR_NOT_FOUND`, whatever is wrong with the token; `TENANT_BOUNDARY`; or no answer in time.
+   * @throws LeaseholdError `SIDECAR_NOT_FOUND`, whatever is wrong with the token; `TENANT_BOUNDARY`;
+   *   `CONSISTENCY_TOKEN_UNKNOWN`; or no answer in time.
    */
   async serveSidecar(
     entry: EntryRef,
     token: SidecarToken,
-    options: CallOptions = {},
+    options: ServeBodyOptions = {},
   ): Promise<ServedSidecar> {
-    const message = { entry: toWireEntry(entry), sidecarToken: token.expose() };
+    const message = {
+      entry: toWireEntry(entry),
+      sidecarToken: token.expose(),
+      consistencyToken: options.consistencyToken ?? '',
+    };
     const limits = this.#calls.limits('ServeSidecar', options);
     const [stream, link] = await this.#open((link) =>
       serverStreaming(this.#calls.shared, link, limits, Service.serveSidecar, message),
@@ -463,11 +471,12 @@ export class Coordinator implements AsyncDisposable {
    * older generation, for as long as it is stored. An empty `tenant` is `default`. Never by a name that comes from a
    * browser: whoever knows a name is given the body, whichever variant of a page it is of.
    *
-   * @throws LeaseholdError `OBJECT_NOT_FOUND`, whatever is wrong with the name; or no answer in time.
+   * @throws LeaseholdError `OBJECT_NOT_FOUND`, whatever is wrong with the name; `CONSISTENCY_TOKEN_UNKNOWN`; or no answer in
+   *   time.
    */
-  async serveObject(tenant: string, name: string, options: CallOptions = {}): Promise<ServedObject> {
+  async serveObject(tenant: string, name: string, options: ServeBodyOptions = {}): Promise<ServedObject> {
     const limits = this.#calls.limits('ServeObject', options);
-    const message = { tenant, objectName: name };
+    const message = { tenant, objectName: name, consistencyToken: options.consistencyToken ?? '' };
     const [stream, link] = await this.#open((link) =>
       serverStreaming(this.#calls.shared, link, limits, Service.serveObject, message),
     );

@@ -540,7 +540,10 @@ class Stores {
   #bytesByName(name: string): Promise<Uint8Array | undefined> {
     return this.#reach.demand(async (options) => {
       try {
-        const served = await this.#reach.coordinator.serveObject(this.#options.tenant ?? '', name, options);
+        const served = await this.#reach.coordinator.serveObject(this.#options.tenant ?? '', name, {
+          ...options,
+          consistencyToken: this.#reach.token,
+        });
         return await served.body.collect(LARGEST_BODY_BYTES);
       } catch (error) {
         if (error instanceof LeaseholdError && error.reason === 'OBJECT_NOT_FOUND') {

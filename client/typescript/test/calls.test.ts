@@ -148,6 +148,9 @@ test('bodies are read back by the names that their worker gave them, uploaded or
     assert.equal(sidecar.kind, 'sidecar');
     assert.equal(Buffer.from(await sidecar.body.collect(2)).toString(), '{}');
     await assert.rejects(handle.serveObject('', htmlName), { reason: 'OBJECT_NOT_FOUND' });
+    const beyond = { consistencyToken: 'c1-1000' };
+    const unknown = { reason: 'CONSISTENCY_TOKEN_UNKNOWN' };
+    await assert.rejects(handle.serveObject('acme', htmlName, beyond), unknown);
   }
   const lease = await granted(handle, 'uploaded');
   const upload = await lease.upload('html', 'ahead', { name: 'ahead.html' });

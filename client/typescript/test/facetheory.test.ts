@@ -128,7 +128,7 @@ class Counting extends Coordinator {
   lookups = 0;
   acquires = 0;
   objects = 0;
-  /** Consistency tokens of lookups and acquires, in their order. */
+  /** Consistency tokens of lookups, acquires and reads by name, in their order. */
   readonly tokens: (string | undefined)[] = [];
 
   override lookup(...args: Parameters<Coordinator['lookup']>): ReturnType<Coordinator['lookup']> {
@@ -145,6 +145,7 @@ class Counting extends Coordinator {
 
   override serveObject(...args: Parameters<Coordinator['serveObject']>): Promise<ServedObject> {
     this.objects += 1;
+    this.tokens.push(args[2]?.consistencyToken);
     return super.serveObject(...args);
   }
 }
@@ -264,20 +265,21 @@ test('who asks after an invalidation does not join those who asked before it', a
   );
 });
 
-test('after an invalidation, every lookup and acquire of this process presents its token', async (t) => {
+test('after an invalidation, every lookup, acquire and read by name of this process presents its token', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const handle = counting(t, coordinator);
   const stores = storesOn(t, coordinator, { coordinator: handle });
   const ask = async () => {
     await stores.metaStore.get(KEY);
     await stores.metaStore.releaseLease((await granted(stores)).lease);
+    assert.equal(await stores.htmlStore.read('isr/nobody.html'), null);
   };
   await ask();
   await stores.metaStore.invalidate(KEY);
   await ask();
-  const [first, second, ...others] = handle.tokens;
-  assert.deepEqual([first, second], [undefined, undefined]);
-  assert.equal(others.length, 2);
+  const [first, second, third, ...others] = handle.tokens;
+  assert.deepEqual([first, second, third], [undefined, undefined, undefined]);
+  assert.equal(others.length, 3);
   assert.ok(others.every((token) => token !== undefined && token === others[0]));
 });
 

@@ -166,8 +166,14 @@ class Core:
             current = _wire.parse_current(first.head)
             return current, OpenBody(self._chunks(stack.pop_all(), stream))
 
-    async def serve_sidecar(self, entry: EntryRef, token: SidecarToken) -> tuple[str, int, OpenBody]:
-        request = pb.ServeSidecarRequest(entry=_wire.to_entry(entry), sidecar_token=token.expose())
+    async def serve_sidecar(
+        self, entry: EntryRef, token: SidecarToken, consistency_token: ConsistencyToken | None
+    ) -> tuple[str, int, OpenBody]:
+        request = pb.ServeSidecarRequest(
+            entry=_wire.to_entry(entry),
+            sidecar_token=token.expose(),
+            consistency_token=consistency_token or "",
+        )
         stack = ExitStack()
         with stack:
             first, stream = await self._open(stack, _io.SERVE_SIDECAR, request, None)
@@ -176,8 +182,12 @@ class Core:
             head = first.head
             return head.content_type, head.size_bytes, OpenBody(self._chunks(stack.pop_all(), stream))
 
-    async def serve_object(self, tenant: str, name: str) -> tuple[BodyKind, str, int, bytes, OpenBody]:
-        request = pb.ServeObjectRequest(tenant=tenant, object_name=name)
+    async def serve_object(
+        self, tenant: str, name: str, consistency_token: ConsistencyToken | None
+    ) -> tuple[BodyKind, str, int, bytes, OpenBody]:
+        request = pb.ServeObjectRequest(
+            tenant=tenant, object_name=name, consistency_token=consistency_token or ""
+        )
         stack = ExitStack()
         with stack:
             first, stream = await self._open(stack, _io.SERVE_OBJECT, request, None)

@@ -129,14 +129,20 @@ class AsyncCoordinator:
         current, body = await self._core.serve_page(entry, consistency, consistency_token)
         return AsyncServedPage(current, AsyncBodyChunks(body))
 
-    async def serve_sidecar(self, entry: EntryRef, token: SidecarToken) -> AsyncServedSidecar:
+    async def serve_sidecar(
+        self, entry: EntryRef, token: SidecarToken, *, consistency_token: ConsistencyToken | None = None
+    ) -> AsyncServedSidecar:
         """As ``Coordinator.serve_sidecar``."""
-        content_type, size_bytes, body = await self._core.serve_sidecar(entry, token)
+        content_type, size_bytes, body = await self._core.serve_sidecar(entry, token, consistency_token)
         return AsyncServedSidecar(content_type, size_bytes, AsyncBodyChunks(body))
 
-    async def serve_object(self, name: str, *, tenant: str = "") -> AsyncServedObject:
+    async def serve_object(
+        self, name: str, *, tenant: str = "", consistency_token: ConsistencyToken | None = None
+    ) -> AsyncServedObject:
         """As ``Coordinator.serve_object``."""
-        kind, content_type, size_bytes, digest, body = await self._core.serve_object(tenant, name)
+        kind, content_type, size_bytes, digest, body = await self._core.serve_object(
+            tenant, name, consistency_token
+        )
         return AsyncServedObject(kind, content_type, size_bytes, digest, AsyncBodyChunks(body))
 
     def watch(self, *filters: WatchFilter, resume: ResumeToken | None = None) -> AsyncIterator[WatchMessage]:

@@ -170,19 +170,29 @@ class Coordinator:
         current, body = run_blocking(self._core.serve_page(entry, consistency, consistency_token))
         return ServedPage(current, BodyChunks(body))
 
-    def serve_sidecar(self, entry: EntryRef, token: SidecarToken) -> ServedSidecar:
+    def serve_sidecar(
+        self, entry: EntryRef, token: SidecarToken, *, consistency_token: ConsistencyToken | None = None
+    ) -> ServedSidecar:
         """Streams a hydration sidecar by the token in its page's URL; ``entry`` is what the request for it resolves to.
-        Also that of an older generation, for as long as it is stored. Refused as ``SIDECAR_NOT_FOUND``, whatever is wrong
-        with the token, and as ``TENANT_BOUNDARY``."""
-        content_type, size_bytes, body = run_blocking(self._core.serve_sidecar(entry, token))
+        Also that of an older generation, for as long as it is stored. With ``consistency_token`` as ``lookup``. Refused as
+        ``SIDECAR_NOT_FOUND``, whatever is wrong with the token, as ``TENANT_BOUNDARY``, and as
+        ``CONSISTENCY_TOKEN_UNKNOWN``."""
+        content_type, size_bytes, body = run_blocking(
+            self._core.serve_sidecar(entry, token, consistency_token)
+        )
         return ServedSidecar(content_type, size_bytes, BodyChunks(body))
 
-    def serve_object(self, name: str, *, tenant: str = "") -> ServedObject:
+    def serve_object(
+        self, name: str, *, tenant: str = "", consistency_token: ConsistencyToken | None = None
+    ) -> ServedObject:
         """Streams a body by the name that its worker gave it: ``NewPage.html_name``, ``NewPage.sidecar_name``. Also that of
-        an older generation, for as long as it is stored. ``tenant`` empty: the tenant ``default``. Refused as
-        ``OBJECT_NOT_FOUND``, whatever is wrong with the name. Never by a name that comes from a browser: whoever knows a name is
+        an older generation, for as long as it is stored. ``tenant`` empty: the tenant ``default``. With
+        ``consistency_token`` as ``lookup``. Refused as ``OBJECT_NOT_FOUND``, whatever is wrong with the name, and as
+        ``CONSISTENCY_TOKEN_UNKNOWN``. Never by a name that comes from a browser: whoever knows a name is
         given the body, whichever variant of a page it is of."""
-        kind, content_type, size_bytes, digest, body = run_blocking(self._core.serve_object(tenant, name))
+        kind, content_type, size_bytes, digest, body = run_blocking(
+            self._core.serve_object(tenant, name, consistency_token)
+        )
         return ServedObject(kind, content_type, size_bytes, digest, BodyChunks(body))
 
     def watch(self, *filters: WatchFilter, resume: ResumeToken | None = None) -> Iterator[WatchMessage]:

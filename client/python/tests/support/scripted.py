@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +25,12 @@ _REQUESTS: dict[str, type[Message]] = {
     "ReleaseLease": pb.ReleaseLeaseRequest,
     "CommitPointer": pb.CommitPointerRequest,
     "Invalidate": pb.InvalidateRequest,
+    "ServeSidecar": pb.ServeSidecarRequest,
+    "ServeObject": pb.ServeObjectRequest,
 }
+
+# Calls that are answered by a stream: here of one message.
+_STREAMS = {"ServeSidecar", "ServeObject"}
 
 
 class Scripted(grpc.GenericRpcHandler):
@@ -65,6 +70,13 @@ class Scripted(grpc.GenericRpcHandler):
         def answered(request: Any, context: grpc.ServicerContext) -> Message:
             return self._answer(name, request, context)
 
+        def streamed(request: Any, context: grpc.ServicerContext) -> Iterator[Message]:
+            yield answered(request, context)
+
+        if name in _STREAMS:
+            return grpc.unary_stream_rpc_method_handler(
+                streamed, request.FromString, lambda message: message.SerializeToString()
+            )
         return grpc.unary_unary_rpc_method_handler(
             answered, request.FromString, lambda message: message.SerializeToString()
         )
