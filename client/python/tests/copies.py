@@ -11,6 +11,7 @@ from support.scripted import Scripted, ended, missing
 from leasehold import Coordinator, EntryRef, Policy, Rendered, State
 from leasehold._guard import FAILURES_TO_OPEN, OPEN_SECONDS, TRIAL_SECONDS, Admission, Breaker
 from leasehold._kept import OVERHEAD_BYTES, Copy, Kept
+from leasehold._unkept import LIMIT, Unkept, Way
 from leasehold.page import PageMetadata
 from leasehold.v1 import coordinator_pb2 as pb
 
@@ -18,7 +19,7 @@ from leasehold.v1 import coordinator_pb2 as pb
 def copy(size_bytes: int = 0, generation: int = 1) -> Copy:
     """One that takes so much in all."""
     body = b"x" * max(size_bytes - OVERHEAD_BYTES, 0)
-    return Copy(generation, PageMetadata(), body, born=0.0)
+    return Copy(generation, PageMetadata(), body, born=0.0, seen=0.0)
 
 
 def it_keeps_no_more_than_its_limit_and_drops_what_was_not_used_for_longest() -> None:
@@ -81,6 +82,29 @@ def it_lets_single_failures_pass() -> None:
         breaker.failed(10.0)
         breaker.succeeded()
         assert breaker.admit(10.0) is Admission.USUAL
+
+
+def it_remembers_for_a_while_and_of_so_many_what_is_not_kept() -> None:
+    now = 0.0
+    unkept = Unkept(10.0, lambda: now)
+
+    def way() -> Way:
+        with unkept.way("a") as way:
+            return way
+
+    assert way() is Way.USUAL
+    unkept.remember("a")
+    assert way() is Way.AT_ONCE
+    now = 10.0
+    with unkept.way("a") as finding_out:
+        assert finding_out is Way.FINDING_OUT
+        assert way() is Way.AT_ONCE
+    assert way() is Way.FINDING_OUT
+    now = 20.0
+    assert way() is Way.USUAL
+    for number in range(2 * LIMIT):
+        unkept.remember(str(number))
+    assert sum(unkept.is_known(str(number)) for number in range(2 * LIMIT)) == LIMIT
 
 
 def it_presents_the_token_of_its_own_invalidations(

@@ -303,6 +303,15 @@ def it_answers_no_copy_past_the_bound_while_the_coordinator_is_down(
     assert data.with_revalidate(name, 0, source.fetch) == {"number": 2}
 
 
+def it_answers_no_copy_past_its_time_while_the_coordinator_is_down(
+    api: Api, wire: Proxy, connect: Callable[..., Coordinator], name: str, source: Source
+) -> None:
+    data = api.data(connect(wire.address), kept_seconds=0)
+    data.with_revalidate(name, 60, source.fetch)
+    wire.cut()
+    assert data.with_revalidate(name, 60, source.fetch) == {"number": 2}
+
+
 def it_forgets_its_copy_of_what_it_invalidates_also_when_the_coordinator_is_down(
     api: Api, wire: Proxy, server: Server, name: str, source: Source, connect: Callable[..., Coordinator]
 ) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from leasehold import (
     LeaseholdError,
     MissingPage,
     NewPage,
+    NoCookies,
     OnContention,
     OnFailure,
     PageMetadata,
@@ -38,6 +40,7 @@ from leasehold import (
     Response,
     State,
     Tag,
+    _blocking,
 )
 
 WAIT_SECONDS = 30.0
@@ -569,9 +572,175 @@ def it_serves_no_copy_to_another_visitor_while_the_coordinator_is_down(
         entry(headers={"authorization": ["Bearer b"]}),
         entry(),
         entry(headers={"authorization": ["Bearer a"]}, cookies=[("session", "1")]),
-        entry(headers={"authorization": ["Bearer a"], "x-org": ["acme"]}),
     ):
         assert pages.serve(other, BLOCKING, view.render).state is State.BYPASS
+
+
+def it_serves_one_copy_to_all_that_the_coordinator_takes_for_the_same(
+    api: Api, wire: Proxy, connect: Callable[..., Coordinator], name: str, view: View
+) -> None:
+    pages = api.pages(connect(wire.address))
+
+    def entry(**headers: str) -> EntryRef:
+        named = {header.replace("_", "-"): [value] for header, value in headers.items()}
+        return EntryRef(PageRequest(f"/{name}", headers=named))
+
+    pages.serve(entry(x_forwarded_for="10.0.0.1", referer="a", accept_language="de"), BLOCKING, view.render)
+    wire.cut()
+    for headers in ({"x_forwarded_for": "10.0.0.2", "referer": "b", "x_org": "acme", "x_tenant_id": ""}, {}):
+        served = pages.serve(entry(**headers), BLOCKING, view.render)
+        assert served.state is State.STALE_METADATA_ERROR
+
+
+def it_serves_no_copy_past_its_time_while_the_coordinator_is_down(
+    api: Api, wire: Proxy, connect: Callable[..., Coordinator], name: str, view: View
+) -> None:
+    pages = api.pages(connect(wire.address), kept_seconds=0)
+    pages.serve(EntryRef(name), BLOCKING, view.render)
+    wire.cut()
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.BYPASS
+
+
+def it_renders_at_once_what_came_out_as_one_visitors_only(pages: Pages, name: str) -> None:
+    policy, visitors = Policy.blocking(60), 4
+    mine = Rendered(body="mine", headers=(("set-cookie", "session=1"),))
+    entered, gate = threading.Event(), threading.Event()
+    # All of them are rendered for at the same time, or none is.
+    together = threading.Barrier(visitors)
+
+    def first(_: Rendering) -> Rendered:
+        entered.set()
+        assert gate.wait(WAIT_SECONDS)
+        return mine
+
+    def render(_: Rendering) -> Rendered:
+        together.wait(WAIT_SECONDS / 3)
+        return mine
+
+    with ThreadPoolExecutor(1 + visitors) as pool:
+        calls = [pool.submit(pages.serve, EntryRef(name), policy, first)]
+        assert entered.wait(WAIT_SECONDS)
+        calls += [pool.submit(pages.serve, EntryRef(name), policy, render) for _ in range(visitors)]
+        gate.set()
+        served = [call.result(WAIT_SECONDS) for call in calls]
+    assert {response.header("cache-status") for response in served} == {
+        "leasehold; fwd=bypass; detail=not-kept"
+    }
+
+
+def it_wakes_those_who_wait_for_a_page_that_turns_out_not_to_be_kept(
+    api: Api, coordinator: Coordinator, name: str, view: View
+) -> None:
+    """The lease is another worker's all the time."""
+    pages, policy = api.pages(coordinator), Policy.blocking(60, wait_seconds=WAIT_SECONDS)
+    asked = threading.Semaphore(0)
+    acquire = pages._core._entries.core.acquire
+
+    async def noted(*arguments: Any, **named: Any) -> Any:
+        asked.release()
+        return await acquire(*arguments, **named)
+
+    pages._core._entries.core.acquire = noted  # type: ignore[method-assign]
+    assert isinstance(coordinator.acquire(EntryRef(name), ttl_seconds=300), Granted)
+    view.answer = Rendered(body="mine", is_kept=False)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(pages.serve, EntryRef(name), policy, view.render) for _ in range(2)]
+        # The lease's own, and theirs.
+        for _ in range(2):
+            assert asked.acquire(timeout=WAIT_SECONDS)
+        impatient = Policy.blocking(60, wait_seconds=0)
+        assert pages.serve(EntryRef(name), impatient, view.render).state is State.BYPASS
+        served = [call.result(WAIT_SECONDS / 3) for call in calls]
+    assert {response.state for response in served} == {State.BYPASS}
+
+
+def it_keeps_pages_again_once_one_comes_out_for_everybody(pages: Pages, name: str, view: View) -> None:
+    view.answer = Rendered(body="mine", is_kept=False)
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.BYPASS
+    view.answer = None
+    states = [pages.serve(EntryRef(name), BLOCKING, view.render).state for _ in range(3)]
+    assert states == [State.BYPASS, State.MISS, State.HIT]
+
+
+@pytest.mark.parametrize("is_raised", [True, False])
+def it_leaves_it_to_the_coordinator_who_renders_after_a_failure(
+    pages: Pages, name: str, view: View, is_raised: bool
+) -> None:
+    view.answer = Rendered(body="mine", is_kept=False)
+    assert pages.serve(EntryRef(name), BLOCKING, view.render).state is State.BYPASS
+    for _ in range(2):
+        # At once; and under the lease.
+        if is_raised:
+            view.failure = RenderFailed("no")
+            with pytest.raises(RenderFailed):
+                pages.serve(EntryRef(name), BLOCKING, view.render)
+        else:
+            view.answer = Rendered(body="no", status=500)
+            assert pages.serve(EntryRef(name), BLOCKING, view.render).status == 500
+    with pytest.raises(RegenerationPaused):
+        pages.serve(EntryRef(name), BLOCKING, view.render)
+
+
+@pytest.mark.parametrize(
+    "rendered",
+    [None, Rendered(body="\ud800"), Rendered(body="x", tags=(1,))],  # type: ignore[arg-type]
+    ids=["nothing", "no text", "no tag"],
+)
+def it_keeps_no_lease_of_a_render_that_answers_no_page(
+    coordinator: Coordinator, pages: Pages, name: str, rendered: Any
+) -> None:
+    with pytest.raises((AttributeError, UnicodeError, TypeError)):
+        pages.serve(EntryRef(name), BLOCKING, lambda _: rendered)
+    over = coordinator.acquire(EntryRef(name), wait_seconds=5.0)
+    assert type(over).__name__ == "BackingOff"
+
+
+def it_keeps_no_page_that_varies_by_what_its_key_does_not_have(pages: Pages, name: str, view: View) -> None:
+    def states(vary: str, **request: Any) -> list[State]:
+        entry = EntryRef(PageRequest(f"/{name}/{vary}", **request), tenant="acme")
+        view.answer = Rendered(body="page", headers=(("Vary", vary),))
+        return [pages.serve(entry, BLOCKING, view.render).state for _ in range(2)]
+
+    unkept, kept = [State.BYPASS, State.BYPASS], [State.MISS, State.HIT]
+    assert states("Accept-Language") == unkept
+    assert states("accept-encoding, accept-language") == unkept
+    assert states("*") == unkept
+    assert states("Cookie", cookie_variance=NoCookies()) == unkept
+    assert states("authorization", ignore_credentials=True) == unkept
+    assert states("Accept-Encoding, Cookie, X-Api-Key, x-tenant-id") == kept
+
+
+def it_tells_caches_of_the_header_that_chose_the_tenant(pages: Pages, name: str, view: View) -> None:
+    def vary(headers: dict[str, list[str]]) -> str | None:
+        entry = EntryRef(PageRequest(f"/{name}", headers=headers), tenant="acme")
+        return pages.serve(entry, SWR, view.render).header("vary")
+
+    assert vary({"X-Tenant-Id": ["acme"]}) == "x-tenant-id"
+    assert vary({"x-facetheory-tenant": ["acme"], "x-tenant-id": ["acme"]}) == (
+        "x-facetheory-tenant, x-tenant-id"
+    )
+    assert vary({"x-tenant-id": [" "]}) is None
+
+
+def it_refreshes_later_what_no_thread_can_be_started_for(
+    server: Server, name: str, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with Coordinator(server.address) as coordinator:
+        pages = Pages(coordinator)
+        pages.serve(EntryRef(name), SWR, view.render)
+        pages.invalidate(Key(name))
+        with monkeypatch.context() as without:
+            shim = SimpleNamespace(**{**vars(threading), "Thread": NoThread})
+            without.setattr(_blocking, "threading", shim)
+            assert pages.serve(EntryRef(name), SWR, view.render).state is State.STALE
+            # A render that no thread can renew the lease of goes on all the same.
+            assert pages.serve(EntryRef(f"{name}-other"), SWR, view.render).state is State.MISS
+        assert pages.serve(EntryRef(name), SWR, view.render).state is State.STALE
+    assert view.renders == 3
 
 
 def it_serves_no_purged_copy_while_the_coordinator_is_down(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,9 @@ from support.proxy import Proxy
 from support.scripted import Scripted, missing, refused
 
 from leasehold import (
+    AsyncCoordinator,
+    AsyncData,
+    AsyncPages,
     Coordinator,
     Depth,
     EntryRef,
@@ -26,15 +30,18 @@ from leasehold import (
     Reason,
     Rendered,
     Rendering,
+    RetryPolicy,
+    Settings,
     State,
     Tag,
 )
-from leasehold._guard import ANSWER_SECONDS
+from leasehold._guard import ANSWER_SECONDS, FAILURES_TO_OPEN
 from leasehold.v1 import coordinator_pb2 as pb
 
 WAIT_SECONDS = 30.0
 BLOCKING = Policy.blocking(60)
 SWR = Policy.stale_while_revalidate(60, 300)
+PAGE = pb.Page(generation=7, metadata=pb.PageMetadata(status=200), inline=b'"kept"')
 STALE_AT_ONCE = Policy.blocking(0, stale_if_error_seconds=600)
 
 
@@ -227,6 +234,249 @@ def it_keeps_no_lease_of_what_cannot_be_committed(
     assert pages.serve(EntryRef("k"), BLOCKING, rendering("page")).state is State.BYPASS
     assert gone.wait(WAIT_SECONDS)
     assert [request.HasField("failure") for request in requests(scripted, pb.ReleaseLeaseRequest)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_given_back"), [("STORE_UNAVAILABLE", True), ("OUTCOME_UNKNOWN", False)]
+)
+@pytest.mark.parametrize("kind", ["page", "value"])
+def it_gives_back_the_lease_of_what_was_surely_not_committed(
+    api: Api,
+    script: Callable[..., Scripted],
+    connect: Callable[..., Coordinator],
+    reason: str,
+    is_given_back: bool,
+    kind: str,
+) -> None:
+    scripted = script(missing)
+    scripted.by_method.update(
+        AcquireLease=granted,
+        CommitPointer=refused(grpc.StatusCode.UNAVAILABLE, reason),
+        ReleaseLease=released,
+    )
+    coordinator = connect(scripted.address)
+    if kind == "page":
+        assert api.pages(coordinator).serve(EntryRef("k"), BLOCKING, rendering("page")).body == b"page"
+    else:
+        assert api.data(coordinator).with_revalidate("k", 60, lambda: "value") == "value"
+    # It waits for what goes on in the background.
+    coordinator.close()
+    releases = requests(scripted, pb.ReleaseLeaseRequest)
+    assert [request.HasField("failure") for request in releases] == ([False] if is_given_back else [])
+
+
+@pytest.mark.parametrize("kind", ["page", "value"])
+def it_lets_nobody_take_turns_for_what_is_refused_for_good(
+    api: Api, script: Callable[..., Scripted], connect: Callable[..., Coordinator], kind: str
+) -> None:
+    scripted = script(missing)
+    scripted.by_method.update(
+        AcquireLease=granted,
+        CommitPointer=refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", field="metadata.tags"),
+        ReleaseLease=released,
+    )
+    coordinator = connect(scripted.address)
+    pages, data = api.pages(coordinator), api.data(coordinator)
+    for _ in range(3):
+        if kind == "page":
+            assert pages.serve(EntryRef("k"), BLOCKING, rendering("page")).state is State.BYPASS
+        else:
+            assert data.with_revalidate("k", 60, lambda: "value") == "value"
+    assert len(requests(scripted, pb.AcquireLeaseRequest)) == 1
+
+
+def it_renews_the_lease_while_the_page_is_on_its_way(
+    api: Api, script: Callable[..., Scripted], connect: Callable[..., Coordinator]
+) -> None:
+    scripted, renewed = script(missing), threading.Event()
+    soon = Duration(nanos=300_000_000)
+
+    def grant(_request: object, _context: object) -> pb.AcquireLeaseResponse:
+        lease = pb.LeaseGrant(generation=7, remaining=soon, renewable_for=Duration(seconds=60))
+        return pb.AcquireLeaseResponse(granted=lease)
+
+    def renew(_request: object, _context: object) -> pb.RenewLeaseResponse:
+        renewed.set()
+        return pb.RenewLeaseResponse(lost=pb.LeaseLost())
+
+    def commit(request: object, context: grpc.ServicerContext) -> pb.CommitPointerResponse:
+        # Its render took no time.
+        assert renewed.wait(WAIT_SECONDS)
+        return pb.CommitPointerResponse(committed=pb.CommitApplied(etag='"e"'))
+
+    scripted.by_method.update(AcquireLease=grant, RenewLease=renew, CommitPointer=commit)
+    pages = api.pages(connect(scripted.address))
+    assert pages.serve(EntryRef("k"), BLOCKING, rendering("page")).state is State.MISS
+
+
+def it_takes_commits_that_take_too_long_for_no_outage(
+    api: Api, script: Callable[..., Scripted], connect: Callable[..., Coordinator]
+) -> None:
+    scripted, at_once = script(missing), FAILURES_TO_OPEN
+    together = threading.Barrier(at_once)
+    unavailable, begun = refused(grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN"), iter(range(10**6))
+
+    def commit(request: object, context: grpc.ServicerContext) -> Any:
+        if next(begun) < at_once:
+            together.wait(WAIT_SECONDS)
+        return unavailable(request, context)
+
+    scripted.by_method.update(AcquireLease=granted, CommitPointer=commit)
+    coordinator = connect(scripted.address, Settings(retry=RetryPolicy(max_attempts=1)))
+    pages = api.pages(coordinator)
+    with ThreadPoolExecutor(at_once) as pool:
+        calls = [
+            pool.submit(pages.serve, EntryRef(f"{n}"), BLOCKING, rendering("page")) for n in range(at_once)
+        ]
+        assert [call.result(WAIT_SECONDS).body for call in calls] == [b"page"] * at_once
+    scripted.by_method.update(
+        Lookup=lambda _request, _context: pb.LookupResponse(fresh=pb.FreshPage(page=PAGE))
+    )
+    assert pages.serve(EntryRef("k"), BLOCKING, rendering("new")).state is State.HIT
+
+
+def it_gives_a_large_page_more_time(
+    api: Api, script: Callable[..., Scripted], connect: Callable[..., Coordinator]
+) -> None:
+    scripted = script(missing)
+    left: list[float] = []
+
+    def commit(request: object, context: grpc.ServicerContext) -> pb.CommitPointerResponse:
+        left.append(context.time_remaining())
+        return pb.CommitPointerResponse(committed=pb.CommitApplied(etag='"e"'))
+
+    scripted.by_method.update(AcquireLease=granted, CommitPointer=commit)
+    pages = api.pages(connect(scripted.address))
+    assert pages.serve(EntryRef("k"), BLOCKING, rendering("x" * (2 << 20))).state is State.MISS
+    assert left[0] > ANSWER_SECONDS + 1
+
+
+@pytest.mark.parametrize("kind", ["page", "value"])
+def it_asks_for_no_lease_that_nobody_is_granted_at_each_stale_hit(
+    api: Api, script: Callable[..., Scripted], connect: Callable[..., Coordinator], kind: str
+) -> None:
+    stale = pb.StalePage(page=PAGE, stale_while_revalidate_for=Duration(seconds=60))
+    scripted = script(lambda _request, _context: pb.LookupResponse(stale=stale))
+    pause = pb.BackingOff(remaining=Duration(seconds=60), failures=1, reason="no")
+    told = threading.Event()
+
+    def backing_off(_request: object, _context: object) -> pb.AcquireLeaseResponse:
+        told.set()
+        return pb.AcquireLeaseResponse(backing_off=pause)
+
+    scripted.by_method.update(AcquireLease=backing_off)
+    coordinator = connect(scripted.address)
+    pages, data = api.pages(coordinator), api.data(coordinator)
+
+    def visit() -> None:
+        if kind == "page":
+            assert pages.serve(EntryRef("k"), SWR, rendering("new")).state is State.STALE
+        else:
+            assert data.with_revalidate("k", 60, lambda: "new") == "kept"
+
+    visit()
+    assert told.wait(WAIT_SECONDS)
+    for _ in range(5):
+        visit()
+    assert len(requests(scripted, pb.AcquireLeaseRequest)) == 1
+    rendered = pb.Regeneration(owner="another", generation=8, remaining=Duration(seconds=60))
+    scripted.by_method.update(
+        Lookup=lambda _request, _context: pb.LookupResponse(stale=stale, regeneration=rendered)
+    )
+    other = connect(scripted.address)
+    pages, data = api.pages(other), api.data(other)
+    visit()
+    other.close()
+    assert len(requests(scripted, pb.AcquireLeaseRequest)) == 1
+
+
+def it_wakes_those_who_wait_when_it_is_closed(
+    api: Api, script: Callable[..., Scripted], connect: Callable[..., Coordinator]
+) -> None:
+    scripted = script(missing)
+    asked, gate = threading.Event(), threading.Event()
+
+    def acquire(_request: object, _context: object) -> pb.AcquireLeaseResponse:
+        asked.set()
+        gate.wait(WAIT_SECONDS)
+        return pb.AcquireLeaseResponse(ended=pb.LeaseEnded())
+
+    scripted.by_method.update(AcquireLease=acquire)
+    coordinator = connect(scripted.address)
+    pages = api.pages(coordinator)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(pages.serve, EntryRef("k"), Policy.blocking(60), rendering("page"))
+        assert asked.wait(WAIT_SECONDS)
+        coordinator.close()
+        assert call.result(WAIT_SECONDS / 3).state is State.BYPASS
+        gate.set()
+
+
+@pytest.mark.parametrize("kind", ["page", "value"])
+def it_leaves_no_lease_behind_where_a_visitor_goes_away(script: Callable[..., Scripted], kind: str) -> None:
+    scripted = script(missing)
+    asked, answers, given_back = threading.Event(), threading.Event(), threading.Event()
+
+    def acquire(request: object, context: object) -> pb.AcquireLeaseResponse:
+        asked.set()
+        assert answers.wait(WAIT_SECONDS)
+        return granted(request, context)
+
+    def release(request: object, context: object) -> pb.ReleaseLeaseResponse:
+        given_back.set()
+        return released(request, context)
+
+    scripted.by_method.update(AcquireLease=acquire, ReleaseLease=release)
+
+    async def visit() -> None:
+        async with AsyncCoordinator(scripted.address) as coordinator:
+
+            async def render(_: Rendering) -> Rendered:
+                raise AssertionError
+
+            async def fetch() -> str:
+                raise AssertionError
+
+            work: Any = AsyncData(coordinator).with_revalidate("k", 60, fetch)
+            if kind == "page":
+                work.close()
+                work = AsyncPages(coordinator).serve(EntryRef("k"), BLOCKING, render)
+            visitor = asyncio.create_task(work)
+            assert await asyncio.to_thread(asked.wait, WAIT_SECONDS)
+            visitor.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await visitor
+            answers.set()
+            assert await asyncio.to_thread(given_back.wait, WAIT_SECONDS / 3)
+
+    asyncio.run(visit())
+    ids = {request.request_id for request in requests(scripted, pb.AcquireLeaseRequest)}
+    leases = {request.lease.request_id for request in requests(scripted, pb.ReleaseLeaseRequest)}
+    assert ids == leases
+
+
+def it_fetches_once_also_where_the_previous_value_is_not_to_be_had(
+    api: Api, script: Callable[..., Scripted], connect: Callable[..., Coordinator]
+) -> None:
+    scripted, fetches = script(missing), []
+    # Its body is asked for by a call that this coordinator does not have.
+    previous = pb.StalePage(page=pb.Page(generation=6, body_too_large=True))
+
+    def grant(request: object, context: object) -> pb.AcquireLeaseResponse:
+        answer = granted(request, context)
+        answer.granted.previous.CopyFrom(previous)
+        return answer
+
+    scripted.by_method.update(AcquireLease=grant, ReleaseLease=released)
+    data = api.data(connect(scripted.address))
+
+    def fetch() -> str:
+        fetches.append(1)
+        raise RuntimeError("the source is down")
+
+    with pytest.raises(RuntimeError, match="the source is down"):
+        data.with_revalidate("k", 60, fetch)
+    assert fetches == [1]
 
 
 def it_makes_nobody_wait_for_a_lease_to_be_given_back(

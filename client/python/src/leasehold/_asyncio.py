@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Generic
 from weakref import WeakSet
 
 import grpc
 
-from leasehold._io import Method, Request, Response, T
+from leasehold._io import Interrupted, Interruption, Method, Request, Response, T
 from leasehold._status import from_rpc_error
 from leasehold.errors import Broken, NotSent, TimedOut
 
@@ -70,11 +70,16 @@ class AsyncIo:
         method: Method[Request, Response],
         request: Request,
         timeout_seconds: float,
+        interruption: Interruption | None = None,
     ) -> Response:
-        call = channel.unary_unary(method.path, method.encode, method.decode)
+        stub = channel.unary_unary(method.path, method.encode, method.decode)
         try:
-            return await call(request, timeout=timeout_seconds)
+            call = stub(request, timeout=timeout_seconds)
+            with nullcontext() if interruption is None else interruption.cancelling(call.cancel):
+                return await call
         except asyncio.CancelledError:
+            if interruption is not None and interruption.is_asked:
+                raise Interrupted from None
             self._unless_closed(channel)
             raise
         except grpc.RpcError as error:
@@ -126,10 +131,27 @@ class AsyncIo:
         self._keep(task)
         return True
 
-    async def detached(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        task = asyncio.get_running_loop().create_task(work())
+    async def detached(
+        self,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        give_up: Callable[[], None] | None = None,
+        unheard: Callable[[T], Coroutine[Any, Any, None]] | None = None,
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work())
         self._keep(task)
-        return await asyncio.shield(task)
+
+        def done(task: asyncio.Task[T]) -> None:
+            if unheard is not None and not task.cancelled() and task.exception() is None:
+                self._keep(loop.create_task(unheard(task.result())))
+
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if give_up is not None:
+                give_up()
+            task.add_done_callback(done)
+            raise
 
     def meanwhile(
         self, step: Callable[[], Awaitable[float | None]], first_seconds: float

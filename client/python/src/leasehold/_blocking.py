@@ -12,7 +12,7 @@ from typing import Any, Generic
 
 import grpc
 
-from leasehold._io import Method, Request, Response, T, run_blocking
+from leasehold._io import Interrupted, Interruption, Method, Request, Response, T, run_blocking
 from leasehold._status import from_rpc_error
 from leasehold.errors import LeaseholdError, NotSent, TimedOut
 
@@ -72,10 +72,18 @@ class BlockingIo:
         method: Method[Request, Response],
         request: Request,
         timeout_seconds: float,
+        interruption: Interruption | None = None,
     ) -> Response:
         call = channel.unary_unary(method.path, method.encode, method.decode)
         try:
-            return call(request, timeout=timeout_seconds)
+            if interruption is None:
+                return call(request, timeout=timeout_seconds)
+            future = call.future(request, timeout=timeout_seconds)
+            with interruption.cancelling(future.cancel):
+                answer: Response = future.result()
+                return answer
+        except grpc.FutureCancelledError:
+            raise Interrupted from None
         except (grpc.RpcError, ValueError) as error:
             raise _translated(error, timeout_seconds) from error
 
@@ -121,10 +129,24 @@ class BlockingIo:
         thread = threading.Thread(target=run, name="leasehold-background", daemon=True)
         with self._running_lock:
             self._running.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # There are as many as the system allows.
+            _log.warning("no thread for work in the background: %s", error)
+            with self._running_lock:
+                self._running.discard(thread)
+            self._workers.release()
+            return False
         return True
 
-    async def detached(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def detached(
+        self,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        give_up: Callable[[], None] | None = None,
+        unheard: Callable[[T], Coroutine[Any, Any, None]] | None = None,
+    ) -> T:
+        """Who blocks does not go away."""
         return await work()
 
     def meanwhile(
@@ -204,7 +226,11 @@ class _Meanwhile:
         self._over = threading.Event()
 
     async def __aenter__(self) -> None:
-        threading.Thread(target=self._run, name="leasehold-renewal", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="leasehold-renewal", daemon=True).start()
+        except RuntimeError as error:
+            # There are as many as the system allows. What takes no longer than the lease does without.
+            _log.warning("no thread to renew a lease: %s", error)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from leasehold._io import Io, Method, Request, Response
+from leasehold._io import Interruption, Io, Method, Request, Response
 from leasehold._link import Connection, Lanes, Link
 from leasehold.errors import (
     ConfigurationError,
@@ -125,11 +125,13 @@ class Calls:
         limits: Limits,
         method: Method[Request, Response],
         message: Callable[[Attempt], Request],
+        interruption: Interruption | None = None,
     ) -> Answered[Response]:
         """A call with one answer. ``message`` makes the request of each attempt, always with the same request id."""
 
         async def send(connection: Connection, attempt: Attempt) -> Response:
-            return await self.io.unary(connection.channel, method, message(attempt), attempt.timeout)
+            request = message(attempt)
+            return await self.io.unary(connection.channel, method, request, attempt.timeout, interruption)
 
         return await self.attempts(link, limits, send)
 

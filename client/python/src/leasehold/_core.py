@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from leasehold import _io, _wire
 from leasehold._call import Attempt, Calls, Limits
 from leasehold._guard import Guard
-from leasehold._io import Io, Method, Request, Response, Stream
+from leasehold._io import Interruption, Io, Method, Request, Response, Stream
 from leasehold._lease import CoreLease
 from leasehold._link import Connection
 from leasehold.entry import EntryRef
@@ -51,12 +51,16 @@ class Core:
         self.owner = owner
         self.inline_limit_bytes = inline_limit_bytes
         self.guard = Guard(self)
+        self._waiting: set[Interruption] = set()
+        """Calls that nobody has to wait for once this is closed."""
 
     @property
     def io(self) -> Io:
         return self.calls.io
 
     async def close(self) -> None:
+        for interruption in list(self._waiting):
+            interruption.interrupt()
         await self.io.shut_down()
         self.calls.lanes.close()
         # Closing channels may itself be work in the background.
@@ -91,7 +95,10 @@ class Core:
         owner: str | None = None,
         request_id: RequestId | None = None,
         limits: Limits | None = None,
+        interruption: Interruption | None = None,
+        is_new: bool = False,
     ) -> CoreAcquire:
+        """``is_new``: nothing was ever sent with this request id."""
         identity = request_id or self.calls.new_request_id()
 
         def message(attempt: Attempt) -> pb.AcquireLeaseRequest:
@@ -105,14 +112,17 @@ class Core:
                 body=_wire.to_delivery(body),
                 known_generation=known_generation,
                 # Whoever names a request id may have sent it before.
-                retry=attempt.is_retry or request_id is not None,
+                retry=attempt.is_retry or (request_id is not None and not is_new),
             )
 
         with ExitStack() as stack:
             lanes = self.calls.lanes
             link = stack.enter_context(lanes.waiting()) if wait_seconds > 0 else lanes.prompt
             limits = (limits or self.calls.limits).waiting(wait_seconds)
-            answered = await self.calls.unary(link, limits, _io.ACQUIRE, message)
+            if interruption is not None and wait_seconds > 0:
+                self._waiting.add(interruption)
+                stack.callback(self._waiting.discard, interruption)
+            answered = await self.calls.unary(link, limits, _io.ACQUIRE, message, interruption)
         wire = answered.answer
         match _wire.which(wire, "outcome"):
             case "granted":

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from leasehold._entries import ROUNDS, Entries
 from leasehold._guard import Rejected, Unreachable
 from leasehold._kept import Copy
 from leasehold._lease import CoreLease, failure_of
+from leasehold._unkept import Way
 from leasehold.entry import EntryRef
 from leasehold.errors import ConfigurationError, Reason, RegenerationPaused
 from leasehold.ids import ConsistencyToken
@@ -42,6 +44,8 @@ OnRefreshError = Callable[[str, Exception], None]
 _UNQUOTED = "!'()*-._~"
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+REMEMBER_UNKEPT_SECONDS = 10.0
+"""For so long after a value was refused, such as one that is too large, nobody waits for it."""
 LEAST_STALE_SECONDS = 60.0
 STALE_TTLS = 10.0
 
@@ -82,6 +86,7 @@ class CoreData:
         max_stale_seconds: float | None,
         wait_seconds: float,
         kept_bytes: int,
+        kept_seconds: float,
         on_refresh_error: OnRefreshError | None,
     ) -> None:
         if not _NAMESPACE.fullmatch(namespace):
@@ -90,7 +95,7 @@ class CoreData:
             )
         if max_stale_seconds is not None and max_stale_seconds < 0:
             raise ConfigurationError("max_stale_seconds must not be negative")
-        self._entries = Entries(core, kept_bytes)
+        self._entries = Entries(core, kept_bytes, kept_seconds, REMEMBER_UNKEPT_SECONDS)
         self._core = core
         self._tenant = tenant
         self._namespace = namespace
@@ -130,22 +135,30 @@ class CoreData:
             _log.warning("data not kept: namespace=%s error=%s", self._namespace, error)
         except Unreachable as error:
             _log.debug("data without the coordinator: %s", error)
-        copy = self._entries.kept.get(key)
+        copy = self._entries.last_known(key)
         if copy is not None and self._is_within_bound(copy, ttl_seconds):
             return json.loads(copy.body)
         return (await self._fetched_unkept(job)).value
 
     async def _through_coordinator(self, job: Job) -> Value:
+        with self._entries.unkept.way(job.key) as way:
+            return await self._in_rounds(job, way)
+
+    async def _in_rounds(self, job: Job, way: Way) -> Value:
         mine: Value | None = None
         for round_ in range(ROUNDS):
             # Whoever was too late is told of the successor for sure only by a strict answer.
             consistency = Consistency.BOUNDED if round_ == 0 else Consistency.STRICT
-            outcome, copy = await self._entries.lookup(job.key, job.entry, consistency)
-            if copy is not None and isinstance(outcome, FreshPage):
+            found = await self._entries.lookup(job.key, job.entry, consistency)
+            copy = found.copy
+            if copy is not None and isinstance(found.outcome, FreshPage):
                 return _decoded(copy)
             if copy is not None and self._is_within_bound(copy, job.ttl_seconds):
-                self._entries.refresh(job.key, lambda: self._refresh(job))
+                if not found.is_rendered and not self._entries.unkept.is_known(job.key):
+                    self._entries.refresh(job.key, job.entry, None, lambda lease: self._refresh(job, lease))
                 return _decoded(copy)
+            if way is Way.AT_ONCE:
+                break
             turn = await self._turn(job)
             if isinstance(turn, Value):
                 return turn
@@ -155,7 +168,7 @@ class CoreData:
     async def _turn(self, job: Job) -> Value | Overtaken:
         """Waits for one's turn, or for the value of whoever has it."""
         epoch = self._entries.kept.epoch
-        match await self._entries.acquire(job.entry, None, self._wait_seconds, BodyDelivery.INLINE):
+        match await self._entries.acquire(job.key, job.entry, None, self._wait_seconds, BodyDelivery.INLINE):
             case Granted(lease=lease):
                 return await self._core.io.detached(lambda: self._in_turn(job, lease))
             case Ready(current=current):
@@ -178,7 +191,10 @@ class CoreData:
         try:
             return await self._regenerate(job, lease)
         except Exception as error:
-            copy = await self._previous(job, lease.previous, epoch)
+            copy = None
+            # Where that one is not to be had either, nothing is fetched a second time.
+            with suppress(Unreachable, Rejected):
+                copy = await self._previous(job, lease.previous, epoch)
             if copy is None:
                 raise
             self._report(job.key, error)
@@ -193,27 +209,29 @@ class CoreData:
     async def _regenerate(self, job: Job, lease: CoreLease) -> Value | Overtaken:
         """Fetches under a lease, and commits. Raises what the fetch raises, and nothing else."""
         epoch, began = self._entries.kept.epoch, self._core.io.now()
+        bound = self._stale_bound(job.ttl_seconds)
         try:
+            # Also while the value is on its way.
             async with lease.renewing(None):
                 encoded = _encoded(await job.fetch())
+                value = Value(json.loads(encoded))
+                metadata = PageMetadata(
+                    content_type="application/json",
+                    revalidate_seconds=job.ttl_seconds,
+                    stale_while_revalidate_seconds=bound,
+                    stale_if_error_seconds=bound,
+                    tags=(self._tag,),
+                    render_seconds=self._core.io.now() - began,
+                )
+                outcome = await self._entries.commit(lease, NewPage(encoded, metadata=metadata))
         except BaseException as error:
             await self._entries.give_back(lease, failure_of(error))
             raise
-        value = Value(json.loads(encoded))
-        bound = self._stale_bound(job.ttl_seconds)
-        metadata = PageMetadata(
-            content_type="application/json",
-            revalidate_seconds=job.ttl_seconds,
-            stale_while_revalidate_seconds=bound,
-            stale_if_error_seconds=bound,
-            tags=(self._tag,),
-            render_seconds=self._core.io.now() - began,
-        )
-        outcome = await self._entries.commit(lease, NewPage(encoded, metadata=metadata))
         match outcome:
             case Committed() | CommittedStale(purged=False):
-                copy = Copy(lease.generation, metadata, encoded, began)
+                copy = Copy(lease.generation, metadata, encoded, began, self._core.io.now())
                 self._entries.kept.put(job.key, copy, epoch)
+                self._entries.unkept.forget(job.key)
                 return value
             case (CommittedStale() | Fenced() | Superseded()) as late:
                 if isinstance(late, CommittedStale):
@@ -223,18 +241,18 @@ class CoreData:
                 return Overtaken(value)
             case Unreachable() | Rejected():
                 _log.warning("data fetched and not kept: namespace=%s error=%s", self._namespace, outcome)
+                if isinstance(outcome, Rejected):
+                    # Nor would the next one be, and all who want it would take turns.
+                    self._entries.unkept.remember(job.key, is_refused=True)
+                await self._entries.give_up(lease, outcome)
                 return value
 
-    async def _refresh(self, job: Job) -> None:
+    async def _refresh(self, job: Job, lease: CoreLease) -> None:
         """In the background, where nobody sees what goes wrong: it is reported."""
-        match await self._entries.acquire(job.entry, None, 0.0, BodyDelivery.NONE):
-            case Granted(lease=lease):
-                try:
-                    await self._regenerate(job, lease)
-                except Exception as error:
-                    self._report(job.key, error)
-            case _:
-                pass
+        try:
+            await self._regenerate(job, lease)
+        except Exception as error:
+            self._report(job.key, error)
 
     async def _fetched_unkept(self, job: Job) -> Value:
         return Value(json.loads(_encoded(await job.fetch())))
@@ -252,10 +270,10 @@ class CoreData:
     async def invalidate(self, key: str) -> ConsistencyToken:
         name = self._entry(key).name
         assert isinstance(name, str)
-        return await self._invalidated(Key(name, self._tenant), lambda: self._entries.kept.forget(key))
+        return await self._invalidated(Key(name, self._tenant), lambda: self._entries.forget(key))
 
     async def invalidate_all(self) -> ConsistencyToken:
-        return await self._invalidated(Tag(self._tag, self._tenant), self._entries.kept.forget_all)
+        return await self._invalidated(Tag(self._tag, self._tenant), self._entries.forget_all)
 
     async def _invalidated(self, scope: Scope, forget: Callable[[], None]) -> ConsistencyToken:
         forget()

@@ -108,13 +108,15 @@ class Guard:
         admission = self._breaker.admit(self._core.io.now())
         if admission is Admission.NO:
             raise Unreachable(None)
-        return await self._asked(question, self._usual if admission is Admission.USUAL else self._trial)
+        limits = self._usual if admission is Admission.USUAL else self._trial
+        return await self._asked(question, limits, counts=True)
 
     async def tell(self, message: Callable[[Limits], Awaitable[A]]) -> A:
-        """As ``ask``, whatever became of earlier questions."""
-        return await self._asked(lambda terms: message(terms.limits), self._costly)
+        """As ``ask``, whatever became of earlier questions. A failure does not count: how long a large page is on its way says
+        nothing of the coordinator."""
+        return await self._asked(lambda terms: message(terms.limits), self._costly, counts=False)
 
-    async def _asked(self, question: Callable[[Terms], Awaitable[A]], limits: Limits) -> A:
+    async def _asked(self, question: Callable[[Terms], Awaitable[A]], limits: Limits, *, counts: bool) -> A:
         token = self._invalidations.token
         try:
             try:
@@ -127,7 +129,8 @@ class Guard:
                 answer = await question(Terms(limits, None))
         except LeaseholdError as error:
             if error.is_outage:
-                self._breaker.failed(self._core.io.now())
+                if counts:
+                    self._breaker.failed(self._core.io.now())
                 raise Unreachable(error) from error
             self._breaker.succeeded()
             raise Rejected(error) from error

@@ -57,6 +57,8 @@ class Served:
     """How old it is; of what was rendered now, zero."""
     is_personal: bool = False
     """Whether it is one visitor's."""
+    vary: tuple[str, ...] = ()
+    """The headers by which its tenant may have been chosen."""
 
 
 def kept_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -109,6 +111,8 @@ def response(served: Served, policy: Policy, state_header: str, if_none_match: s
         ("cache-status", cache_status(served)),
         (state_header, served.state.value),
     ]
+    if served.vary:
+        headers.append(("vary", ", ".join(served.vary)))
     if served.etag is not None:
         headers.append(("etag", served.etag))
     if served.age_seconds >= 1:

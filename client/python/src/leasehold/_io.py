@@ -6,8 +6,9 @@ so that `run_blocking` runs a coroutine to its end on the calling thread.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -49,6 +50,42 @@ INVALIDATE = _method("Invalidate", pb.InvalidateRequest, pb.InvalidateResponse)
 WATCH = _method("Watch", pb.WatchRequest, pb.WatchResponse)
 
 
+class Interrupted(Exception):
+    """A call was given up. It may have been applied."""
+
+
+class Interruption:
+    """By this a call is given up, from anywhere, before it begins or while it goes on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancel: Callable[[], object] | None = None
+        self.is_asked = False
+        """Whether its call is to be given up."""
+
+    def interrupt(self) -> None:
+        """Gives the call up."""
+        with self._lock:
+            self.is_asked = True
+            cancel = self._cancel
+        if cancel is not None:
+            cancel()
+
+    @contextmanager
+    def cancelling(self, cancel: Callable[[], object]) -> Iterator[None]:
+        """While the block waits for the call that ``cancel`` ends."""
+        with self._lock:
+            self._cancel = cancel
+            is_asked = self.is_asked
+        try:
+            if is_asked:
+                cancel()
+            yield
+        finally:
+            with self._lock:
+                self._cancel = None
+
+
 class Stream(Protocol[Received]):
     """An answer in many messages."""
 
@@ -87,8 +124,15 @@ class Io(Protocol):
         ...
 
     async def unary(
-        self, channel: Any, method: Method[Request, Response], request: Request, timeout_seconds: float
-    ) -> Response: ...
+        self,
+        channel: Any,
+        method: Method[Request, Response],
+        request: Request,
+        timeout_seconds: float,
+        interruption: Interruption | None = None,
+    ) -> Response:
+        """``Interrupted`` once it is given up, unless the answer is there."""
+        ...
 
     async def upload(
         self,
@@ -110,8 +154,14 @@ class Io(Protocol):
         """Runs it in the background. ``False``: there is too much of that already."""
         ...
 
-    async def detached(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Runs it to its end, also when whoever waits for it goes away, and answers what it did."""
+    async def detached(
+        self,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        give_up: Callable[[], None] | None = None,
+        unheard: Callable[[T], Coroutine[Any, Any, None]] | None = None,
+    ) -> T:
+        """Runs it to its end, also when whoever waits for it goes away, and answers what it did. Nobody being there any more,
+        ``give_up`` is called at once, and ``unheard`` with the answer."""
         ...
 
     def meanwhile(

@@ -21,6 +21,8 @@ class Copy:
     body: bytes
     born: float
     """When its render began, by this process's clock."""
+    seen: float
+    """When the coordinator was last heard of it, likewise: what was invalidated since is not known here."""
 
     @property
     def size_bytes(self) -> int:

@@ -15,12 +15,14 @@ from leasehold._guard import Rejected, Unreachable
 from leasehold._headers import Served
 from leasehold._kept import Copy
 from leasehold._lease import CoreLease, failure_of
+from leasehold._unkept import Way
 from leasehold.entry import EntryRef
 from leasehold.errors import ConfigurationError, Reason, Refusal, Refused, RegenerationPaused
 from leasehold.ids import ConsistencyToken
 from leasehold.invalidation import Depth, Scope
 from leasehold.outcomes import (
     BackingOff,
+    Commit,
     Committed,
     CommittedStale,
     Ended,
@@ -67,12 +69,14 @@ class CorePages:
         core: Core,
         state_header: str,
         kept_bytes: int,
+        kept_seconds: float,
+        remember_unkept_seconds: float,
         on_refresh_error: OnRefreshError | None,
     ) -> None:
         if not state_header or not all(c.isascii() and (c.isalnum() or c in "-_") for c in state_header):
             raise ConfigurationError(f"not the name of a header: {state_header!r}")
         self._core = core
-        self._entries = Entries(core, kept_bytes)
+        self._entries = Entries(core, kept_bytes, kept_seconds, remember_unkept_seconds)
         self._state_header = state_header.lower()
         self._on_refresh_error = on_refresh_error
 
@@ -98,39 +102,71 @@ class CorePages:
                 raise error.cause from None
             _log.warning("page not kept: %s", error)
             served = await self._bypass(job, "refused")
-        if _visitor.is_personal(entry):
-            served = replace(served, is_personal=True)
+        is_personal, vary = _visitor.is_personal(entry), _visitor.chosen_tenant_headers(entry)
+        served = replace(served, is_personal=is_personal, vary=vary)
         return _headers.response(served, policy, self._state_header, if_none_match)
 
     async def _through_coordinator(self, job: Job) -> Served:
-        outcome, copy = await self._entries.lookup(job.key, job.entry, Consistency.BOUNDED)
+        entries = self._entries
+        found = await entries.lookup(job.key, job.entry, Consistency.BOUNDED)
+        outcome, copy = found.outcome, found.copy
         forwarded_for, may_serve_stale = "miss", False
+        previous = outcome if isinstance(outcome, StalePage) else None
         if copy is not None and isinstance(outcome, FreshPage):
             return self._of_copy(State.HIT, copy)
         if copy is not None and isinstance(outcome, StalePage):
             forwarded_for = "stale"
             if self._is_within_window(outcome, copy, job.policy):
-                self._entries.refresh(job.key, lambda: self._refresh(job))
+                if not found.is_rendered and not entries.unkept.is_known(job.key):
+                    ttl_seconds = job.policy.lease_ttl_seconds
+                    entries.refresh(job.key, job.entry, ttl_seconds, lambda lease: self._refresh(job, lease))
                 return self._of_copy(State.STALE, copy)
             may_serve_stale = self._is_within_bounds(outcome, copy, job.policy)
-        for _ in range(ROUNDS):
-            turn = await self._turn(job, forwarded_for, may_serve_stale)
-            if isinstance(turn, Served):
-                return turn
-            # This worker slept, and another took over: its page counts, as soon as it is there.
-            newer = await self._newer(job, turn, forwarded_for)
-            if newer is not None:
-                return newer
+        with entries.unkept.way(job.key) as way:
+            if way is Way.AT_ONCE:
+                return await self._at_once(job, previous)
+            for _ in range(ROUNDS):
+                try:
+                    turn = await self._turn(job, forwarded_for, may_serve_stale)
+                except Unreachable:
+                    # What it waited for is no page.
+                    if entries.unkept.is_known(job.key):
+                        return await self._at_once(job, previous)
+                    raise
+                if isinstance(turn, Served):
+                    return turn
+                # This worker slept, and another took over: its page counts, as soon as it is there.
+                newer = await self._newer(job, turn, forwarded_for)
+                if newer is not None:
+                    return newer
         return await self._bypass(job, "overtaken")
+
+    async def _at_once(self, job: Job, previous: StalePage | None) -> Served:
+        """For one visitor only, as those before."""
+        epoch = self._entries.kept.epoch
+        try:
+            served = await self._bypass(job, "not-kept")
+            if served.status < 500:
+                return served
+        except Exception:
+            # It is for the coordinator to say who tries again, and when.
+            self._entries.unkept.forget(job.key)
+            instead = await self._instead(job, previous, "render-failed", epoch)
+            if instead is None:
+                raise
+            return instead
+        self._entries.unkept.forget(job.key)
+        return await self._instead(job, previous, "render-failed", epoch) or served
 
     async def _newer(self, job: Job, turn: Overtaken, forwarded_for: str) -> Served | None:
         """The page of whoever took over, or else what was rendered for nothing."""
         try:
-            outcome, copy = await self._entries.lookup(job.key, job.entry, Consistency.STRICT)
+            found = await self._entries.lookup(job.key, job.entry, Consistency.STRICT)
         except (Unreachable, Rejected):
             if turn.mine is None:
                 raise
             return turn.mine
+        outcome, copy = found.outcome, found.copy
         if copy is not None and isinstance(outcome, FreshPage) and copy.generation > turn.generation:
             return self._of_copy(State.WAIT_HIT, copy, forwarded_for)
         if copy is not None and copy.generation > turn.generation:
@@ -145,7 +181,7 @@ class CorePages:
         waits = policy.wait_seconds > 0 and not serves_stale
         wait_seconds = policy.wait_seconds if waits else 0.0
         match await self._entries.acquire(
-            job.entry, policy.lease_ttl_seconds, wait_seconds, BodyDelivery.INLINE
+            job.key, job.entry, policy.lease_ttl_seconds, wait_seconds, BodyDelivery.INLINE
         ):
             case Granted(lease=lease):
                 return await self._core.io.detached(lambda: self._in_turn(job, lease, forwarded_for))
@@ -196,20 +232,67 @@ class CorePages:
 
     async def _regenerate(self, job: Job, lease: CoreLease, forwarded_for: str) -> Served | Overtaken:
         """Renders under a lease, and commits. Raises what the render raises, and ``_RenderedFailure``."""
-        epoch, began, policy = self._entries.kept.epoch, self._core.io.now(), job.policy
+        entries = self._entries
+        epoch, began, policy = entries.kept.epoch, self._core.io.now(), job.policy
+        outcome: Commit | Unreachable | Rejected | None = None
         try:
+            # Also while the page is on its way.
             async with lease.renewing(policy.lease_ttl_seconds):
                 rendered = await job.render(Rendering(lease.generation, lease.sidecar_token))
+                if rendered.status >= 500:
+                    raise _RenderedFailure(rendered)
+                metadata, body = self._metadata(rendered, policy, began), rendered.body_bytes
+                # Before the lease is given back: else whoever waits here for it would be the next one to be granted it.
+                if self._learn(job, rendered, epoch):
+                    outcome = await entries.commit(lease, NewPage(body, rendered.sidecar, metadata))
         except BaseException as error:
-            await self._entries.give_back(lease, failure_of(error))
+            is_status = isinstance(error, _RenderedFailure)
+            await entries.give_back(lease, str(error) if is_status else failure_of(error))
             raise
-        if rendered.status >= 500:
-            await self._entries.give_back(lease, f"status {rendered.status}")
-            raise _RenderedFailure(rendered)
-        if not _headers.may_be_kept(rendered, lambda by: _visitor.tells_apart(job.entry, by)):
-            await self._entries.give_back(lease, None)
-            return self._of_rendered(State.BYPASS, rendered, detail="not-kept")
-        metadata = PageMetadata(
+        match outcome:
+            case None:
+                await entries.give_back(lease, None)
+                return self._of_rendered(State.BYPASS, rendered, detail="not-kept")
+            case Committed(etag=etag):
+                committed = replace(metadata, etag=etag)
+                now = self._core.io.now()
+                entries.kept.put(job.key, Copy(lease.generation, committed, body, began, now), epoch)
+                entries.unkept.forget(job.key)
+                return self._of_rendered(State.MISS, rendered, committed, forwarded_for)
+            case CommittedStale(purged=True):
+                # Nor is what was known here before.
+                entries.kept.missing(job.key, entries.kept.epoch)
+                return self._of_rendered(State.BYPASS, rendered, detail="purged")
+            case CommittedStale(etag=etag):
+                # Invalidated after the render began: good enough for this visitor, and to be asked for again.
+                committed = replace(metadata, etag=etag)
+                return self._of_rendered(State.STALE, rendered, committed, forwarded_for, "invalidated")
+            case Superseded(current_generation=newer) | Fenced(latest_generation=newer):
+                _log.info("committed too late: generation=%d latest=%d", lease.generation, newer)
+                mine = self._of_rendered(State.BYPASS, rendered, detail="overtaken")
+                return Overtaken(lease.generation, mine)
+            case (Unreachable() | Rejected()) as problem:
+                _log.warning("page rendered and not kept: %s", problem)
+                is_refused = isinstance(problem, Rejected)
+                if is_refused:
+                    # Nor would it be the next time, and they would all take turns.
+                    entries.unkept.remember(job.key, is_refused=True)
+                await entries.give_up(lease, problem)
+                detail = "refused" if is_refused else "unreachable"
+                return self._of_rendered(State.BYPASS, rendered, detail=detail)
+
+    def _learn(self, job: Job, rendered: Rendered, epoch: int) -> bool:
+        """Whether it is for everybody, which is remembered; though not of what an invalidation has overtaken."""
+        unkept = self._entries.unkept
+        is_kept = _headers.may_be_kept(rendered, lambda by: _visitor.tells_apart(job.entry, by))
+        if is_kept:
+            unkept.came_out(job.key)
+        elif epoch == self._entries.kept.epoch:
+            unkept.remember(job.key)
+        return is_kept
+
+    def _metadata(self, rendered: Rendered, policy: Policy, began: float) -> PageMetadata:
+        return PageMetadata(
             status=rendered.status,
             content_type=rendered.content_type,
             headers=_headers.kept_headers(rendered.headers),
@@ -220,50 +303,26 @@ class CorePages:
             tags=rendered.tags,
             render_seconds=self._core.io.now() - began,
         )
-        body = rendered.body_bytes
-        match await self._entries.commit(lease, NewPage(body, rendered.sidecar, metadata)):
-            case Committed(etag=etag):
-                committed = replace(metadata, etag=etag)
-                self._entries.kept.put(job.key, Copy(lease.generation, committed, body, began), epoch)
-                return self._of_rendered(State.MISS, rendered, committed, forwarded_for)
-            case CommittedStale(purged=True):
-                # Nor is what was known here before.
-                self._entries.kept.missing(job.key, self._entries.kept.epoch)
-                return self._of_rendered(State.BYPASS, rendered, detail="purged")
-            case CommittedStale(etag=etag):
-                # Invalidated after the render began: good enough for this visitor, and to be asked for again.
-                committed = replace(metadata, etag=etag)
-                return self._of_rendered(State.STALE, rendered, committed, forwarded_for, "invalidated")
-            case Superseded(current_generation=newer) | Fenced(latest_generation=newer):
-                _log.info("committed too late: generation=%d latest=%d", lease.generation, newer)
-                mine = self._of_rendered(State.BYPASS, rendered, detail="overtaken")
-                return Overtaken(lease.generation, mine)
-            case Unreachable() as problem:
-                _log.warning("page rendered and not kept: %s", problem)
-                return self._of_rendered(State.BYPASS, rendered, detail="unreachable")
-            case Rejected() as problem:
-                _log.warning("page rendered and not kept: %s", problem)
-                return self._of_rendered(State.BYPASS, rendered, detail="refused")
 
-    async def _refresh(self, job: Job) -> None:
+    async def _refresh(self, job: Job, lease: CoreLease) -> None:
         """In the background, where nobody sees what goes wrong: it is reported."""
-        match await self._entries.acquire(job.entry, job.policy.lease_ttl_seconds, 0.0, BodyDelivery.NONE):
-            case Granted(lease=lease):
-                try:
-                    await self._regenerate(job, lease, "stale")
-                except Exception as error:
-                    self._report(job.entry, error)
-            case _:
-                pass
+        try:
+            await self._regenerate(job, lease, "stale")
+        except Exception as error:
+            self._report(job.entry, error)
 
     async def _without_coordinator(self, job: Job) -> Served:
-        copy = self._entries.kept.get(job.key)
+        copy = self._entries.last_known(job.key)
         if copy is not None:
             return self._of_copy(State.STALE_METADATA_ERROR, copy, detail="unreachable")
         return await self._bypass(job, "unreachable")
 
     async def _bypass(self, job: Job, detail: str) -> Served:
-        return self._of_rendered(State.BYPASS, await job.render(Rendering()), detail=detail)
+        epoch = self._entries.kept.epoch
+        rendered = await job.render(Rendering())
+        if rendered.status < 500:
+            self._learn(job, rendered, epoch)
+        return self._of_rendered(State.BYPASS, rendered, detail=detail)
 
     def _of_copy(
         self, state: State, copy: Copy, forwarded_for: str = "stale", detail: str | None = None
@@ -329,12 +388,12 @@ class CorePages:
                 _log.exception("on_refresh_error failed")
 
     async def invalidate(self, scopes: tuple[Scope, ...], depth: Depth) -> ConsistencyToken:
-        self._entries.kept.forget_all()
+        self._entries.forget_all()
         try:
             return await self._entries.invalidate(scopes, depth)
         finally:
             # Once more: what was asked for meanwhile may have been answered from before.
-            self._entries.kept.forget_all()
+            self._entries.forget_all()
 
 
 _CROSSES_TENANTS = Refusal(

@@ -85,7 +85,7 @@ def headers_for_everybody(entry: EntryRef) -> Mapping[str, str | None]:
 
 
 def query_for_everybody(entry: EntryRef) -> tuple[tuple[str, str], ...]:
-    """The part of the query that counts, in the order that the key has it in."""
+    """The part of the query that counts, its names in order: whoever asks may give them in any."""
     request = entry.name
     if isinstance(request, str):
         return ()
@@ -119,10 +119,10 @@ def tells_apart(entry: EntryRef, header: str) -> bool:
 
 
 def _headers_of_concern(request: PageRequest) -> NamedValues:
-    counted = _TENANT_HEADERS if request.ignore_credentials else _TENANT_HEADERS | _CREDENTIALS
+    """Of those that mark a tenant, none is: where a tenant is declared they do not count, and else such requests are refused."""
     concern: dict[str, list[str]] = {}
     for name, values in sorted((_plain(name), values) for name, values in request.headers.items()):
-        if name in counted:
+        if name in _CREDENTIALS and not request.ignore_credentials:
             concern[name] = [*concern.get(name, []), *values]
     return concern
 

@@ -16,6 +16,9 @@ T = TypeVar("T")
 KEPT_BYTES = 16 << 20
 """What last known copies may take by default: 16 MiB."""
 
+KEPT_SECONDS = 3600.0
+"""For how long the last known copy is answered by default, since the coordinator was last heard of it: an hour."""
+
 
 class Data:
     """Values that are fetched once for the whole fleet, for code that blocks.
@@ -35,13 +38,15 @@ class Data:
         max_stale_seconds: float | None = None,
         wait_seconds: float = 30.0,
         kept_bytes: int = KEPT_BYTES,
+        kept_seconds: float = KEPT_SECONDS,
         on_refresh_error: Callable[[str, Exception], None] | None = None,
     ) -> None:
         """``tenant``: whose; empty: ``default``. ``namespace``: 1 to 128 letters, digits, ``.``, ``_`` or ``-``.
 
         A value is answered stale for ``max_stale_seconds`` beyond its ttl, while it is fetched anew in the background;
         past that, callers wait. ``None``: ten times the ttl, and a minute at least. ``wait_seconds``: how long a caller
-        waits at most while another fetches. ``kept_bytes``: what last known copies may take in all.
+        waits at most while another fetches. ``kept_bytes``: what last known copies may take in all; ``kept_seconds``: for how
+        long they are answered since the coordinator was last heard of them, for they may have been invalidated since.
 
         ``on_refresh_error`` is called with the key and what a fetch in the background raised; it is logged as well, to
         the logger ``leasehold``. ``ConfigurationError`` for values that are not allowed.
@@ -53,6 +58,7 @@ class Data:
             max_stale_seconds,
             wait_seconds,
             kept_bytes,
+            kept_seconds,
             on_refresh_error,
         )
 
@@ -97,6 +103,7 @@ class AsyncData:
         max_stale_seconds: float | None = None,
         wait_seconds: float = 30.0,
         kept_bytes: int = KEPT_BYTES,
+        kept_seconds: float = KEPT_SECONDS,
         on_refresh_error: Callable[[str, Exception], None] | None = None,
     ) -> None:
         """As with ``Data``."""
@@ -107,6 +114,7 @@ class AsyncData:
             max_stale_seconds,
             wait_seconds,
             kept_bytes,
+            kept_seconds,
             on_refresh_error,
         )
 

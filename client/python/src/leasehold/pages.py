@@ -20,6 +20,12 @@ DEFAULT_STATE_HEADER = "x-isr-state"
 KEPT_BYTES = 64 << 20
 """What last known pages may take by default: 64 MiB."""
 
+KEPT_SECONDS = 3600.0
+"""For how long the last known page is served by default, since the coordinator was last heard of it: an hour."""
+
+REMEMBER_UNKEPT_SECONDS = 10.0
+"""For how long it is remembered by default that a page is not kept."""
+
 
 class Pages:
     """Pages that are rendered once for the whole fleet, for code that blocks.
@@ -36,12 +42,30 @@ class Pages:
         *,
         state_header: str = DEFAULT_STATE_HEADER,
         kept_bytes: int = KEPT_BYTES,
+        kept_seconds: float = KEPT_SECONDS,
+        remember_unkept_seconds: float = REMEMBER_UNKEPT_SECONDS,
         on_refresh_error: Callable[[EntryRef, Exception], None] | None = None,
     ) -> None:
-        """``state_header``: what says how a page came about. ``kept_bytes``: what last known pages may take in all.
+        """``state_header``: what says how a page came about. ``kept_bytes``: what last known pages may take in all;
+        ``kept_seconds``: for how long they are served since the coordinator was last heard of them, for they may have been
+        invalidated since, hard too.
+
+        ``remember_unkept_seconds``: for how long it is remembered that the page of an entry came out as one that is not kept,
+        or could not be, of 4096 entries at most. For so long, visitors who find no page are rendered for at once, as many at a
+        time as there are. A page that comes out for everybody ends that, and so do a render that fails and an invalidation by
+        this process; after that time, one visitor takes the lease to find out. Zero: they all do, one after the other in the
+        whole fleet.
+
         ``on_refresh_error``: called with what a render in the background raised; it is logged as well, to the logger
         ``leasehold``. ``ConfigurationError`` for a name that no header has."""
-        self._core = CorePages(coordinator._core, state_header, kept_bytes, on_refresh_error)
+        self._core = CorePages(
+            coordinator._core,
+            state_header,
+            kept_bytes,
+            kept_seconds,
+            remember_unkept_seconds,
+            on_refresh_error,
+        )
 
     @property
     def state_header(self) -> str:
@@ -85,10 +109,19 @@ class AsyncPages:
         *,
         state_header: str = DEFAULT_STATE_HEADER,
         kept_bytes: int = KEPT_BYTES,
+        kept_seconds: float = KEPT_SECONDS,
+        remember_unkept_seconds: float = REMEMBER_UNKEPT_SECONDS,
         on_refresh_error: Callable[[EntryRef, Exception], None] | None = None,
     ) -> None:
         """As with ``Pages``."""
-        self._core = CorePages(coordinator._core, state_header, kept_bytes, on_refresh_error)
+        self._core = CorePages(
+            coordinator._core,
+            state_header,
+            kept_bytes,
+            kept_seconds,
+            remember_unkept_seconds,
+            on_refresh_error,
+        )
 
     @property
     def state_header(self) -> str:
@@ -104,7 +137,7 @@ class AsyncPages:
         if_none_match: str | None = None,
     ) -> Response:
         """As ``Pages.serve``. A render runs as a task of its own: a visitor who goes away does not end what others wait
-        for."""
+        for. One who goes away while it waits leaves no lease behind."""
         return await self._core.serve(entry, policy, render, if_none_match)
 
     async def invalidate(self, *scopes: Scope, depth: Depth = Depth.SOFT) -> ConsistencyToken:

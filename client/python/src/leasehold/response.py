@@ -48,7 +48,8 @@ class Rendered:
     """Its content type, 1 to 256 bytes."""
     headers: tuple[tuple[str, str], ...] = ()
     """Further headers, at most 32, of 8192 bytes in all. Such as belong to one connection or one visitor keep a page from
-    being kept: ``set-cookie``, and a ``cache-control`` of ``no-store`` or ``private``."""
+    being kept: ``set-cookie``, and a ``cache-control`` of ``no-store`` or ``private``; and so does a ``vary`` by anything but
+    ``accept-encoding`` and what the entry is told apart by. Of an entry with a ready key, whoever made it knows that."""
     etag: str | None = None
     """The entity tag, with its quotes. ``None``: made from the body."""
     tags: tuple[str, ...] = ()
