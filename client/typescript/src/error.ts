@@ -244,14 +244,14 @@ export class LeaseholdError extends Error {
   }
 
   /**
-   * Whether this field of the request, or a part of it, is what the call was refused for.
+   * Whether the call was refused for what names its entry, such as a path that is too long; not for whose it is.
    *
    * @internal
    */
-  isAbout(name: string): boolean {
+  get isUnnameable(): boolean {
     const fields = this.reason === 'INVALID_FIELD' ? (this.refusal?.fields ?? []) : [];
-    return fields.some(
-      ({ field }) => field === name || (/^[.[]/.test(field.slice(name.length)) && field.startsWith(name)),
+    return (
+      fields.length > 0 && fields.every(({ field }) => /^entry\.(?:key|path|request)(?:$|[.[])/.test(field))
     );
   }
 

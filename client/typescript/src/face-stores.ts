@@ -628,7 +628,7 @@ async function orUnnameable<T>(call: Promise<T>): Promise<T | 'unnameable'> {
   try {
     return await call;
   } catch (error) {
-    if (error instanceof LeaseholdError && error.isAbout('entry')) {
+    if (error instanceof LeaseholdError && error.isUnnameable) {
       return 'unnameable';
     }
     throw error;

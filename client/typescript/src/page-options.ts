@@ -45,7 +45,7 @@ export interface PageServerOptions {
 
 /**
  * What no visitor sees: `renderFailed`, and the previous page was served; `notKept`, a page was rendered and served, but could
- * not be kept; `unreachable`, the coordinator gave no answer, and was done without.
+ * not be kept; `unreachable`, the coordinator gave no answer, or has no name for what a visitor asked for, and was done without.
  */
 export interface PageReport {
   readonly type: 'renderFailed' | 'notKept' | 'unreachable';

@@ -136,7 +136,7 @@ export class PageServer implements AsyncDisposable {
    * `no-store`. While nobody renders because a render failed a moment ago: 503 with `Retry-After`.
    *
    * @throws what `render` throws, where the policy has no page to serve in its place; LeaseholdError `TENANT_BOUNDARY` for a
-   *   request of a tenant that was not declared, `INVALID_FIELD` for a request that no coordinator takes.
+   *   request of a tenant that was not declared, `INVALID_FIELD` for a tenant or deployment that no coordinator takes.
    */
   async servePage(request: Request, policy: PagePolicy, render: Render): Promise<Response> {
     const visit = this.#visit(request, policy, render);
@@ -241,8 +241,9 @@ export class PageServer implements AsyncDisposable {
         }),
       );
     } catch (error) {
-      if (error instanceof LeaseholdError && error.isAbout('entry')) {
-        // Such as a path that is too long: what a visitor has asked for, and the site may have an answer to.
+      if (error instanceof LeaseholdError && error.isUnnameable) {
+        // What a visitor has asked for, and the site may have an answer to.
+        this.#report({ type: 'unreachable', error });
         return this.#bypass(visit, 'unnameable');
       }
       throw error;

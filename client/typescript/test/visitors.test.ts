@@ -535,7 +535,8 @@ test('a lease that was granted to a visitor who has gone by then is given back',
 
 test('a request that no coordinator has a name for is rendered', async (t) => {
   const process = await CoordinatorProcess.start(t);
-  const server = serverOn(process.connect());
+  const reports: string[] = [];
+  const server = serverOn(process.connect(), { onReport: ({ type }) => reports.push(type) });
   const names = Array.from({ length: 300 }, (_, number) => `q${number}=1`).join('&');
   const cookie = Array.from({ length: 300 }, (_, number) => `c${number}=1`).join('; ');
   for (const request of [get(`/${'a'.repeat(3000)}`), get(`/a?${names}`), get('/a', { cookie })]) {
@@ -548,4 +549,11 @@ test('a request that no coordinator has a name for is rendered', async (t) => {
   const params = { slug: 'a'.repeat(5000) };
   const policy = { ...blocking, page: { route: '/{slug}', params } };
   assert.equal(stateOf(await server.servePage(get('/a'), policy, () => ({ html: 'page' }))), 'bypass');
+  assert.deepEqual(new Set(reports), new Set(['unreachable']));
+  // Whose it is is not the visitor's choice.
+  const misconfigured = serverOn(process.connect(), { tenant: 'a'.repeat(200) });
+  await assert.rejects(
+    misconfigured.servePage(get('/a'), blocking, () => ({ html: 'page' })),
+    { reason: 'INVALID_FIELD' },
+  );
 });
