@@ -1,5 +1,5 @@
 /**
- * How the leases of a worker's runtime end, and what has to be waited for until they have.
+ * How a worker's runtime comes by its leases, how these end, and what has to be waited for until they have.
  *
  * @module
  */
@@ -34,7 +34,7 @@ export interface Ends {
   readonly needless?: AbortSignal | undefined;
 }
 
-/** One for each runtime: what of its work is under way, and how the leases of it come to an end. */
+/** One for each runtime: what of its work is under way, how it comes by its leases, and how these come to an end. */
 export class LeaseKeeper {
   readonly #reach: Reach;
   readonly #keeping: LeaseKeeping;

@@ -905,7 +905,7 @@ test('a lease that cannot be given back costs its visitor no longer than an answ
       return lease.release(options);
     },
   }));
-  const stores = storesOn(t, coordinator, { coordinator: silent, coordinatorTimeoutMs: 100 });
+  const stores = storesOn(t, coordinator, { coordinator: silent, coordinatorTimeoutMs: 1000 });
   const { lease } = await granted(stores, KEY, 60_000);
   let isOver = false;
   const releasing = stores.metaStore.releaseLease(lease).finally(() => {
