@@ -178,7 +178,7 @@ impl Cleaner {
             if batch.is_empty() {
                 continue;
             }
-            let batch = self.own(batch, &bodies).await;
+            let batch = self.own(batch, &bodies, &shutdown).await;
             if !batch.is_empty() {
                 self.delete(batch, &bodies).await;
             }
@@ -186,13 +186,17 @@ impl Cleaner {
     }
 
     /// Without those that are another's, or nobody's, and those of which that cannot be told now.
-    async fn own(&self, batch: Vec<Retired>, bodies: &Bodies) -> Vec<Retired> {
+    async fn own(&self, batch: Vec<Retired>, bodies: &Bodies, shutdown: &CancellationToken) -> Vec<Retired> {
         let mut own = Vec::with_capacity(batch.len());
         for retired in batch {
             let Some(attempt) = &retired.must_be_of else {
                 own.push(retired);
                 continue;
             };
+            if shutdown.is_cancelled() {
+                // A stop waits for one answer of the store at most, not for one after the other.
+                return Vec::new();
+            }
             match bodies.origin_of(&retired.name).await {
                 Ok(Some(origin)) if attempt.has_stored(&origin) => own.push(retired),
                 Ok(_) => {
