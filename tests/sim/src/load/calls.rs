@@ -154,7 +154,7 @@ impl Caller {
         let call = Call::Object { tenant: tenant.to_owned(), name: name.to_owned() };
         let operation = self.begin(call, self.seat.pace.body);
         let handle = self.rng.random_range(0..self.handles.len());
-        let outcome = match self.handles[handle].serve_object(tenant, name).await {
+        let outcome = match self.handles[handle].serve_object(tenant, name, None).await {
             Ok(served) => {
                 let told = hex::encode(&served.digest);
                 match served.body.collect(1 << 20).await {
@@ -335,7 +335,7 @@ pub(super) fn failed(error: &Error) -> Outcome {
 
 /// Whether a commit was refused, without effect, as a body of another lease has one of the names, or had it a moment ago.
 fn is_for_its_names(error: &Error) -> bool {
-    error.reason() == Some(Why::ObjectConflict) && !error.may_have_been_applied()
+    error.reason() == Some(&Why::ObjectConflict) && !error.may_have_been_applied()
 }
 
 /// A request id as the history has it.
