@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import ParamSpec
 
 import flask
+from flask.ctx import RequestContext
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
@@ -126,19 +127,19 @@ def page(
         def served(*args: P.args, **kwargs: P.kwargs) -> flask.Response:
             asking = flask.globals.request_ctx
             app, asked = asking.app, asking.request
+            # What the view writes to it is sent. To look at it makes the page vary by cookies, which this one does.
+            session = asking.session if is_whole else None
 
             # In the background the view runs on another thread, after the request.
             def answered(request: flask.Request) -> flask.Response:
                 if request is asked:
                     return flask.make_response(view(*args, **kwargs))
-                # What is on `g` was put there for the visitor.
-                with app.app_context() if not is_whole else nullcontext():
-                    context = app.request_context(request.environ)
-                    if is_whole:
-                        # What the view writes to it is sent. It is not looked at here: that would make all pages vary by it.
-                        context._session = asking._session
-                    with context:
-                        return flask.make_response(view(*args, **kwargs))
+                with ExitStack() as stack:
+                    if not is_whole:
+                        # What is on `g` was put there for the visitor.
+                        stack.enter_context(app.app_context())
+                    stack.enter_context(RequestContext(app, request.environ, session=session))
+                    return flask.make_response(view(*args, **kwargs))
 
             kept = view_page(pages, policy, Flask(), identity=identity, tags=tags)(answered)
             return kept(asked)

@@ -7,8 +7,10 @@ its requests and responses are read and made.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlencode
@@ -218,6 +220,7 @@ def page(
                 raise answers[0]
             return framework.response(response)
 
+        _sign(served, view)
         return served
 
     return decorate
@@ -265,9 +268,17 @@ def async_page(
                 raise answers[0]
             return framework.response(response)
 
+        _sign(served, view)
         return served
 
     return decorate
+
+
+def _sign(served: Callable[..., Any], view: Callable[..., Any]) -> None:
+    """With the view's own types: of those that are named by a text, such as ``"Request"``, some versions of FastAPI look for the
+    name beside the function that they call, which is here. Where one is not to be found, the text stays."""
+    with suppress(Exception):
+        served.__signature__ = inspect.signature(view, eval_str=True)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
