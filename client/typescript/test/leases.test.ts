@@ -411,6 +411,7 @@ test('a commit that takes long keeps its lease, costs its visitor little, and is
       }),
     );
   const granted = await holders();
+  assert.ok(granted.every((generation) => generation !== undefined));
   // As long as two leases without renewal, by what the coordinator says of them.
   for (const until = performance.now() + 2000; performance.now() < until; ) {
     assert.deepEqual(await holders(), granted);
