@@ -18,6 +18,7 @@ from support.server import Server, dead_address
 
 from leasehold import (
     SERVICE_CONFIG,
+    BackingOff,
     BodyDelivery,
     BodyKind,
     BodyTooLarge,
@@ -188,6 +189,13 @@ def it_gives_back_what_a_block_did_not_end(coordinator: Coordinator, name: str) 
         raise RuntimeError("render")
     paused = coordinator.acquire(entry)
     assert getattr(paused, "reason", None) == "RuntimeError: render"
+
+
+def it_takes_a_page_that_is_refused_for_a_failed_render(coordinator: Coordinator, name: str) -> None:
+    entry = EntryRef(name)
+    with pytest.raises(LeaseholdError, match="status"), acquired(coordinator, entry) as lease:
+        lease.commit(NewPage("page", metadata=PageMetadata(status=503)))
+    assert isinstance(coordinator.acquire(entry), BackingOff)
 
 
 def it_takes_a_page_that_could_not_be_committed_for_no_failed_render(

@@ -179,7 +179,7 @@ class CoreLease:
         """Gives back what nobody ended. What goes wrong with that is not the caller's concern: it then expires."""
         if self.is_over:
             return
-        # That a page could not be committed is no fault of its render's.
+        # That no coordinator was able to take a page is no fault of its render's.
         failure = None if error is self._problem else failure_of(error)
         try:
             await self.give_back(failure)
@@ -190,7 +190,9 @@ class CoreLease:
         try:
             return await self._commit(page, limits)
         except LeaseholdError as error:
-            self._problem = error
+            # What is refused, for what it says, is the fault of its render.
+            if error.is_outage:
+                self._problem = error
             raise
 
     async def _commit(self, page: NewPage, limits: Limits | None) -> Commit:
