@@ -237,10 +237,8 @@ impl Origin {
             let text = percent_decode_str(part.strip_prefix(kind)?).decode_utf8().ok()?;
             Some(text.into_owned())
         };
-        let mut parts = text.split(',');
-        if parts.next() != Some(FORM) || text.len() > MAX_ORIGIN_BYTES {
-            return None;
-        }
+        // What follows the form, which is held against the text at the end.
+        let mut parts = text.split(',').skip(1);
         let entry = bytes(parts.next())?;
         let granted_at = Timestamp::from_millis(parts.next()?.parse().ok()?);
         let seen = Seq(parts.next()?.parse().ok()?);
@@ -259,7 +257,7 @@ impl Origin {
         };
         let origin = Self { entry, granted_at, seen, attempt, digest, name };
         // Spelt in one way only.
-        (origin.encode() == text).then_some(origin)
+        (text.len() <= MAX_ORIGIN_BYTES && origin.encode() == text).then_some(origin)
     }
 
     /// Whether the text of an origin tells this digest. For every hit of a page, at less than it takes to parse all of it.
@@ -442,6 +440,18 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_by_its_own_lease_of_its_own_entry_only() {
+        let id = entry_id("acme", Some("blue"), "k");
+        let origin = Origin::of(&id, &lease(1, 2), Digest([7; 32]));
+        let is_by = |id: &EntryId, token, generation| {
+            origin.is_by(id, LeaseToken::from_bits(token), Generation(generation))
+        };
+        assert!(is_by(&id, 1, 2));
+        assert!(!is_by(&id, 1, 3) && !is_by(&id, 2, 2));
+        assert!(!is_by(&entry_id("acme", None, "k"), 1, 2));
+    }
+
+    #[test]
     fn what_is_none_of_ours_says_nothing() {
         let lease = Lease { seen: Seq(42), ..lease(1, 1) };
         let good = Origin::of(&entry_id("acme", Some("blue"), "k"), &lease, Digest([7; 32])).encode();
@@ -454,6 +464,7 @@ mod tests {
             good.replace(",42,", ",042,"),
             good.replace(",k:k", ",k:"),
             good.replace(",k:k", ",k:%6B"),
+            good.replace(",k:k", &format!(",k:{}", "k".repeat(MAX_ORIGIN_BYTES))),
             good.replace(",k:k,d:blue", ",d:blue,k:k"),
             good.replace("d:blue", "d:blue,d:green"),
             good[..good.len() / 2].to_owned(),
