@@ -63,6 +63,7 @@ struct Heard {
 
 /// Whether an order of steps, each between invocation and answer, explains what was answered of an entry.
 fn is_linearizable(history: &History, entry: EntryIndex) -> bool {
+    let gone = Gone::of(history, entry);
     let mut steps: Vec<(Time, Time, Step)> = Vec::new();
     let mut commits: BTreeMap<u64, Vec<&Operation>> = BTreeMap::new();
     // By when somebody had heard that it is current, or was.
@@ -75,7 +76,7 @@ fn is_linearizable(history: &History, entry: EntryIndex) -> bool {
             commits.entry(generation).or_default().push(operation);
         }
         let answered = operation.answered();
-        let heard = heard(history, entry, operation);
+        let heard = heard(&gone, entry, operation);
         for generation in heard.was {
             was.entry(generation).and_modify(|by| *by = answered.min(*by)).or_insert(answered);
         }
@@ -114,7 +115,7 @@ fn is_linearizable(history: &History, entry: EntryIndex) -> bool {
     steps.is_empty() || WGLChecker::<Entry>::is_linearizable(in_order(steps))
 }
 
-fn heard(history: &History, entry: EntryIndex, operation: &Operation) -> Heard {
+fn heard(gone: &Gone, entry: EntryIndex, operation: &Operation) -> Heard {
     if operation.entry().is_some_and(|of| of != entry) {
         return Heard::default();
     }
@@ -144,11 +145,9 @@ fn heard(history: &History, entry: EntryIndex, operation: &Operation) -> Heard {
         }
         (Call::Lookup { strict: true, .. }, Some(Outcome::Missing(absence))) => match absence {
             Absence::NeverRendered => is(&[0]),
-            Absence::Purged => is(&purged(history, entry, operation)),
-            Absence::BodyGone => is(&lost(history, entry)),
-            Absence::Untold => {
-                is(&[purged(history, entry, operation), lost(history, entry), vec![0]].concat())
-            }
+            Absence::Purged => is(&gone.purged(operation)),
+            Absence::BodyGone => is(&gone.lost),
+            Absence::Untold => is(&[gone.purged(operation), gone.lost.clone(), vec![0]].concat()),
         },
         (Call::Watch, Some(Outcome::Watched(all))) => was(all
             .iter()
@@ -164,43 +163,62 @@ fn heard(history: &History, entry: EntryIndex, operation: &Operation) -> Heard {
     }
 }
 
-/// What may have been purged by the answer of an operation.
-fn purged(history: &History, entry: EntryIndex, by: &Operation) -> Vec<u64> {
-    let purges = history.operations.iter().filter(|purge| purge.began <= by.answered());
-    let purges: Vec<_> = purges
-        .filter_map(|purge| match &purge.call {
-            Call::Invalidate { scopes, hard: true, .. } => Some((purge, scopes)),
-            _ => None,
-        })
-        .collect();
-    let granted = |wanted: u64| {
-        let grants = history.operations.iter().filter(|grant| match (&grant.call, grant.outcome()) {
-            (Call::Acquire { entry: of, .. }, Some(Outcome::Granted { generation, .. })) => {
-                (*of, *generation) == (entry, wanted)
-            }
-            _ => false,
-        });
-        grants.map(|grant| grant.began).min()
-    };
-    let commits = history.operations.iter().filter_map(|commit| match &commit.call {
-        Call::Commit { entry: of, generation, page, .. } if *of == entry => Some((generation, page)),
-        _ => None,
-    });
-    commits
-        .filter(|(generation, page)| {
-            let known = history.known_at(granted(**generation));
-            let mut since = purges.iter().filter(|(purge, _)| !purge.is_acknowledged_before(known));
-            let covers = |scope: &Scope| scope.covers(&history.entries[entry], &page.tags);
-            since.any(|(_, scopes)| scopes.iter().any(covers))
-        })
-        .map(|(generation, _)| *generation)
-        .collect()
+/// What of an entry may have gone without a successor. Every answer asks for it.
+struct Gone {
+    /// Since when a purge may have reached a page.
+    purged_since: BTreeMap<u64, Time>,
+    /// What may be lost for the sake of its name.
+    lost: Vec<u64>,
 }
 
-/// What may be gone for the sake of its name.
-fn lost(history: &History, entry: EntryIndex) -> Vec<u64> {
-    let lost = at_risk(history).into_iter().filter(|(of, _)| *of == entry);
-    lost.map(|(_, generation)| generation).collect()
+impl Gone {
+    fn of(history: &History, entry: EntryIndex) -> Self {
+        let purges: Vec<_> = history
+            .operations
+            .iter()
+            .filter_map(|purge| match &purge.call {
+                Call::Invalidate { scopes, hard: true, .. } => Some((purge, scopes)),
+                _ => None,
+            })
+            .collect();
+        let mut granted: BTreeMap<u64, Time> = BTreeMap::new();
+        for grant in &history.operations {
+            if let (Call::Acquire { entry: of, .. }, Some(Outcome::Granted { generation, .. })) =
+                (&grant.call, grant.outcome())
+                && *of == entry
+            {
+                let first = granted.entry(*generation).or_insert(grant.began);
+                *first = grant.began.min(*first);
+            }
+        }
+        let mut purged_since: BTreeMap<u64, Time> = BTreeMap::new();
+        for commit in &history.operations {
+            let Call::Commit { entry: of, generation, page, .. } = &commit.call else { continue };
+            if *of != entry {
+                continue;
+            }
+            let known = history.known_at(granted.get(generation).copied());
+            let covers = |scope: &Scope| scope.covers(&history.entries[entry], &page.tags);
+            let since = purges
+                .iter()
+                .filter(|(purge, _)| !purge.is_acknowledged_before(known))
+                .filter(|(_, scopes)| scopes.iter().any(covers))
+                .map(|(purge, _)| purge.began)
+                .min();
+            if let Some(since) = since {
+                let first = purged_since.entry(*generation).or_insert(since);
+                *first = since.min(*first);
+            }
+        }
+        let lost = at_risk(history).into_iter().filter(|(of, _)| *of == entry);
+        Self { purged_since, lost: lost.map(|(_, generation)| generation).collect() }
+    }
+
+    /// What may have been purged by the answer of an operation.
+    fn purged(&self, by: &Operation) -> Vec<u64> {
+        let purged = self.purged_since.iter().filter(|(_, since)| **since <= by.answered());
+        purged.map(|(generation, _)| *generation).collect()
+    }
 }
 
 /// As the search has it: calls and responses in the order of their times, calls first, because in the same step none is
