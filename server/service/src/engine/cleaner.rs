@@ -73,6 +73,14 @@ impl Pending {
     }
 }
 
+/// Until the first of what is pending is due; for good, where nothing is.
+pub(super) async fn until_due(clock: &dyn Clock, first: Option<Duration>) {
+    match first {
+        Some(due) => tokio::time::sleep(due.saturating_sub(clock.now().elapsed)).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Cleaner {
     pub(crate) fn new(grace: Duration, capacity: usize, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -155,18 +163,12 @@ impl Cleaner {
     pub(crate) async fn run(self: Arc<Self>, bodies: Arc<Bodies>, shutdown: CancellationToken) {
         loop {
             let next_due = self.pending.lock().next_due();
-            let is_due = async {
-                match next_due {
-                    Some(due) => tokio::time::sleep(due.saturating_sub(self.clock.now().elapsed)).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 // What was handed in may be due before all others.
                 () = self.added.notified() => continue,
-                () = is_due => {}
+                () = until_due(&*self.clock, next_due) => {}
             }
             let now = self.clock.now().elapsed;
             let batch = {

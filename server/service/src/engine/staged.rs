@@ -8,7 +8,11 @@
 //!
 //! A name is claimed before anything is stored under it: whatever becomes of the call, what it may have stored is found.
 
-use super::{cleaner::Cleaner, error::EngineError, view::Views};
+use super::{
+    cleaner::{Cleaner, until_due},
+    error::EngineError,
+    view::Views,
+};
 use crate::time::{Clock, Moment};
 use leasehold_core::{
     entry::{Entry, Lease},
@@ -248,16 +252,10 @@ impl Staged {
     ) {
         loop {
             let next_due = self.pending.lock().due.first_key_value().map(|((due, _), _)| *due);
-            let is_due = async {
-                match next_due {
-                    Some(due) => tokio::time::sleep(due.saturating_sub(self.clock.now().elapsed)).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                () = is_due => {}
+                () = until_due(&*self.clock, next_due) => {}
                 // What was stored now may be due before all others.
                 () = self.added.notified() => {}
             }
