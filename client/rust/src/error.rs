@@ -81,6 +81,16 @@ impl Error {
         }
     }
 
+    /// What happened, with what is at the bottom of it, in one line for logs.
+    pub fn with_cause(&self) -> String {
+        let mut cause: &dyn StdError = self;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        let (what, why) = (self.to_string(), cause.to_string());
+        if what == why { what } else { format!("{what}: {why}") }
+    }
+
     /// What the coordinator refused last, also when the call ended for another reason.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {

@@ -83,12 +83,19 @@ impl Failure {
         let reached = !never_reached(error);
         let reason = error.reason();
         let (message, advice) = if reached {
-            (described(error), advice(error, reason))
+            let advice = match reason {
+                // Whatever says no without its reason is none of ours, or stands between.
+                Some(Reason::Unstated) => {
+                    format!("see whether it is a coordinator that answers at {endpoint}")
+                }
+                reason => advice(error, reason).to_owned(),
+            };
+            (described(error), advice)
         } else {
             let message = format!("no coordinator answers at {endpoint} ({})", root_cause(error));
             let advice =
                 "start one with `leasehold serve`, or name another with --endpoint or LEASEHOLD_ENDPOINT";
-            (message, advice)
+            (message, advice.to_owned())
         };
         let exit = match reason {
             Some(Reason::InvalidField) => Exit::Usage,
@@ -101,7 +108,7 @@ impl Failure {
             reason: reason.map(|reason| reason.as_str().to_owned()),
             retryable: error.is_retryable(),
             may_have_been_applied: error.may_have_been_applied(),
-            ..Self::new(exit, message, advice)
+            ..Self::new(exit, message, &advice)
         }
     }
 
@@ -142,8 +149,7 @@ fn described(error: &Error) -> String {
             format!("the coordinator refused it: {}", fields.collect::<Vec<_>>().join(", "))
         }
         Some(refusal) => format!("the coordinator refused it: {} ({})", refusal.message, refusal.reason),
-        None if error.source().is_some() => format!("{error}: {}", root_cause(error)),
-        None => error.to_string(),
+        None => error.with_cause(),
     }
 }
 

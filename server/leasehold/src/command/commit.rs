@@ -158,7 +158,7 @@ impl CommitFlags {
                     .map_err(|error| session.failed(&error))?
                 {
                     Acquire::Granted(lease) => lease,
-                    other => return refused(session, &other, size_bytes),
+                    other => return refused(session, &other, options.wait, size_bytes),
                 }
             }
         };
@@ -230,7 +230,12 @@ impl From<MetadataFlags> for PageMetadata {
     }
 }
 
-fn refused(session: &Session, acquired: &Acquire, size_bytes: usize) -> Result<Ending, Failure> {
+fn refused(
+    session: &Session,
+    acquired: &Acquire,
+    waited: Duration,
+    size_bytes: usize,
+) -> Result<Ending, Failure> {
     let AcquireShape { outcome, why, .. } = AcquireShape::from(acquired);
     let shape = CommitShape {
         outcome,
@@ -244,7 +249,7 @@ fn refused(session: &Session, acquired: &Acquire, size_bytes: usize) -> Result<E
         newer_generation: None,
         why,
     };
-    session.output.result(&shape, || format!("not committed; {}", lease::why_not_text(acquired)))?;
+    session.output.result(&shape, || format!("not committed; {}", lease::why_not_text(acquired, waited)))?;
     Ok(Ending::NotReached)
 }
 

@@ -76,7 +76,8 @@ struct AcquireFlags {
 /// How long to wait for another.
 #[derive(Args, Clone, Debug)]
 pub(super) struct WaitFlag {
-    /// Wait so long for the page or the lease when another renders. Without it, not at all
+    /// Wait so long for the page or the lease when another renders, as far as the coordinator's --max-wait allows. Without
+    /// it, not at all
     #[arg(long, value_name = "DURATION", value_parser = any_duration())]
     wait: Option<Duration>,
 }
@@ -223,7 +224,7 @@ async fn acquire(session: &Session, flags: AcquireFlags) -> Result<Ending, Failu
     let shape = AcquireShape::from(&acquired);
     session.output.result(&shape, || match &shape.lease {
         Some(lease) => lease.text(session, &key),
-        None => why_not_text(&acquired),
+        None => why_not_text(&acquired, options.wait),
     })?;
     Ok(if shape.lease.is_some() { Ending::Done } else { Ending::NotReached })
 }
@@ -330,7 +331,7 @@ impl LeaseShape {
 }
 
 /// Why a lease was not granted, and what to do, for people.
-pub(super) fn why_not_text(acquired: &Acquire) -> String {
+pub(super) fn why_not_text(acquired: &Acquire, waited: Duration) -> String {
     match acquired {
         Acquire::Granted(_) => "granted".to_owned(),
         Acquire::Ready(CurrentPage::Fresh(fresh)) => {
@@ -341,11 +342,14 @@ pub(super) fn why_not_text(acquired: &Acquire) -> String {
             format!("ready: the page is fresh {until}; to render it before that, invalidate its key first")
         }
         Acquire::Ready(CurrentPage::Stale(_)) => "ready: another has just rendered the page".to_owned(),
-        Acquire::Held(held) => format!(
-            "held by {} for up to {}; wait for it with --wait",
-            held.regeneration.owner,
-            rough(held.regeneration.remaining)
-        ),
+        Acquire::Held(held) => {
+            let (owner, left) = (&held.regeneration.owner, rough(held.regeneration.remaining));
+            let advice = match waited.is_zero() {
+                true => "wait for it with --wait",
+                false => "the wait is over, or as long as the coordinator's --max-wait allows: try again",
+            };
+            format!("held by {owner} for up to {left}; {advice}")
+        }
         Acquire::BackingOff(pause) => format!(
             "backing off for {} after {} in a row; the last one: {}",
             rough(pause.remaining),

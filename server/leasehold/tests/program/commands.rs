@@ -405,3 +405,31 @@ fn wrong_use_of_a_command_exits_with_two_and_names_what_is_wrong() {
         assert!(refused.stderr.contains(part), "{line}: {refused:?}");
     }
 }
+
+#[test]
+fn whoever_has_waited_is_not_advised_to_wait() {
+    let coordinator = Coordinator::start(&["--max-wait", "10ms"]);
+    coordinator.json("lease acquire home --owner w1 --ttl 1m", 0);
+    let at_once = coordinator.run("lease acquire home --owner w2");
+    assert!(at_once.stdout.contains("wait for it with --wait"), "{at_once:?}");
+    let waited = coordinator.run("lease acquire home --owner w2 --wait 10h");
+    assert_eq!(waited.code, Some(3));
+    assert!(waited.stdout.contains("as long as the coordinator's --max-wait allows"), "{waited:?}");
+}
+
+/// Such as a site, on a port that was mistaken for the coordinator's.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_coordinator_is_suspected_of_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let serving = tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming);
+    let serving = tokio::spawn(serving);
+    let command = program(["lookup", "home", "--endpoint", &endpoint]);
+    let ended = tokio::task::spawn_blocking(|| Ended::of(command, "")).await.unwrap();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let advice = format!("see whether it is a coordinator that answers at {endpoint}");
+    assert!(ended.stderr.contains(&advice), "{ended:?}");
+    serving.abort();
+}
