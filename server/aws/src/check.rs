@@ -119,7 +119,7 @@ impl Problem {
             Self::Unreachable { service, .. } => {
                 format!("Check the region and the endpoint of {service}, and the way there: VPC endpoint, proxy, security group.")
             }
-            Self::NoRegion => "Name it to the coordinator, or set AWS_REGION.".into(),
+            Self::NoRegion => "Name it with --region or LEASEHOLD_REGION, or set AWS_REGION.".into(),
             Self::NoCredentials { .. } => {
                 "Give the task or instance a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.".into()
             }

@@ -4,7 +4,7 @@
 //! Every flag `--some-name` has the variable `LEASEHOLD_SOME_NAME`. What they come to is [`crate::settings`].
 
 use crate::{
-    logs::{Filter, LogFormat},
+    logs::{DEFAULT, Filter, LogFormat},
     quantity::{count, duration, size},
 };
 use clap::{Args, ValueEnum};
@@ -320,7 +320,7 @@ pub(crate) struct TransportFlags {
 #[command(next_help_heading = "Logs, on stderr")]
 pub(crate) struct LoggingFlags {
     /// error, warn, info, debug, trace or off; or a filter such as info,leasehold_service=debug
-    #[arg(long, env = "LEASEHOLD_LOG", value_name = "FILTER", default_value = "info",
+    #[arg(long, env = "LEASEHOLD_LOG", value_name = "FILTER", default_value = DEFAULT,
         value_parser = Filter::parse)]
     pub(crate) log: Filter,
     /// `text` for people, or `json`: one object per line

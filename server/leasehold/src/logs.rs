@@ -3,6 +3,9 @@
 use std::{fmt, io::IsTerminal as _};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+/// What is logged where nobody says.
+pub(crate) const DEFAULT: &str = "info";
+
 /// What is logged, as `tracing` writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter(String);
@@ -45,7 +48,9 @@ impl fmt::Display for Filter {
 impl Logging {
     /// From here on, for the whole process. The first one stays.
     pub(crate) fn install(&self) {
-        let filter = EnvFilter::new(&self.filter.0);
+        // Where none is named, the SDK's own warnings of what it has not found are pages long, and are said again in a line.
+        let quiet = if self.filter.0 == DEFAULT { ",aws_config=error" } else { "" };
+        let filter = EnvFilter::new(format!("{}{quiet}", self.filter));
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let installed = match self.format {
             LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

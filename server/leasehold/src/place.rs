@@ -54,7 +54,8 @@ pub enum PlaceError {
 /// How long table, bucket and rights may take to be looked at.
 const CHECK_TIME: Duration = Duration::from_secs(30);
 
-fn listed(problems: &[Problem]) -> String {
+/// Each on a line of its own, with what to do about it.
+pub(crate) fn listed(problems: &[Problem]) -> String {
     problems.iter().map(|problem| format!("\n  - {problem}. {}", problem.remedy())).collect()
 }
 

@@ -8,9 +8,10 @@ use crate::{
     flags::{AwsFlags, LoggingFlags, object_prefix},
     logs::Logging,
     output::Output,
+    place::listed,
 };
 use clap::{Args, Subcommand};
-use leasehold_aws::{Aws, AwsSettings, Report, SweepOptions};
+use leasehold_aws::{Aws, AwsSettings, Problem, Report, SweepOptions};
 use leasehold_core::object::ObjectPrefix;
 use std::{process::ExitCode, time::Duration};
 
@@ -109,12 +110,13 @@ impl Preparation {
 }
 
 async fn init(aws: &Aws, prefix: &ObjectPrefix) -> Result<(), Failure> {
-    let done = aws.init().await.map_err(|error| {
-        Failure::local(
-            error.to_string(),
-            "check names, region, endpoints and rights; what was done before stays",
-        )
-    })?;
+    let done = match aws.init().await {
+        Ok(done) => done,
+        Err(error) => {
+            let advice = "check names, region, endpoints and rights; what was done before stays";
+            return Err(explained(aws, prefix, error.to_string(), advice).await);
+        }
+    };
     for step in &done {
         println!("{step}");
     }
@@ -128,7 +130,17 @@ async fn init(aws: &Aws, prefix: &ObjectPrefix) -> Result<(), Failure> {
         println!("{nothing}table {table} and bucket {bucket} are ready");
         return Ok(());
     }
-    let listed: String =
-        problems.iter().map(|problem| format!("\n  - {problem}. {}", problem.remedy())).collect();
-    Err(Failure::local(format!("table {table} and bucket {bucket} are not ready:{listed}"), ""))
+    Err(Failure::local(format!("table {table} and bucket {bucket} are not ready:{}", listed(&problems)), ""))
+}
+
+/// Why something failed: where there is no way to AWS at all, that is said, and how to mend it; else `message` and `advice`.
+async fn explained(aws: &Aws, prefix: &ObjectPrefix, message: String, advice: &str) -> Failure {
+    let mut problems = aws.check(prefix).await.problems;
+    problems.retain(|problem| {
+        matches!(problem, Problem::Unreachable { .. } | Problem::NoRegion | Problem::NoCredentials { .. })
+    });
+    if problems.is_empty() {
+        return Failure::local(message, advice);
+    }
+    Failure::local(format!("AWS cannot be used:{}", listed(&problems)), "")
 }

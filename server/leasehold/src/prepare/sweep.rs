@@ -80,9 +80,14 @@ pub(super) async fn run(aws: &Aws, options: &SweepOptions, output: Output) -> Re
             );
         }
     };
-    let swept = aws.sweep(options, || clock.now().wall, progress).await.map_err(|error| {
-        Failure::local(error.to_string(), "what was deleted before stays deleted; sweep again to go on")
-    })?;
+    let swept = match aws.sweep(options, || clock.now().wall, progress).await {
+        Ok(swept) => swept,
+        Err(error) => {
+            let deleted = if options.delete { "what was deleted before stays deleted; " } else { "" };
+            let advice = format!("{deleted}sweep again to go on");
+            return Err(super::explained(aws, &options.prefix, error.to_string(), &advice).await);
+        }
+    };
     output.result(&SweptShape::of(&swept), || for_people(&swept, options.delete))?;
     if options.delete && swept.is_refused() {
         return Err(if let Some(untimely) = swept.untimely {

@@ -6,16 +6,22 @@ use leasehold_aws::{
     testing::{Doubles, Listening},
 };
 use leasehold_core::time::Timestamp;
+use std::process::Command;
 
 async fn run(listening: &Listening, command: &str, flags: &[&str]) -> Ended {
+    let command = prepared(listening, command, flags);
+    // The doubles answer meanwhile.
+    tokio::task::spawn_blocking(|| Ended::of(command, "")).await.expect("a run")
+}
+
+fn prepared(listening: &Listening, command: &str, flags: &[&str]) -> Command {
     let AwsSettings { table, bucket, region, .. } = Doubles::settings();
     let mut command = program([command, "--table", &table, "--bucket", &bucket, "--s3-path-style"]);
     command.args(["--region", &region.expect("the doubles name one")]).args(flags);
     command.args(["--dynamodb-endpoint", &listening.dynamodb_url, "--s3-endpoint", &listening.s3_url]);
     command.env("AWS_ACCESS_KEY_ID", Doubles::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", Doubles::SECRET_KEY);
     command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
-    // The doubles answer meanwhile.
-    tokio::task::spawn_blocking(|| Ended::of(command, "")).await.expect("a run")
+    command
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,6 +35,24 @@ async fn init_asks_for_rights_under_the_prefix_that_it_is_told() {
     let there = run(&listening, "init", &["--object-prefix", "pages"]).await;
     assert_eq!((there.code, &*there.stderr), (Some(0), ""), "{there:?}");
     assert!(there.stdout.contains("are ready"), "{there:?}");
+}
+
+/// Each step of theirs would fail by itself, and say less.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_credentials_init_and_sweep_say_how_to_give_them() {
+    let listening = Doubles::new().listen().await;
+    for command in ["init", "sweep"] {
+        let mut run = prepared(&listening, command, &[]);
+        run.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        run.env("AWS_EC2_METADATA_DISABLED", "true");
+        let ended = tokio::task::spawn_blocking(|| Ended::of(run, "")).await.expect("a run");
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        for part in ["no credentials were found for DynamoDB", "set AWS_ACCESS_KEY_ID"] {
+            assert!(ended.stderr.contains(part), "{part} is missing from {ended:?}");
+        }
+        // Not what the SDK looked for where.
+        assert!(!ended.stderr.contains("ProviderError"), "{ended:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
