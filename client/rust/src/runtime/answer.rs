@@ -138,7 +138,7 @@ impl ServeError {
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = Response::new(Bytes::from_static(match status {
             StatusCode::SERVICE_UNAVAILABLE => b"This page is not available; try again later.\n",
-            StatusCode::BAD_REQUEST => b"This request is not understood.\n",
+            StatusCode::BAD_REQUEST => b"This site serves no tenants.\n",
             _ => b"This page could not be rendered.\n",
         }));
         *response.status_mut() = status;

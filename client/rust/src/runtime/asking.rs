@@ -162,7 +162,7 @@ impl PageCall {
             }
             _ => Obstacle::Outage("refused"),
         };
-        self.runtime.tell(Event::NoAnswer { why: error.to_string() });
+        self.runtime.tell(Event::NoAnswer { why: error.with_cause() });
         Err(obstacle)
     }
 }
@@ -178,7 +178,7 @@ impl Inner {
         };
         if is_unknown {
             self.invalidations.forget(token);
-            self.tell(Event::NoAnswer { why: error.to_string() });
+            self.tell(Event::NoAnswer { why: error.with_cause() });
         }
         is_unknown
     }
@@ -190,7 +190,7 @@ impl Inner {
     }
 
     pub(super) fn unheard(&self, error: &Error) {
-        self.tell(Event::NoAnswer { why: error.to_string() });
+        self.tell(Event::NoAnswer { why: error.with_cause() });
         if self.circuit.failed() {
             self.tell(Event::CoordinatorLost);
         }

@@ -67,7 +67,7 @@ impl PageCall {
                 None => lease.release().await,
             };
             if let Err(error) = given_back {
-                runtime.tell(Event::NoAnswer { why: error.to_string() });
+                runtime.tell(Event::NoAnswer { why: error.with_cause() });
             }
         }));
     }

@@ -391,7 +391,11 @@ async fn a_request_for_a_tenant_that_nobody_declared_is_refused_without_the_coor
     let request = || PageRequest::new("/p").header("X-Tenant-Id", ["acme"]);
     let render = |_| async { Ok::<_, std::io::Error>("rendered") };
     let refused = stage.runtime.serve(&EntryRef::request(request()), &Policy::default(), render).await;
-    assert_eq!(refused.unwrap_err().status(), 400);
+    let refused = refused.unwrap_err().into_response();
+    assert_eq!(
+        (refused.status(), &refused.body()[..]),
+        (http::StatusCode::BAD_REQUEST, &b"This site serves no tenants.\n"[..])
+    );
     assert_eq!(stage.mock.count("lookup"), 0);
     stage.mock.script("lookup", [Step::Hang]);
     let declared = EntryRef::request(request()).tenant("acme");
