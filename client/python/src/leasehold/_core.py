@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
-from leasehold import _io, _wire
+from leasehold import _arguments, _io, _wire
 from leasehold._call import Attempt, Calls, Limits
 from leasehold._guard import Guard
 from leasehold._io import Interruption, Io, Method, Request, Response, Stream
@@ -99,17 +99,19 @@ class Core:
         is_new: bool = False,
     ) -> CoreAcquire:
         """``is_new``: nothing was ever sent with this request id."""
-        identity = request_id or self.calls.new_request_id()
+        identity, named = request_id or self.calls.new_request_id(), _wire.to_entry(entry)
+        ttl, delivery = _wire.to_optional_duration("ttl_seconds", ttl_seconds), _wire.to_delivery(body)
+        _arguments.seconds("wait_seconds", wait_seconds)
 
         def message(attempt: Attempt) -> pb.AcquireLeaseRequest:
             return pb.AcquireLeaseRequest(
-                entry=_wire.to_entry(entry),
+                entry=named,
                 request_id=identity.expose(),
                 owner=self.owner if owner is None else owner,
-                ttl=_wire.to_optional_duration(ttl_seconds),
-                wait=_wire.to_duration(attempt.wait) if attempt.wait > 0 else None,
+                ttl=ttl,
+                wait=_wire.to_duration("wait_seconds", attempt.wait) if attempt.wait > 0 else None,
                 consistency_token=consistency_token or "",
-                body=_wire.to_delivery(body),
+                body=delivery,
                 known_generation=known_generation,
                 # Whoever names a request id may have sent it before.
                 retry=attempt.is_retry or (request_id is not None and not is_new),

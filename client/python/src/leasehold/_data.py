@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from leasehold import _arguments
 from leasehold._core import Core
 from leasehold._entries import ROUNDS, Entries
 from leasehold._guard import Rejected, Unreachable
@@ -89,6 +90,10 @@ class CoreData:
         kept_seconds: float,
         on_refresh_error: OnRefreshError | None,
     ) -> None:
+        _arguments.text("tenant", tenant)
+        _arguments.text("namespace", namespace)
+        _arguments.optional_seconds("max_stale_seconds", max_stale_seconds)
+        _arguments.seconds("wait_seconds", wait_seconds)
         if not _NAMESPACE.fullmatch(namespace):
             raise ConfigurationError(
                 f"a namespace is 1 to 128 letters, digits, '.', '_' or '-', not {namespace!r}"
@@ -110,6 +115,7 @@ class CoreData:
     def _entry(self, key: str) -> EntryRef:
         """Begins as derived keys do, which some tables insist on; and without the question mark that each of them has,
         so that no page's key is ever the same."""
+        _arguments.text("key", key)
         name = f"{self._tenant or 'default'}::/~data/{self._namespace}/{quote(key, safe=_UNQUOTED)}"
         return EntryRef(name, tenant=self._tenant)
 
@@ -124,6 +130,7 @@ class CoreData:
         return age <= (ttl_seconds if fresh is None else fresh) + self._stale_bound(ttl_seconds)
 
     async def with_revalidate(self, key: str, ttl_seconds: float, fetch: Fetch) -> Any:
+        _arguments.seconds("ttl_seconds", ttl_seconds)
         if not 0 <= ttl_seconds < float("inf"):
             raise ConfigurationError(f"a ttl is finite and not negative, not {ttl_seconds}")
         job = Job(key, self._entry(key), ttl_seconds, fetch)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from leasehold import _arguments
 from leasehold._core import Core, collect
 from leasehold._guard import Guard, Rejected, Terms, Unreachable
 from leasehold._io import Interrupted, Interruption
@@ -60,6 +61,8 @@ class Entries:
     def __init__(
         self, core: Core, kept_bytes: int, kept_seconds: float, remember_unkept_seconds: float
     ) -> None:
+        _arguments.seconds("kept_seconds", kept_seconds)
+        _arguments.seconds("remember_unkept_seconds", remember_unkept_seconds)
         if not (kept_seconds >= 0 and remember_unkept_seconds >= 0):
             raise ConfigurationError("spans of time must not be negative")
         self.core = core

@@ -122,7 +122,7 @@ class CoreLease:
         request = pb.RenewLeaseRequest(
             entry=_wire.to_entry(self.entry),
             lease=self._to_wire(),
-            ttl=_wire.to_optional_duration(ttl_seconds),
+            ttl=_wire.to_optional_duration("ttl_seconds", ttl_seconds),
         )
         calls = self.core.calls
         answered = await calls.unary(calls.lanes.prompt, calls.limits, _io.RENEW, lambda _: request)

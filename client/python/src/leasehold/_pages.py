@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 
 import grpc
 
-from leasehold import _headers, _visitor
+from leasehold import _arguments, _headers, _visitor
 from leasehold._core import Core
 from leasehold._entries import ROUNDS, Entries
 from leasehold._guard import Rejected, Unreachable
@@ -39,7 +39,7 @@ from leasehold.response import Rendered, Rendering, Response, State
 
 _log = logging.getLogger("leasehold")
 
-Render = Callable[[Rendering], Awaitable[Rendered]]
+Render = Callable[[Rendering], Awaitable[Rendered | str | bytes]]
 OnRefreshError = Callable[[EntryRef, Exception], None]
 
 
@@ -87,6 +87,8 @@ class CorePages:
     async def serve(
         self, entry: EntryRef, policy: Policy, render: Render, if_none_match: str | None
     ) -> Response:
+        _arguments.of("entry", entry, EntryRef)
+        _arguments.of("policy", policy, Policy)
         if _visitor.crosses_tenants(entry):
             # The coordinator would refuse it too, if it could be asked.
             raise Refused(_CROSSES_TENANTS)
@@ -238,7 +240,7 @@ class CorePages:
         try:
             # Also while the page is on its way.
             async with lease.renewing(policy.lease_ttl_seconds):
-                rendered = await job.render(Rendering(lease.generation, lease.sidecar_token))
+                rendered = page_of(await job.render(Rendering(lease.generation, lease.sidecar_token)))
                 if rendered.status >= 500:
                     raise _RenderedFailure(rendered)
                 metadata, body = self._metadata(rendered, policy, began), rendered.body_bytes
@@ -319,7 +321,7 @@ class CorePages:
 
     async def _bypass(self, job: Job, detail: str) -> Served:
         epoch = self._entries.kept.epoch
-        rendered = await job.render(Rendering())
+        rendered = page_of(await job.render(Rendering()))
         if rendered.status < 500:
             self._learn(job, rendered, epoch)
         return self._of_rendered(State.BYPASS, rendered, detail=detail)
@@ -394,6 +396,21 @@ class CorePages:
         finally:
             # Once more: what was asked for meanwhile may have been answered from before.
             self._entries.forget_all()
+
+
+def page_of(answer: object) -> Rendered:
+    """What a render answered. ``InvalidArgument`` for what is no page."""
+    match answer:
+        case Rendered():
+            return answer
+        case str() | bytes():
+            return Rendered(body=answer)
+        case _:
+            wanted = "answer a Rendered, str or bytes"
+            if isinstance(answer, Coroutine):
+                answer.close()
+                wanted += " (an async one is for AsyncPages)"
+            _arguments.refuse("render", wanted, answer)
 
 
 _CROSSES_TENANTS = Refusal(

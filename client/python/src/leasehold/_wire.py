@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from leasehold import invalidation, outcomes, page, watching
+from leasehold import _arguments, invalidation, outcomes, page, watching
 from leasehold.entry import AllCookies, EntryRef, NamedValues, NoCookies, OnlyCookies, PageRequest
 from leasehold.errors import ConfigurationError, ProtocolError
 from leasehold.ids import ConsistencyToken, RequestId, ResumeToken, SidecarToken
@@ -33,17 +33,18 @@ def which(message: Message, oneof: str) -> str | None:
 # Durations and timestamps.
 
 
-def to_duration(seconds: float) -> Duration:
+def to_duration(field: str, seconds: float) -> Duration:
     """``ConfigurationError`` for what is no span of time."""
+    _arguments.seconds(field, seconds)
     if not math.isfinite(seconds) or seconds < 0:
-        raise ConfigurationError(f"not a span of time in seconds: {seconds}")
+        raise ConfigurationError(f"{field}: not a span of time in seconds: {seconds}")
     # What is beyond the wire's range is cut: no coordinator accepts such a span anyway.
     nanoseconds = round(min(seconds, 3e11) * 1e9)
     return Duration(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
 
 
-def to_optional_duration(seconds: float | None) -> Duration | None:
-    return None if seconds is None else to_duration(seconds)
+def to_optional_duration(field: str, seconds: float | None) -> Duration | None:
+    return None if seconds is None else to_duration(field, seconds)
 
 
 def seconds_of(span: Duration) -> float:
@@ -72,6 +73,7 @@ def optional_time(message: Message, field: str) -> datetime | None:
 
 
 def to_entry(entry: EntryRef) -> pb.EntryRef:
+    _arguments.of("entry", entry, EntryRef)
     wire = pb.EntryRef(tenant=entry.tenant, deployment=entry.deployment, path=entry.path)
     if isinstance(entry.name, PageRequest):
         wire.request.CopyFrom(_to_request(entry.name))
@@ -110,6 +112,8 @@ def to_consistency(consistency: page.Consistency) -> pb.Consistency:
             return pb.Consistency.CONSISTENCY_BOUNDED
         case page.Consistency.STRICT:
             return pb.Consistency.CONSISTENCY_STRICT
+        case _:
+            _arguments.refuse("consistency", "be of Consistency", consistency)
 
 
 def to_delivery(delivery: page.BodyDelivery) -> pb.BodyDelivery:
@@ -120,6 +124,8 @@ def to_delivery(delivery: page.BodyDelivery) -> pb.BodyDelivery:
             return pb.BodyDelivery.BODY_DELIVERY_INLINE
         case page.BodyDelivery.URL:
             return pb.BodyDelivery.BODY_DELIVERY_URL
+        case _:
+            _arguments.refuse("body", "be of BodyDelivery", delivery)
 
 
 def to_kind(kind: outcomes.BodyKind) -> pb.BodyKind:
@@ -128,6 +134,8 @@ def to_kind(kind: outcomes.BodyKind) -> pb.BodyKind:
             return pb.BodyKind.BODY_KIND_HTML
         case outcomes.BodyKind.SIDECAR:
             return pb.BodyKind.BODY_KIND_SIDECAR
+        case _:
+            _arguments.refuse("kind", "be of BodyKind", kind)
 
 
 def parse_kind(kind: pb.BodyKind) -> outcomes.BodyKind:
@@ -155,12 +163,14 @@ def to_metadata(metadata: page.PageMetadata) -> pb.PageMetadata:
         content_type=metadata.content_type or "",
         headers=[pb.NameValue(name=name, value=value) for name, value in metadata.headers],
         etag=metadata.etag or "",
-        revalidate=to_optional_duration(metadata.revalidate_seconds),
-        stale_while_revalidate=to_optional_duration(metadata.stale_while_revalidate_seconds),
-        stale_if_error=to_optional_duration(metadata.stale_if_error_seconds),
+        revalidate=to_optional_duration("revalidate_seconds", metadata.revalidate_seconds),
+        stale_while_revalidate=to_optional_duration(
+            "stale_while_revalidate_seconds", metadata.stale_while_revalidate_seconds
+        ),
+        stale_if_error=to_optional_duration("stale_if_error_seconds", metadata.stale_if_error_seconds),
         tags=metadata.tags,
         path=metadata.path or "",
-        render_time=to_optional_duration(metadata.render_seconds),
+        render_time=to_optional_duration("render_seconds", metadata.render_seconds),
     )
 
 
@@ -170,6 +180,8 @@ def to_depth(depth: invalidation.Depth) -> pb.InvalidationDepth:
             return pb.InvalidationDepth.INVALIDATION_DEPTH_SOFT
         case invalidation.Depth.HARD:
             return pb.InvalidationDepth.INVALIDATION_DEPTH_HARD
+        case _:
+            _arguments.refuse("depth", "be of Depth", depth)
 
 
 def to_scope(scope: invalidation.Scope) -> pb.InvalidationScope:
@@ -186,6 +198,9 @@ def to_scope(scope: invalidation.Scope) -> pb.InvalidationScope:
             return pb.InvalidationScope(tenant=tenant, tag=tag)
         case invalidation.Key(key=key, tenant=tenant):
             return pb.InvalidationScope(tenant=tenant, key=key)
+        case _:
+            kinds = "Everything, WholeTenant, Deployment, PathPrefix, Tag or Key"
+            _arguments.refuse("scopes", f"be of {kinds}", scope)
 
 
 def to_filter(watched: watching.WatchFilter) -> pb.WatchFilter:
@@ -196,6 +211,8 @@ def to_filter(watched: watching.WatchFilter) -> pb.WatchFilter:
             return pb.WatchFilter(tenant=tenant, tag=tag)
         case invalidation.Key(key=key, tenant=tenant):
             return pb.WatchFilter(tenant=tenant, key=key)
+        case _:
+            _arguments.refuse("filters", "be of WholeTenant, Tag or Key", watched)
 
 
 # Answers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
+from leasehold import _arguments
 from leasehold._data import CoreData
 from leasehold._io import run_blocking
 from leasehold.async_coordinator import AsyncCoordinator
@@ -51,6 +52,7 @@ class Data:
         ``on_refresh_error`` is called with the key and what a fetch in the background raised; it is logged as well, to
         the logger ``leasehold``. ``ConfigurationError`` for values that are not allowed.
         """
+        _arguments.of("coordinator", coordinator, Coordinator)
         self._core = CoreData(
             coordinator._core,
             tenant,
@@ -107,6 +109,7 @@ class AsyncData:
         on_refresh_error: Callable[[str, Exception], None] | None = None,
     ) -> None:
         """As with ``Data``."""
+        _arguments.of("coordinator", coordinator, AsyncCoordinator)
         self._core = CoreData(
             coordinator._core,
             tenant,
@@ -121,7 +124,11 @@ class AsyncData:
     async def with_revalidate(self, key: str, ttl_seconds: float, fetch: Callable[[], Awaitable[T]]) -> T:
         """As ``Data.with_revalidate``. A fetch runs as a task of its own: a caller who is cancelled does not end what
         others wait for."""
-        return cast(T, await self._core.with_revalidate(key, ttl_seconds, fetch))
+
+        async def fetched() -> T:
+            return await _arguments.awaited("fetch", fetch())
+
+        return cast(T, await self._core.with_revalidate(key, ttl_seconds, fetched))
 
     async def invalidate(self, key: str) -> ConsistencyToken:
         """As ``Data.invalidate``."""

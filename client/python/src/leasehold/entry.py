@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from leasehold import _arguments
+
 NamedValues = Mapping[str, Sequence[str]]
 """Names with their values, in their order."""
 
@@ -25,6 +27,10 @@ class OnlyCookies:
 
     names: tuple[str, ...]
     """1 to 256."""
+
+    def __post_init__(self) -> None:
+        """``InvalidArgument`` for what is of the wrong type."""
+        object.__setattr__(self, "names", _arguments.texts("names", self.names))
 
 
 CookieVariance = AllCookies | NoCookies | OnlyCookies
@@ -55,6 +61,15 @@ class PageRequest:
     cookie_variance: CookieVariance = AllCookies()
     """Which cookies make a page another one. Default: all."""
 
+    def __post_init__(self) -> None:
+        """``InvalidArgument`` for what is of the wrong type."""
+        _arguments.text("route", self.route)
+        _arguments.named_texts("params", self.params)
+        _arguments.named_values("query", self.query)
+        _arguments.named_values("headers", self.headers)
+        object.__setattr__(self, "cookies", _arguments.pairs("cookies", self.cookies))
+        _arguments.of("cookie_variance", self.cookie_variance, (AllCookies, NoCookies, OnlyCookies))
+
 
 @dataclass(frozen=True)
 class EntryRef:
@@ -73,3 +88,10 @@ class EntryRef:
     path: str = ""
     """The page's URL path, absolute, at most 2048 bytes: what invalidations of a path prefix go by. Empty: the route of
     the request with its parameters filled in, where that is certain."""
+
+    def __post_init__(self) -> None:
+        """``InvalidArgument`` for what is of the wrong type."""
+        _arguments.of("name", self.name, (str, PageRequest))
+        _arguments.text("tenant", self.tenant)
+        _arguments.text("deployment", self.deployment)
+        _arguments.text("path", self.path)

@@ -255,6 +255,15 @@ class ConfigurationError(LeaseholdError):
     """What the client was made with is of no use, such as a malformed address."""
 
 
+class InvalidArgument(ConfigurationError, TypeError):
+    """An argument, or what a render or view answered, is of a type that is of no use."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        """Its name."""
+
+
 class RegenerationPaused(LeaseholdError):
     """The last render or fetch failed, and nobody tries again for a while; there is no copy that may be served."""
 

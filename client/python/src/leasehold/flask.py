@@ -12,6 +12,7 @@ from flask.ctx import RequestContext
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from leasehold import _arguments
 from leasehold.entry import AllCookies
 from leasehold.pages import Pages
 from leasehold.policy import Policy
@@ -120,6 +121,8 @@ def page(
     after a failure, and there is no page to serve, answers 503 with ``Retry-After``.
     """
 
+    if not callable(tags):
+        tags = _arguments.texts("tags", tags)
     is_whole = not identity.ignore_credentials and isinstance(identity.cookies, AllCookies)
 
     def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, flask.Response]:

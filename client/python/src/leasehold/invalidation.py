@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Any
+
+from leasehold import _arguments
 
 
 class Depth(Enum):
@@ -15,13 +18,21 @@ class Depth(Enum):
     """Pages are purged."""
 
 
+class _OfTexts:
+    """``InvalidArgument`` for a field that is no text."""
+
+    def __post_init__(self: Any) -> None:
+        for field in fields(self):
+            _arguments.text(field.name, getattr(self, field.name))
+
+
 @dataclass(frozen=True)
 class Everything:
     """Every entry of every tenant."""
 
 
 @dataclass(frozen=True)
-class WholeTenant:
+class WholeTenant(_OfTexts):
     """Every entry of the tenant."""
 
     tenant: str = ""
@@ -29,7 +40,7 @@ class WholeTenant:
 
 
 @dataclass(frozen=True)
-class Deployment:
+class Deployment(_OfTexts):
     """Every entry of a release."""
 
     deployment: str
@@ -39,7 +50,7 @@ class Deployment:
 
 
 @dataclass(frozen=True)
-class PathPrefix:
+class PathPrefix(_OfTexts):
     """Every page at this path or below it, by whole segments."""
 
     prefix: str
@@ -49,7 +60,7 @@ class PathPrefix:
 
 
 @dataclass(frozen=True)
-class Tag:
+class Tag(_OfTexts):
     """Every page with this tag."""
 
     tag: str
@@ -59,7 +70,7 @@ class Tag:
 
 
 @dataclass(frozen=True)
-class Key:
+class Key(_OfTexts):
     """The entry of this key, in every release."""
 
     key: str

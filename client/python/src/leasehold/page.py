@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from leasehold import _arguments
 from leasehold.ids import SidecarToken
 
 
@@ -81,6 +82,22 @@ class PageMetadata:
     """Its URL path. ``None`` in a commit: that of the entry."""
     render_seconds: float | None = None
     """How long the render took."""
+
+    def __post_init__(self) -> None:
+        """``InvalidArgument`` for what is of the wrong type."""
+        _arguments.of("status", self.status, int)
+        for text in ("content_type", "etag", "path"):
+            if getattr(self, text) is not None:
+                _arguments.text(text, getattr(self, text))
+        for span in (
+            "revalidate_seconds",
+            "stale_while_revalidate_seconds",
+            "stale_if_error_seconds",
+            "render_seconds",
+        ):
+            _arguments.optional_seconds(span, getattr(self, span))
+        object.__setattr__(self, "headers", _arguments.pairs("headers", self.headers))
+        object.__setattr__(self, "tags", _arguments.texts("tags", self.tags))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from leasehold import _arguments
 from leasehold._io import run_blocking
 from leasehold._pages import CorePages
 from leasehold.async_coordinator import AsyncCoordinator
@@ -58,6 +59,7 @@ class Pages:
 
         ``on_refresh_error``: called with what a render in the background raised; it is logged as well, to the logger
         ``leasehold``. ``ConfigurationError`` for a name that no header has."""
+        _arguments.of("coordinator", coordinator, Coordinator)
         self._core = CorePages(
             coordinator._core,
             state_header,
@@ -76,21 +78,23 @@ class Pages:
         self,
         entry: EntryRef,
         policy: Policy,
-        render: Callable[[Rendering], Rendered],
+        render: Callable[[Rendering], Rendered | str | bytes],
         *,
         if_none_match: str | None = None,
     ) -> Response:
         """The page of ``entry``, from wherever it is best had.
 
-        ``render`` runs on this thread, under a lease that is renewed meanwhile; in the background, on one of its own.
+        ``render`` runs on this thread, under a lease that is renewed meanwhile; in the background, on one of its own. A
+        text or bytes that it answers are a page of HTML.
         ``if_none_match`` is the request's header: a page that it has already is answered by 304.
 
         Raises what ``render`` raises, where the policy has nothing to serve instead; ``RegenerationPaused`` for a while
         after that, which is a 503 with ``Retry-After``; and ``LeaseholdError`` with the reason ``TENANT_BOUNDARY`` for a
-        request with a tenant boundary header, where no tenant is declared, which is a 400.
+        request with a tenant boundary header, where no tenant is declared, which is a 400. ``InvalidArgument`` for what
+        is of the wrong type; where ``render`` answered it, that is a failed render.
         """
 
-        async def rendered(rendering: Rendering) -> Rendered:
+        async def rendered(rendering: Rendering) -> Rendered | str | bytes:
             return render(rendering)
 
         return run_blocking(self._core.serve(entry, policy, rendered, if_none_match))
@@ -114,6 +118,7 @@ class AsyncPages:
         on_refresh_error: Callable[[EntryRef, Exception], None] | None = None,
     ) -> None:
         """As with ``Pages``."""
+        _arguments.of("coordinator", coordinator, AsyncCoordinator)
         self._core = CorePages(
             coordinator._core,
             state_header,
@@ -132,13 +137,17 @@ class AsyncPages:
         self,
         entry: EntryRef,
         policy: Policy,
-        render: Callable[[Rendering], Awaitable[Rendered]],
+        render: Callable[[Rendering], Awaitable[Rendered | str | bytes]],
         *,
         if_none_match: str | None = None,
     ) -> Response:
         """As ``Pages.serve``. A render runs as a task of its own: a visitor who goes away does not end what others wait
         for. One who goes away while it waits leaves no lease behind."""
-        return await self._core.serve(entry, policy, render, if_none_match)
+
+        async def rendered(rendering: Rendering) -> Rendered | str | bytes:
+            return await _arguments.awaited("render", render(rendering))
+
+        return await self._core.serve(entry, policy, rendered, if_none_match)
 
     async def invalidate(self, *scopes: Scope, depth: Depth = Depth.SOFT) -> ConsistencyToken:
         """As ``Pages.invalidate``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from leasehold import _arguments
 from leasehold.errors import ConfigurationError
 
 
@@ -49,6 +50,12 @@ class Policy:
     are renewed while their render goes on."""
 
     def __post_init__(self) -> None:
+        for field in ("revalidate_seconds", "wait_seconds", "lease_ttl_seconds"):
+            _arguments.seconds(field, getattr(self, field))
+        for field in ("window_seconds", "stale_if_error_seconds"):
+            _arguments.optional_seconds(field, getattr(self, field))
+        _arguments.of("on_contention", self.on_contention, OnContention)
+        _arguments.of("on_failure", self.on_failure, OnFailure)
         spans = [self.revalidate_seconds, self.window_seconds, self.wait_seconds, self.stale_if_error_seconds]
         if any(span is not None and not 0 <= span < float("inf") for span in spans):
             raise ConfigurationError(f"a policy's spans of time must be finite and not negative: {self}")

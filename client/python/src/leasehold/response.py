@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from leasehold import _arguments
 from leasehold.ids import SidecarToken
 
 
@@ -58,6 +59,18 @@ class Rendered:
     """The hydration sidecar that belongs to it."""
     is_kept: bool = True
     """Whether it may be served to others."""
+
+    def __post_init__(self) -> None:
+        """``InvalidArgument`` for what is of the wrong type."""
+        _arguments.of("body", self.body, (bytes, str))
+        _arguments.of("status", self.status, int)
+        _arguments.text("content_type", self.content_type)
+        object.__setattr__(self, "headers", _arguments.pairs("headers", self.headers))
+        if self.etag is not None:
+            _arguments.text("etag", self.etag)
+        object.__setattr__(self, "tags", _arguments.texts("tags", self.tags))
+        if self.sidecar is not None:
+            _arguments.of("sidecar", self.sidecar, (bytes, str))
 
     @property
     def body_bytes(self) -> bytes:

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 from importlib import resources
 
+from leasehold import _arguments
 from leasehold._call import Calls, Limits
 from leasehold._core import Core
 from leasehold._io import Io
@@ -63,6 +64,7 @@ class Settings:
             "keepalive_timeout_seconds": self.keepalive_timeout_seconds,
         }
         for name, seconds in spans.items():
+            _arguments.seconds(name, seconds)
             if not seconds > 0:
                 raise ConfigurationError(f"{name} must be more than zero, and is {seconds}")
 

@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, StreamingResponse
 from starlette.responses import Response as StarletteResponse
 from starlette.types import Message
 
+from leasehold import _arguments
 from leasehold.pages import AsyncPages
 from leasehold.policy import Policy
 from leasehold.response import Rendered, Response
@@ -80,6 +81,9 @@ class Starlette:
 
     async def rendered(self, response: StarletteResponse) -> Rendered:
         """What a view answered; one that streams, or sends a file, is read to its end."""
+        if not isinstance(response, StarletteResponse):
+            wanted = "answer a Response of Starlette's, such as HTMLResponse or JSONResponse"
+            _arguments.refuse("view", wanted, response)
         if isinstance(response, StreamingResponse):
             chunks = [chunk async for chunk in response.body_iterator]
             body = b"".join(

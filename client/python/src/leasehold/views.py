@@ -15,8 +15,17 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlencode
 
-from leasehold import _headers, _visitor
-from leasehold.entry import AllCookies, CookieVariance, EntryRef, NamedValues, PageRequest
+from leasehold import _arguments, _headers, _visitor
+from leasehold._pages import page_of
+from leasehold.entry import (
+    AllCookies,
+    CookieVariance,
+    EntryRef,
+    NamedValues,
+    NoCookies,
+    OnlyCookies,
+    PageRequest,
+)
 from leasehold.errors import LeaseholdError, Reason, RegenerationPaused
 from leasehold.pages import AsyncPages, Pages
 from leasehold.policy import Policy
@@ -94,6 +103,14 @@ class Identity:
     """Whether the page is the same for everybody, whatever credentials a request carries."""
     cookies: CookieVariance = AllCookies()
     """Which cookies count."""
+
+    def __post_init__(self) -> None:
+        """``InvalidArgument`` for what is of the wrong type."""
+        _arguments.text("tenant", self.tenant)
+        _arguments.text("deployment", self.deployment)
+        if self.query is not None:
+            object.__setattr__(self, "query", _arguments.texts("query", self.query))
+        _arguments.of("cookies", self.cookies, (AllCookies, NoCookies, OnlyCookies))
 
     def entry(self, visit: Visit) -> EntryRef:
         """The entry of the page that is visited."""
@@ -187,6 +204,7 @@ def page(
     come: what they tell of the visitor, everybody sees. In the background it is called again for the request that found its
     page stale, after that was answered. A redirection to the same path in another spelling is not kept.
     """
+    _check(tags)
 
     def decorate(view: Callable[P, ResponseT]) -> Callable[P, ResponseT]:
         call: Callable[..., ResponseT] = view
@@ -210,7 +228,7 @@ def page(
                         answers.append(error)
                         return _UNKEPT
                     raise
-                return _of_page(framework.rendered(response), tags, request, visit.path)
+                return _of_page(page_of(framework.rendered(response)), tags, request, visit.path)
 
             try:
                 response = pages.serve(entry, policy, render, if_none_match=_condition(visit))
@@ -235,6 +253,7 @@ def async_page(
     tags: Tags[RequestT] = (),
 ) -> Callable[[Callable[P, Awaitable[ResponseT]]], Callable[P, Awaitable[ResponseT]]]:
     """As ``page``, for views of asyncio."""
+    _check(tags)
 
     def decorate(view: Callable[P, Awaitable[ResponseT]]) -> Callable[P, Awaitable[ResponseT]]:
         call: Callable[..., Awaitable[ResponseT]] = view
@@ -245,20 +264,20 @@ def async_page(
             request: RequestT = place.request
             visit = framework.visit(request)
             if visit.method not in ("GET", "HEAD"):
-                return await view(*args, **kwargs)
+                return await _arguments.awaited("view", view(*args, **kwargs))
             entry = identity.entry(visit)
             shown_args, shown_kwargs = place.filled(framework.for_everybody(request, Shown.of(entry)))
             answers: list[Exception] = []
 
             async def render(_: Rendering) -> Rendered:
                 try:
-                    response = await call(*shown_args, **shown_kwargs)
+                    response = await _arguments.awaited("view", call(*shown_args, **shown_kwargs))
                 except Exception as error:
                     if framework.is_answer(error):
                         answers.append(error)
                         return _UNKEPT
                     raise
-                return _of_page(await framework.rendered(response), tags, request, visit.path)
+                return _of_page(page_of(await framework.rendered(response)), tags, request, visit.path)
 
             try:
                 response = await pages.serve(entry, policy, render, if_none_match=_condition(visit))
@@ -308,6 +327,12 @@ class _Place:
         return self.args, {**self.kwargs, self.at: request}
 
 
+def _check(tags: Tags[Any]) -> None:
+    """``InvalidArgument`` before the first visitor comes."""
+    if not callable(tags):
+        _arguments.texts("tags", tags)
+
+
 _UNKEPT = Rendered(body=b"", is_kept=False)
 
 
@@ -324,7 +349,7 @@ def _of_page(rendered: Rendered, tags: Tags[RequestT], request: RequestT, path: 
         content_type=rendered.content_type,
         headers=rendered.headers,
         etag=rendered.etag,
-        tags=(*rendered.tags, *labels),
+        tags=(*rendered.tags, *_arguments.texts("tags", labels)),
         sidecar=rendered.sidecar,
         is_kept=rendered.is_kept and not _headers.is_about_spelling(rendered, path),
     )
