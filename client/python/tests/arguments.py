@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -186,6 +189,49 @@ def it_tells_renders_that_wait_from_those_that_block(server: Server, name: str) 
 
     with pytest.raises(InvalidArgument, match=r"^render: must be async"):
         asyncio.run(serve())
+
+
+BY_THREADS = """
+from leasehold import *
+pages = Pages(Coordinator({address!r}))
+pages.serve(EntryRef({name!r}), Policy.blocking(60), lambda _: Rendered(body="x", tags=(5,)))
+"""
+BY_ASYNCIO = """
+import asyncio
+from leasehold import *
+
+async def render(_):
+    return Rendered(body="x", tags=(5,))
+
+async def main():
+    await AsyncPages(AsyncCoordinator({address!r})).serve(EntryRef({name!r}), Policy.blocking(60), render)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("script", [BY_THREADS, BY_ASYNCIO], ids=["threads", "asyncio"])
+def it_gives_a_lease_back_also_where_its_process_ends_by_the_error(
+    server: Server, name: str, script: str
+) -> None:
+    """A short script, which closes nothing."""
+    with Coordinator(server.address) as coordinator:
+        for number in range(15):
+            entry = EntryRef(f"{name}-{number}")
+            ended = subprocess.run(
+                [sys.executable, "-c", script.format(address=server.address, name=entry.name)],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert ended.returncode == 1
+            assert "tags: must be" in ended.stderr
+            assert "lease not given back" not in ended.stderr
+            paused = coordinator.acquire(entry)
+            assert isinstance(paused, BackingOff)
+            assert "tags: must be" in paused.reason
 
 
 def it_says_what_a_decorated_view_of_fastapi_must_answer(server: Server, name: str) -> None:

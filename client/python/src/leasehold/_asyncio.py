@@ -122,10 +122,10 @@ class AsyncIo:
     def lock(self) -> asyncio.Lock:
         return asyncio.Lock()
 
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], *, is_owed: bool = False) -> bool:
         if len(self._background) >= self._limit:
             return False
-        task = asyncio.get_running_loop().create_task(work())
+        task = asyncio.get_running_loop().create_task(_insisted(work) if is_owed else work())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         self._keep(task)
@@ -190,6 +190,14 @@ class AsyncIo:
                 _log.debug("a task ended with an error", exc_info=error)
 
         task.add_done_callback(done)
+
+
+async def _insisted(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A loop that ends cancels what it still runs, and waits for it."""
+    try:
+        await work()
+    except asyncio.CancelledError:
+        await work()
 
 
 async def _close(channel: grpc.aio.Channel) -> None:

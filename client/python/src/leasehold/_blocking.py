@@ -26,6 +26,7 @@ class BlockingIo:
         self._open_channel = open_channel
         self._workers = threading.Semaphore(background_workers)
         self._running: set[threading.Thread] = set()
+        self._owed: set[threading.Thread] = set()
         self._running_lock = threading.Lock()
         self._is_shut_down = False
 
@@ -111,7 +112,7 @@ class BlockingIo:
     def lock(self) -> BlockingLock:
         return BlockingLock()
 
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], *, is_owed: bool = False) -> bool:
         if self._is_shut_down or not self._workers.acquire(blocking=False):
             return False
 
@@ -123,12 +124,15 @@ class BlockingIo:
             finally:
                 with self._running_lock:
                     self._running.discard(threading.current_thread())
+                    self._owed.discard(threading.current_thread())
                 self._workers.release()
 
         # A daemon: a regeneration that hangs does not keep the process from ending.
         thread = threading.Thread(target=run, name="leasehold-background", daemon=True)
         with self._running_lock:
             self._running.add(thread)
+            if is_owed:
+                self._owed.add(thread)
         try:
             thread.start()
         except RuntimeError as error:
@@ -136,6 +140,7 @@ class BlockingIo:
             _log.warning("no thread for work in the background: %s", error)
             with self._running_lock:
                 self._running.discard(thread)
+                self._owed.discard(thread)
             self._workers.release()
             return False
         return True
@@ -153,6 +158,14 @@ class BlockingIo:
         self, step: Callable[[], Awaitable[float | None]], first_seconds: float
     ) -> AbstractAsyncContextManager[None]:
         return _Meanwhile(step, first_seconds)
+
+    def settle(self, timeout_seconds: float) -> None:
+        """Waits for so long at most for what is owed: the process ends."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._running_lock:
+            owed = list(self._owed)
+        for thread in owed:
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
     async def shut_down(self) -> None:
         """Waits for what runs, for it has leases to commit."""

@@ -231,7 +231,7 @@ class Entries:
 
     async def _in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Where there is too much of that already, now."""
-        if not self.core.io.spawn(work):
+        if not self.core.io.spawn(work, is_owed=True):
             await work()
 
     async def invalidate(self, scopes: tuple[Scope, ...], depth: Depth) -> ConsistencyToken:

@@ -150,8 +150,9 @@ class Io(Protocol):
         """One at a time."""
         ...
 
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Runs it in the background. ``False``: there is too much of that already."""
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], *, is_owed: bool = False) -> bool:
+        """Runs it in the background. ``False``: there is too much of that already. What is owed, such as a lease that is
+        given back, is done also where the program ends meanwhile and has closed nothing; to do it twice must be harmless."""
         ...
 
     async def detached(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import grpc
 
@@ -38,13 +38,17 @@ from leasehold.page import BodyDelivery, Consistency, FreshPage, StalePage
 from leasehold.settings import DEFAULT_ADDRESS, ChannelOptions, Settings, target
 from leasehold.watching import WatchFilter, WatchMessage
 
-_open: WeakSet[Core] = WeakSet()
+SETTLE_SECONDS = 2.0
+"""For so long a process that ends waits for leases that are being given back."""
+
+_open: WeakKeyDictionary[Core, BlockingIo] = WeakKeyDictionary()
 
 
 @atexit.register
 def _close_all() -> None:
     """A channel of gRPC's that is still open when the interpreter takes its modules apart may keep the process for good."""
-    for core in list(_open):
+    for core, io in list(_open.items()):
+        io.settle(SETTLE_SECONDS)
         core.calls.lanes.close()
 
 
@@ -76,7 +80,7 @@ class Coordinator:
         name, options = target(address), self._settings.channel_options()
         io = BlockingIo(lambda: connect(name, options), self._settings.background_workers)
         self._core: Core = self._settings._core(io)
-        _open.add(self._core)
+        _open[self._core] = io
 
     def __enter__(self) -> Coordinator:
         return self
