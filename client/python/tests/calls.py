@@ -644,6 +644,9 @@ def it_shows_no_secrets(coordinator: Coordinator, name: str) -> None:
         "https://a:1",
         "ftp://a:1",
         "a",
+        "127.0.0.1:7420",
+        "localhost:7420",
+        "//127.0.0.1:7420",
         "",
         "http://",
         "http://a",
@@ -653,7 +656,7 @@ def it_shows_no_secrets(coordinator: Coordinator, name: str) -> None:
     ],
 )
 def it_refuses_an_address_of_no_use(connect: Callable[..., Coordinator], address: str) -> None:
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="http://"):
         connect(address)
 
 

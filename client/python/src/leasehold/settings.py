@@ -93,9 +93,8 @@ class Settings:
 
 def target(address: str) -> str:
     """As gRPC names it. ``ConfigurationError`` for what is no address."""
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        scheme, rest = "http", address
+    _arguments.text("address", address)
+    scheme, _, rest = address.partition("://")
     if scheme.lower() == "https":
         raise ConfigurationError(
             f"address {address!r}: TLS is not supported yet; use http://, or make the channel yourself: `connect`"
