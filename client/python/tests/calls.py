@@ -56,6 +56,7 @@ from leasehold import (
     Ready,
     Reason,
     Refused,
+    RegenerationPaused,
     Released,
     Renewed,
     RequestId,
@@ -67,6 +68,7 @@ from leasehold import (
     StaleReason,
     Superseded,
     Tag,
+    TimedOut,
     TooLarge,
     Unchanged,
     Uploaded,
@@ -572,6 +574,39 @@ def it_ends_in_time_where_nobody_listens(connect: Callable[..., Coordinator]) ->
     assert isinstance(raised.value.last, NotSent)
     assert not raised.value.may_have_been_applied
     assert raised.value.is_outage
+
+
+def it_names_the_address_of_whoever_does_not_answer(
+    wire: Proxy, script: Callable[..., Scripted], connect: Callable[..., Coordinator], name: str
+) -> None:
+    nowhere = dead_address()
+    with pytest.raises(NotSent, match=f"no coordinator was reached at {nowhere}$"):
+        connect(nowhere, ONCE).lookup(EntryRef(name))
+    with pytest.raises(DeadlineExceeded, match=f"; at last: no coordinator was reached at {nowhere}$"):
+        connect(nowhere, Settings(overall_timeout_seconds=0.5)).lookup(EntryRef(name))
+    coordinator = connect(wire.address, Settings(attempt_timeout_seconds=0.3, retry=ONCE.retry))
+    coordinator.lookup(EntryRef(name))
+    wire.block()
+    with pytest.raises(TimedOut, match=rf"^no answer from {wire.address} within 0\.300 s$"):
+        coordinator.lookup(EntryRef(name))
+    broken = script(refused(Code.UNAVAILABLE, "")).address
+    with pytest.raises(Broken, match=f"^the connection to {broken} broke"):
+        connect(broken, ONCE).lookup(EntryRef(name))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RegenerationPaused("no", 1, 2.5), "failed once, next try in 2.500 s: no"),
+        (RegenerationPaused("no", 2, 2.5), "failed 2 times in a row, next try in 2.500 s: no"),
+        (DeadlineExceeded(1.0, 1, False, None), "not done within 1.000 s and 1 attempt"),
+        (DeadlineExceeded(1.0, 2, False, None), "not done within 1.000 s and 2 attempts"),
+        (BodyTooLarge(1), "the body is larger than 1 byte"),
+        (BodyTooLarge(2), "the body is larger than 2 bytes"),
+    ],
+)
+def it_counts_as_people_do(error: LeaseholdError, text: str) -> None:
+    assert str(error) == text
 
 
 def it_stays_in_doubt_about_an_earlier_attempt(

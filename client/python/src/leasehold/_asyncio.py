@@ -22,7 +22,10 @@ _log = logging.getLogger("leasehold")
 class AsyncIo:
     """See `leasehold._io.Io`."""
 
-    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], background_workers: int) -> None:
+    def __init__(
+        self, address: str, open_channel: Callable[[], grpc.aio.Channel], background_workers: int
+    ) -> None:
+        self._address = address
         self._open_channel = open_channel
         self._limit = background_workers
         self._background: set[asyncio.Task[None]] = set()
@@ -58,11 +61,13 @@ class AsyncIo:
         try:
             state = await asyncio.wait_for(settle(), timeout_seconds)
         except asyncio.TimeoutError as error:
-            raise NotSent(f"no coordinator was reached within {timeout_seconds:.3f} s") from error
+            raise NotSent(
+                f"no coordinator was reached at {self._address} within {timeout_seconds:.3f} s"
+            ) from error
         except grpc.aio.UsageError as error:
             raise NotSent("the channel was closed") from error
         if state is not grpc.ChannelConnectivity.READY:
-            raise NotSent("no coordinator was reached")
+            raise NotSent(f"no coordinator was reached at {self._address}")
 
     async def unary(
         self,
@@ -83,7 +88,7 @@ class AsyncIo:
             self._unless_closed(channel)
             raise
         except grpc.RpcError as error:
-            raise from_rpc_error(error, timeout_seconds) from error
+            raise from_rpc_error(error, timeout_seconds, self._address) from error
         except grpc.aio.UsageError as error:
             raise NotSent("the channel was closed") from error
 
@@ -101,7 +106,7 @@ class AsyncIo:
             self._unless_closed(channel)
             raise
         except grpc.RpcError as error:
-            raise from_rpc_error(error, timeout_seconds) from error
+            raise from_rpc_error(error, timeout_seconds, self._address) from error
         except grpc.aio.UsageError as error:
             raise NotSent("the channel was closed") from error
 
@@ -110,7 +115,7 @@ class AsyncIo:
     ) -> AsyncStream[Response]:
         try:
             call = channel.unary_stream(method.path, method.encode, method.decode)(request)
-            return AsyncStream(call, lambda: self._unless_closed(channel))
+            return AsyncStream(call, self._address, lambda: self._unless_closed(channel))
         except grpc.aio.UsageError as error:
             raise NotSent("the channel was closed") from error
 
@@ -207,8 +212,9 @@ async def _close(channel: grpc.aio.Channel) -> None:
 class AsyncStream(Generic[Response]):
     """See `leasehold._io.Stream`."""
 
-    def __init__(self, call: Any, unless_closed: Callable[[], None]) -> None:
+    def __init__(self, call: Any, address: str, unless_closed: Callable[[], None]) -> None:
         self._call = call
+        self._address = address
         self._unless_closed = unless_closed
 
     async def read(self, silence_seconds: float) -> Response | None:
@@ -216,12 +222,12 @@ class AsyncStream(Generic[Response]):
             message = await asyncio.wait_for(self._call.read(), silence_seconds)
         except asyncio.TimeoutError as error:
             self._call.cancel()
-            raise TimedOut(silence_seconds) from error
+            raise TimedOut(silence_seconds, self._address) from error
         except asyncio.CancelledError:
             self._unless_closed()
             raise
         except grpc.RpcError as error:
-            raise from_rpc_error(error, silence_seconds) from error
+            raise from_rpc_error(error, silence_seconds, self._address) from error
         if message is grpc.aio.EOF:
             return None
         response: Response = message

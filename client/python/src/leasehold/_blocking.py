@@ -22,7 +22,10 @@ _log = logging.getLogger("leasehold")
 class BlockingIo:
     """See `leasehold._io.Io`."""
 
-    def __init__(self, open_channel: Callable[[], grpc.Channel], background_workers: int) -> None:
+    def __init__(
+        self, address: str, open_channel: Callable[[], grpc.Channel], background_workers: int
+    ) -> None:
+        self._address = address
         self._open_channel = open_channel
         self._workers = threading.Semaphore(background_workers)
         self._running: set[threading.Thread] = set()
@@ -63,9 +66,9 @@ class BlockingIo:
         except ValueError as error:
             raise NotSent("the channel was closed") from error
         if not verdicts:
-            raise NotSent(f"no coordinator was reached within {timeout_seconds:.3f} s")
+            raise NotSent(f"no coordinator was reached at {self._address} within {timeout_seconds:.3f} s")
         if verdicts[0] is not grpc.ChannelConnectivity.READY:
-            raise NotSent("no coordinator was reached")
+            raise NotSent(f"no coordinator was reached at {self._address}")
 
     async def unary(
         self,
@@ -86,7 +89,7 @@ class BlockingIo:
         except grpc.FutureCancelledError:
             raise Interrupted from None
         except (grpc.RpcError, ValueError) as error:
-            raise _translated(error, timeout_seconds) from error
+            raise _translated(error, timeout_seconds, self._address) from error
 
     async def upload(
         self,
@@ -99,13 +102,14 @@ class BlockingIo:
         try:
             return call(iter(parts), timeout=timeout_seconds)
         except (grpc.RpcError, ValueError) as error:
-            raise _translated(error, timeout_seconds) from error
+            raise _translated(error, timeout_seconds, self._address) from error
 
     def stream(
         self, channel: grpc.Channel, method: Method[Request, Response], request: Request
     ) -> BlockingStream[Response]:
         try:
-            return BlockingStream(channel.unary_stream(method.path, method.encode, method.decode)(request))
+            call = channel.unary_stream(method.path, method.encode, method.decode)(request)
+            return BlockingStream(call, self._address)
         except ValueError as error:
             raise NotSent("the channel was closed") from error
 
@@ -177,18 +181,19 @@ class BlockingIo:
                 thread.join()
 
 
-def _translated(error: grpc.RpcError | ValueError, timeout_seconds: float) -> LeaseholdError:
+def _translated(error: grpc.RpcError | ValueError, timeout_seconds: float, address: str) -> LeaseholdError:
     """gRPC refuses calls on a closed channel by a ``ValueError``."""
     if isinstance(error, grpc.RpcError):
-        return from_rpc_error(error, timeout_seconds)
+        return from_rpc_error(error, timeout_seconds, address)
     return NotSent(str(error))
 
 
 class BlockingStream(Generic[Response]):
     """See `leasehold._io.Stream`."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, address: str) -> None:
         self._call = call
+        self._address = address
 
     async def read(self, silence_seconds: float) -> Response | None:
         given_up = threading.Event()
@@ -208,8 +213,8 @@ class BlockingStream(Generic[Response]):
             return None
         except grpc.RpcError as error:
             if given_up.is_set():
-                raise TimedOut(silence_seconds) from error
-            raise from_rpc_error(error, silence_seconds) from error
+                raise TimedOut(silence_seconds, self._address) from error
+            raise from_rpc_error(error, silence_seconds, self._address) from error
         finally:
             watchdog.cancel()
 

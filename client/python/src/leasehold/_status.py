@@ -19,7 +19,7 @@ _LOST_ON_THE_WAY = frozenset(
 )
 
 
-def from_rpc_error(error: grpc.RpcError, timeout_seconds: float) -> LeaseholdError:
+def from_rpc_error(error: grpc.RpcError, timeout_seconds: float, address: str) -> LeaseholdError:
     """What gRPC's channel makes up itself, and what a peer answers, come as the same exception. The coordinator gives a
     reason with everything that it refuses; what comes without one, and is a code of the channel's, is the channel's."""
     code = error.code() if isinstance(error, (grpc.Call, grpc.aio.AioRpcError)) else grpc.StatusCode.UNKNOWN
@@ -28,9 +28,9 @@ def from_rpc_error(error: grpc.RpcError, timeout_seconds: float) -> LeaseholdErr
     if refusal.reason is not Reason.UNSTATED:
         return Refused(refusal)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TimedOut(timeout_seconds)
+        return TimedOut(timeout_seconds, address)
     if code in _LOST_ON_THE_WAY:
-        return Broken(f"the connection broke during the call: {message}")
+        return Broken(f"the connection to {address} broke during the call: {message}")
     return Refused(refusal)
 
 

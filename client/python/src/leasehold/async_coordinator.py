@@ -56,7 +56,7 @@ class AsyncCoordinator:
         replaced. ``ConfigurationError`` for a malformed address."""
         self._settings = settings or Settings()
         name, options = target(address), self._settings.channel_options()
-        io = AsyncIo(lambda: connect(name, options), self._settings.background_workers)
+        io = AsyncIo(address, lambda: connect(name, options), self._settings.background_workers)
         self._core: Core = self._settings._core(io)
 
     async def __aenter__(self) -> AsyncCoordinator:

@@ -78,7 +78,7 @@ class Coordinator:
         replaced. ``ConfigurationError`` for a malformed address."""
         self._settings = settings or Settings()
         name, options = target(address), self._settings.channel_options()
-        io = BlockingIo(lambda: connect(name, options), self._settings.background_workers)
+        io = BlockingIo(address, lambda: connect(name, options), self._settings.background_workers)
         self._core: Core = self._settings._core(io)
         _open[self._core] = io
 

@@ -197,8 +197,9 @@ class TimedOut(LeaseholdError):
     _applied = True
     _suspects_connection = True
 
-    def __init__(self, after_seconds: float) -> None:
-        super().__init__(f"no answer within {after_seconds:.3f} s")
+    def __init__(self, after_seconds: float, address: str | None = None) -> None:
+        whose = "" if address is None else f" from {address}"
+        super().__init__(f"no answer{whose} within {after_seconds:.3f} s")
         self.after_seconds = after_seconds
         """How long was waited."""
 
@@ -212,7 +213,8 @@ class DeadlineExceeded(LeaseholdError):
         self, limit_seconds: float, attempts: int, in_doubt: bool, last: LeaseholdError | None
     ) -> None:
         cause = "" if last is None else f"; at last: {last}"
-        super().__init__(f"not done within {limit_seconds:.3f} s and {attempts} attempts{cause}")
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        super().__init__(f"not done within {limit_seconds:.3f} s and {tries}{cause}")
         self.limit_seconds = limit_seconds
         """The overall timeout."""
         self.attempts = attempts
@@ -246,7 +248,8 @@ class BodyTooLarge(LeaseholdError):
     """A body is larger than the caller accepts."""
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the body is larger than {limit_bytes} bytes")
+        limit = "1 byte" if limit_bytes == 1 else f"{limit_bytes} bytes"
+        super().__init__(f"the body is larger than {limit}")
         self.limit_bytes = limit_bytes
         """What the caller accepts."""
 
@@ -268,9 +271,8 @@ class RegenerationPaused(LeaseholdError):
     """The last render or fetch failed, and nobody tries again for a while; there is no copy that may be served."""
 
     def __init__(self, reason: str, failures: int, retry_after_seconds: float) -> None:
-        super().__init__(
-            f"failed {failures} times in a row, next try in {retry_after_seconds:.3f} s: {reason}"
-        )
+        failed = "failed once" if failures == 1 else f"failed {failures} times in a row"
+        super().__init__(f"{failed}, next try in {retry_after_seconds:.3f} s: {reason}")
         self.failure = reason
         """What the last worker said."""
         self.failures = failures
