@@ -216,6 +216,19 @@ def it_takes_a_page_that_could_not_be_committed_for_no_failed_render(
     assert scripted.requests[-1].WhichOneof("_failure") is None
 
 
+def it_says_in_its_log_whose_lease_was_not_given_back(
+    script: Callable[..., Scripted], connect: Callable[..., Coordinator], caplog: pytest.LogCaptureFixture
+) -> None:
+    lasting = {"seconds": 60}
+    grant = pb.LeaseGrant(generation=7, remaining=lasting, renewable_for=lasting)
+    scripted = script(lambda _request, _context: pb.AcquireLeaseResponse(granted=grant))
+    scripted.by_method.update(ReleaseLease=refused(Code.INTERNAL, "INTERNAL"))
+    with acquired(connect(scripted.address, ONCE), EntryRef("k")):
+        pass
+    (line,) = caplog.messages
+    assert line.startswith("lease not given back: key='k' generation=7 error=refused (INTERNAL)")
+
+
 def it_ends_with_its_process_also_where_it_was_not_closed(server: Server, name: str) -> None:
     """The process of a short script, which ends a moment after it has connected."""
     code = "from leasehold import *; c = Coordinator(%r); c.lookup(EntryRef(%r)); print('looked up')"

@@ -114,7 +114,7 @@ def it_answers_stale_and_refreshes_in_the_background(
 
 
 def it_reports_a_failed_refresh_in_the_background(
-    api: Api, coordinator: Coordinator, name: str, source: Source
+    api: Api, coordinator: Coordinator, name: str, source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     reported: list[tuple[str, Exception]] = []
     told = threading.Event()
@@ -129,6 +129,8 @@ def it_reports_a_failed_refresh_in_the_background(
     assert data.with_revalidate(name, 0, source.fetch) == {"number": 1}
     assert told.wait(WAIT_SECONDS)
     assert reported == [(name, source.failure)]
+    expected = f"data not refreshed: namespace=default key={name!r} error=RuntimeError: the source is down"
+    assert caplog.messages == [expected]
     # It pauses, for everybody; what is there is answered on.
     assert data.with_revalidate(name, 0, source.fetch) == {"number": 1}
     assert source.fetches == 2

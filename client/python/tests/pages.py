@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -693,6 +694,66 @@ def it_keeps_no_lease_of_a_render_that_answers_no_page(
         pages.serve(EntryRef(name), BLOCKING, lambda _: rendered)
     over = coordinator.acquire(EntryRef(name), wait_seconds=5.0)
     assert type(over).__name__ == "BackingOff"
+
+
+def it_says_in_its_log_which_page_it_is_about(
+    api: Api,
+    wire: Proxy,
+    connect: Callable[..., Coordinator],
+    name: str,
+    view: View,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="leasehold")
+    pages = api.pages(connect(wire.address))
+
+    def told(what: str, entry: EntryRef) -> list[str]:
+        caplog.clear()
+        with suppress(RenderFailed):
+            pages.serve(entry, BLOCKING, view.render)
+        return [line for line in caplog.messages if line.startswith(f"{what}: key={entry.name!r} ")]
+
+    pages.serve(EntryRef(name), BLOCKING, view.render)
+    pages.invalidate(Key(name))
+    view.failure = RenderFailed("no")
+    assert told("page not rendered", EntryRef(name)) == [
+        f"page not rendered: key={name!r} error=RenderFailed: no"
+    ]
+    view.failure, view.answer = None, Rendered(body="x", tags=("t" * 300,))
+    assert len(told("page rendered and not kept", EntryRef(f"{name} refused"))) == 1
+    assert len(told("page not kept", EntryRef("k" * 5000))) == 1
+    wire.cut()
+    assert len(told("page without the coordinator", EntryRef(name))) == 1
+
+
+def it_says_in_its_log_which_page_was_not_refreshed(
+    server: Server, name: str, view: View, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Coordinator(server.address) as coordinator:
+        pages = Pages(coordinator)
+        pages.serve(EntryRef(name), SWR, view.render)
+        pages.invalidate(Key(name))
+        view.failure = RenderFailed("no")
+        assert pages.serve(EntryRef(name), SWR, view.render).state is State.STALE
+    assert caplog.messages == [f"page not refreshed: key={name!r} error=RenderFailed: no"]
+
+
+def it_says_of_a_visitor_no_more_than_the_route_in_its_log(
+    pages: Pages, name: str, view: View, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "plugh"
+    request = PageRequest(
+        f"/{name}/{{slug}}",
+        params={"slug": secret},
+        query={"q": [secret], secret: ["1"]},
+        headers={"authorization": [secret]},
+        cookies=(("session", secret), (secret, "1")),
+    )
+    view.answer = Rendered(body="x", tags=("t" * 300,))
+    pages.serve(EntryRef(request, path=f"/{name}/{secret}"), BLOCKING, view.render)
+    (line,) = caplog.messages
+    assert line.startswith(f"page rendered and not kept: route='/{name}/{{slug}}' error=refused ")
+    assert secret not in line
 
 
 def it_keeps_no_page_that_varies_by_what_its_key_does_not_have(pages: Pages, name: str, view: View) -> None:

@@ -139,9 +139,11 @@ class CoreData:
         except Rejected as error:
             if error.cause.reason is not Reason.STORED_DATA_CORRUPT:
                 raise error.cause from None
-            _log.warning("data not kept: namespace=%s error=%s", self._namespace, error)
+            _log.warning("data not kept: namespace=%s key=%r error=%s", self._namespace, key, error)
         except Unreachable as error:
-            _log.debug("data without the coordinator: %s", error)
+            _log.debug(
+                "data without the coordinator: namespace=%s key=%r error=%s", self._namespace, key, error
+            )
         copy = self._entries.last_known(key)
         if copy is not None and self._is_within_bound(copy, ttl_seconds):
             return json.loads(copy.body)
@@ -247,7 +249,12 @@ class CoreData:
                 # Invalidated after the fetch began, or another's turn by now: nobody is to see this one.
                 return Overtaken(value)
             case Unreachable() | Rejected():
-                _log.warning("data fetched and not kept: namespace=%s error=%s", self._namespace, outcome)
+                _log.warning(
+                    "data fetched and not kept: namespace=%s key=%r error=%s",
+                    self._namespace,
+                    job.key,
+                    outcome,
+                )
                 if isinstance(outcome, Rejected):
                     # Nor would the next one be, and all who want it would take turns.
                     self._entries.unkept.remember(job.key, is_refused=True)
@@ -266,7 +273,11 @@ class CoreData:
 
     def _report(self, key: str, error: Exception) -> None:
         _log.warning(
-            "data not refreshed: namespace=%s error=%s: %s", self._namespace, type(error).__name__, error
+            "data not refreshed: namespace=%s key=%r error=%s: %s",
+            self._namespace,
+            key,
+            type(error).__name__,
+            error,
         )
         if self._on_refresh_error is not None:
             try:

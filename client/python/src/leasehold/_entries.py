@@ -16,6 +16,7 @@ from leasehold._io import Interrupted, Interruption
 from leasehold._kept import Copy, Kept
 from leasehold._lease import CoreLease
 from leasehold._unkept import Unkept
+from leasehold._visitor import label
 from leasehold.entry import EntryRef
 from leasehold.errors import ConfigurationError, Reason
 from leasehold.ids import ConsistencyToken, RequestId
@@ -166,7 +167,7 @@ class Entries:
                 lambda limits: self.core.acquire(entry, ttl_seconds, request_id=request_id, limits=limits)
             )
         except (Unreachable, Rejected) as error:
-            _log.debug("a lease may be left behind: %s", error)
+            _log.debug("a lease may be left behind: %s error=%s", label(entry), error)
             return
         if isinstance(acquired, Granted):
             await self.give_back(acquired.lease, None)
@@ -225,7 +226,12 @@ class Entries:
             try:
                 await self.guard.tell(lambda limits: lease.give_back(failure, limits))
             except (Unreachable, Rejected) as error:
-                _log.warning("lease not given back: generation=%d error=%s", lease.generation, error)
+                _log.warning(
+                    "lease not given back: %s generation=%d error=%s",
+                    label(lease.entry),
+                    lease.generation,
+                    error,
+                )
 
         await self._in_background(give_back)
 
@@ -262,9 +268,9 @@ class Entries:
                     case _:
                         pass
             except Unreachable as error:
-                _log.debug("not refreshed in the background: the coordinator is unreachable: %s", error)
+                _log.debug("not refreshed without the coordinator: %s error=%s", label(entry), error)
             except Rejected as error:
-                _log.warning("not refreshed in the background: %s", error)
+                _log.warning("not refreshed in the background: %s error=%s", label(entry), error)
             finally:
                 with self._lock:
                     self._refreshing.discard(key)

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from leasehold import _io, _wire
 from leasehold._call import Attempt, Limits
 from leasehold._link import Connection
+from leasehold._visitor import label
 from leasehold.entry import EntryRef
 from leasehold.errors import LeaseholdError
 from leasehold.ids import RequestId, SidecarToken
@@ -149,7 +150,9 @@ class CoreLease:
             except LeaseholdError as error:
                 if not error.is_retryable:
                     return None
-                _log.debug("lease not renewed: generation=%d error=%s", self.generation, error)
+                _log.debug(
+                    "lease not renewed: %s generation=%d error=%s", label(self.entry), self.generation, error
+                )
             return self._renewal_pause()
 
         return self.core.io.meanwhile(step, self._renewal_pause())
@@ -184,7 +187,9 @@ class CoreLease:
         try:
             await self.give_back(failure)
         except LeaseholdError as problem:
-            _log.warning("lease not given back: generation=%d error=%s", self.generation, problem)
+            _log.warning(
+                "lease not given back: %s generation=%d error=%s", label(self.entry), self.generation, problem
+            )
 
     async def commit(self, page: NewPage, limits: Limits | None = None) -> Commit:
         try:

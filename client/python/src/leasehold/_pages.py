@@ -96,13 +96,13 @@ class CorePages:
         try:
             served = await self._through_coordinator(job)
         except Unreachable as error:
-            _log.info("page without the coordinator: %s", error)
+            _log.info("page without the coordinator: %s error=%s", _visitor.label(entry), error)
             served = await self._without_coordinator(job)
         except Rejected as error:
             # Whose page it is, is not known: nothing may be served.
             if error.cause.reason is Reason.TENANT_BOUNDARY:
                 raise error.cause from None
-            _log.warning("page not kept: %s", error)
+            _log.warning("page not kept: %s error=%s", _visitor.label(entry), error)
             served = await self._bypass(job, "refused")
         is_personal, vary = _visitor.is_personal(entry), _visitor.chosen_tenant_headers(entry)
         served = replace(served, is_personal=is_personal, vary=vary)
@@ -217,7 +217,9 @@ class CorePages:
             served = await self._instead(job, lease.previous, "render-failed", epoch)
             if served is None:
                 raise
-            _log.warning("page not rendered: error=%s: %s", type(error).__name__, error)
+            _log.warning(
+                "page not rendered: %s error=%s: %s", _visitor.label(job.entry), type(error).__name__, error
+            )
             return served
 
     async def _instead(self, job: Job, previous: StalePage | None, detail: str, epoch: int) -> Served | None:
@@ -270,11 +272,12 @@ class CorePages:
                 committed = replace(metadata, etag=etag)
                 return self._of_rendered(State.STALE, rendered, committed, forwarded_for, "invalidated")
             case Superseded(current_generation=newer) | Fenced(latest_generation=newer):
-                _log.info("committed too late: generation=%d latest=%d", lease.generation, newer)
+                label = _visitor.label(job.entry)
+                _log.info("committed too late: %s generation=%d latest=%d", label, lease.generation, newer)
                 mine = self._of_rendered(State.BYPASS, rendered, detail="overtaken")
                 return Overtaken(lease.generation, mine)
             case (Unreachable() | Rejected()) as problem:
-                _log.warning("page rendered and not kept: %s", problem)
+                _log.warning("page rendered and not kept: %s error=%s", _visitor.label(job.entry), problem)
                 is_refused = isinstance(problem, Rejected)
                 if is_refused:
                     # Nor would it be the next time, and they would all take turns.
@@ -382,7 +385,8 @@ class CorePages:
         return self._core.io.now() - copy.born <= policy.revalidate_seconds + window_seconds
 
     def _report(self, entry: EntryRef, error: Exception) -> None:
-        _log.warning("page not refreshed: error=%s: %s", type(error).__name__, error)
+        label = _visitor.label(entry)
+        _log.warning("page not refreshed: %s error=%s: %s", label, type(error).__name__, error)
         if self._on_refresh_error is not None:
             try:
                 self._on_refresh_error(entry, error)

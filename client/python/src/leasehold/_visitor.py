@@ -35,6 +35,12 @@ def local_key(entry: EntryRef) -> str:
     return hashlib.sha256(material).hexdigest()
 
 
+def label(entry: EntryRef) -> str:
+    """Names it in a log: of a request, by its route alone, for all else of it may be a visitor's secret."""
+    request = entry.name
+    return f"key={request!r}" if isinstance(request, str) else f"route={request.route!r}"
+
+
 def is_personal(entry: EntryRef) -> bool:
     """Whether a page is one visitor's: no shared cache may keep it, for that knows its URL only."""
     request = entry.name
