@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 def refuse(field: str, wanted: str, given: object) -> NoReturn:
     """``wanted`` says what it must do: "be text"."""
-    raise InvalidArgument(field, f"must {wanted}, and not {type(given).__name__}")
+    raise InvalidArgument(field, f"must {wanted}, and not {_kind(given)}")
 
 
 def of(field: str, value: object, kind: type | tuple[type, ...]) -> None:
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        refuse(field, f"be of {' or '.join(allowed.__name__ for allowed in kinds)}", value)
+        refuse(field, f"be {' or '.join(allowed.__name__ for allowed in kinds)}", value)
 
 
 def text(field: str, value: object) -> None:
@@ -97,5 +97,9 @@ def named_values(field: str, value: object) -> None:
 def awaited(field: str, answer: Awaitable[T]) -> Awaitable[T]:
     """What was called is to be waited for."""
     if not inspect.isawaitable(answer):
-        raise InvalidArgument(field, f"must be async, and not answer {type(answer).__name__} at once")
+        raise InvalidArgument(field, f"must be async, and not answer {_kind(answer)} at once")
     return answer
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__

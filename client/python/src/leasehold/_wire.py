@@ -113,7 +113,7 @@ def to_consistency(consistency: page.Consistency) -> pb.Consistency:
         case page.Consistency.STRICT:
             return pb.Consistency.CONSISTENCY_STRICT
         case _:
-            _arguments.refuse("consistency", "be of Consistency", consistency)
+            _arguments.refuse("consistency", "be Consistency", consistency)
 
 
 def to_delivery(delivery: page.BodyDelivery) -> pb.BodyDelivery:
@@ -125,7 +125,7 @@ def to_delivery(delivery: page.BodyDelivery) -> pb.BodyDelivery:
         case page.BodyDelivery.URL:
             return pb.BodyDelivery.BODY_DELIVERY_URL
         case _:
-            _arguments.refuse("body", "be of BodyDelivery", delivery)
+            _arguments.refuse("body", "be BodyDelivery", delivery)
 
 
 def to_kind(kind: outcomes.BodyKind) -> pb.BodyKind:
@@ -135,7 +135,7 @@ def to_kind(kind: outcomes.BodyKind) -> pb.BodyKind:
         case outcomes.BodyKind.SIDECAR:
             return pb.BodyKind.BODY_KIND_SIDECAR
         case _:
-            _arguments.refuse("kind", "be of BodyKind", kind)
+            _arguments.refuse("kind", "be BodyKind", kind)
 
 
 def parse_kind(kind: pb.BodyKind) -> outcomes.BodyKind:
@@ -181,7 +181,7 @@ def to_depth(depth: invalidation.Depth) -> pb.InvalidationDepth:
         case invalidation.Depth.HARD:
             return pb.InvalidationDepth.INVALIDATION_DEPTH_HARD
         case _:
-            _arguments.refuse("depth", "be of Depth", depth)
+            _arguments.refuse("depth", "be Depth", depth)
 
 
 def to_scope(scope: invalidation.Scope) -> pb.InvalidationScope:
@@ -200,7 +200,7 @@ def to_scope(scope: invalidation.Scope) -> pb.InvalidationScope:
             return pb.InvalidationScope(tenant=tenant, key=key)
         case _:
             kinds = "Everything, WholeTenant, Deployment, PathPrefix, Tag or Key"
-            _arguments.refuse("scopes", f"be of {kinds}", scope)
+            _arguments.refuse("scopes", f"be {kinds}", scope)
 
 
 def to_filter(watched: watching.WatchFilter) -> pb.WatchFilter:
@@ -212,7 +212,7 @@ def to_filter(watched: watching.WatchFilter) -> pb.WatchFilter:
         case invalidation.Key(key=key, tenant=tenant):
             return pb.WatchFilter(tenant=tenant, key=key)
         case _:
-            _arguments.refuse("filters", "be of WholeTenant, Tag or Key", watched)
+            _arguments.refuse("filters", "be WholeTenant, Tag or Key", watched)
 
 
 # Answers.
