@@ -22,6 +22,7 @@ import {
   BodyKind as WireKind,
   MissingReason as WireMissing,
 } from './generated/leasehold/v1/coordinator.js';
+import { word } from './given.js';
 import { RandomSource, RequestId, type SidecarToken } from './id.js';
 import { type BodyKind, Lease } from './lease.js';
 import { Lanes, type Link, parseEndpoint } from './link.js';
@@ -37,7 +38,14 @@ import {
   toWireDelivery,
 } from './page.js';
 import { RetryBudget, type RetryOptions } from './retry.js';
-import { type Depth, type Scope, toWireDepth, toWireScope, type WatchFilter } from './scope.js';
+import {
+  type Depth,
+  type Scope,
+  toWireDepth,
+  toWireFilters,
+  toWireScopes,
+  type WatchFilter,
+} from './scope.js';
 import { type ServiceConfig, serviceConfig } from './service-config.js';
 import { Watch, type WatchOptions } from './watch.js';
 import { milliseconds, required, toDuration, toOptionalDuration } from './wire.js';
@@ -372,8 +380,11 @@ export class Coordinator implements AsyncDisposable {
   /**
    * The lease of an acquire that was granted elsewhere, such as in a process that has died. What the grant said of times
    * and objects is not known; nothing is asked until a call is made on it.
+   *
+   * @throws LeaseholdError of the kind `configuration` for what names no entry.
    */
   adoptLease(entry: EntryRef, requestId: RequestId, generation: bigint): Lease {
+    toWireEntry(entry);
     return new Lease(this.#calls, entry, requestId, now(), {
       generation,
       remaining: undefined,
@@ -397,7 +408,7 @@ export class Coordinator implements AsyncDisposable {
   async invalidate(scopes: readonly Scope[], options: InvalidateOptions = {}): Promise<string> {
     const message = {
       requestId: Buffer.from((options.requestId ?? RequestId.random()).expose()),
-      scopes: scopes.map(toWireScope),
+      scopes: toWireScopes(scopes),
       depth: toWireDepth(options.depth ?? 'soft'),
     };
     const { answer } = await this.#calls.prompt('Invalidate', Service.invalidate, message, options);
@@ -407,9 +418,11 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Watches commits and invalidations: 1 to 100 filters; an event that concerns several of them comes once. Nothing is
    * sent until the first message is asked for.
+   *
+   * @throws LeaseholdError of the kind `configuration` for what are no filters.
    */
   watch(filters: readonly WatchFilter[], options: WatchOptions = {}): Watch {
-    return new Watch(this.#calls, filters, options);
+    return new Watch(this.#calls, toWireFilters(filters), options);
   }
 
   /**
@@ -540,8 +553,12 @@ function kindOf(kind: WireKind): BodyKind | undefined {
   }
 }
 
-function toWireConsistency(consistency: LookupOptions['consistency']): WireConsistency {
-  return consistency === 'strict' ? WireConsistency.CONSISTENCY_STRICT : WireConsistency.CONSISTENCY_BOUNDED;
+const parseConsistency = word('bounded', 'strict');
+
+function toWireConsistency(consistency: LookupOptions['consistency'] = 'bounded'): WireConsistency {
+  return parseConsistency(consistency, 'consistency') === 'strict'
+    ? WireConsistency.CONSISTENCY_STRICT
+    : WireConsistency.CONSISTENCY_BOUNDED;
 }
 
 function parseLookup({ outcome, regeneration: wire }: LookupResponse): Lookup {

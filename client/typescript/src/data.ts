@@ -9,6 +9,7 @@ import { Coordinator, type CoordinatorOptions } from './coordinator.js';
 import { BackingOffError, type DataCacheOptions, type DataReport, warn } from './data-options.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
+import { callable, seconds, text } from './given.js';
 import { LastKnown } from './last-known.js';
 import type { Commit, Lease } from './lease.js';
 import { isForGood, LeaseKeeper } from './lease-keeper.js';
@@ -107,7 +108,8 @@ export class DataCache implements AsyncDisposable {
    * @param key - any text of at most some 4000 bytes, percent-encoded as by `encodeURIComponent`.
    * @param ttlSeconds - how long a fetched value is fresh, counted from before the fetch; 0: never.
    * @throws what `fetcher` throws, where there is no copy within the bound; {@link BackingOffError} where it threw a moment
-   *   ago; RangeError for a ttl or key that is none; LeaseholdError `INVALID_FIELD` for a key that is too long.
+   *   ago; LeaseholdError of the kind `configuration` for a ttl, key or fetcher that is none, `INVALID_FIELD` for a key that is
+   *   too long.
    */
   async withRevalidate<T>(key: string, ttlSeconds: number, fetcher: () => Promise<T> | T): Promise<T> {
     const wish = this.#wish(key, ttlSeconds, fetcher);
@@ -190,13 +192,13 @@ export class DataCache implements AsyncDisposable {
 
   #wish(key: string, ttlSeconds: number, fetch: () => unknown): Wish {
     const { tenant, deployment, staleBoundSeconds: bound } = this.#options;
-    if (!Number.isFinite(ttlSeconds) || ttlSeconds < 0) {
-      throw new RangeError(`ttlSeconds: ${ttlSeconds} is not a time to live`);
-    }
+    seconds(ttlSeconds, 'ttlSeconds');
+    callable(fetch, 'fetcher');
     const boundSeconds =
       typeof bound === 'function' ? bound(ttlSeconds) : (bound ?? Math.max(10 * ttlSeconds, 60));
-    if (!(boundSeconds >= 0)) {
-      throw new RangeError(`staleBoundSeconds: ${boundSeconds} is not a bound`);
+    // Without an end is a bound too.
+    if (boundSeconds !== Infinity) {
+      seconds(boundSeconds, 'staleBoundSeconds');
     }
     const entry = { key: this.#storedKey(key), tenant, deployment };
     return { key, entry, ttlMs: ttlSeconds * 1000, boundMs: boundSeconds * 1000, fetch };
@@ -500,16 +502,16 @@ function isWithinBound({ boundMs }: Wish, { bornAt, ttlMs }: Copy): boolean {
 /** Half of a surrogate pair is no text: it has no bytes that a key could be made of. */
 function encoded(key: string): string {
   try {
-    return encodeURIComponent(key);
-  } catch {
-    throw new RangeError(`key: ${JSON.stringify(key)} is no well-formed text`);
+    return encodeURIComponent(text(key, 'key'));
+  } catch (error) {
+    throw error instanceof URIError ? LeaseholdError.input('key', 'must be well-formed text') : error;
   }
 }
 
 /** `undefined` for what JSON has no text for: `undefined` and functions. */
 function encode(value: unknown): Uint8Array | undefined {
-  const text = JSON.stringify(value) as string | undefined;
-  return text === undefined ? undefined : Buffer.from(text);
+  const json = JSON.stringify(value) as string | undefined;
+  return json === undefined ? undefined : Buffer.from(json);
 }
 
 function decode<T>(bytes: Uint8Array | undefined): T {

@@ -4,11 +4,13 @@
  * @module
  */
 
+import { LeaseholdError } from './error.js';
 import {
   type EntryRef as WireEntry,
   type PageRequest as WireRequest,
   CookieVariance as WireVariance,
 } from './generated/leasehold/v1/coordinator.js';
+import { flag, items, list, only, optional, type Parse, pair, record, text, texts } from './given.js';
 
 /** Names an entry. */
 export type EntryRef = EntryScope & (NamedByKey | NamedByRequest);
@@ -65,17 +67,48 @@ export interface PageRequest {
   readonly cookieVariance?: 'all' | 'none' | readonly string[] | undefined;
 }
 
-/** @internal */
+const cookieVariance: Parse<NonNullable<PageRequest['cookieVariance']>> = (value, field) => {
+  if (value === 'all' || value === 'none') {
+    return value;
+  }
+  if (!Array.isArray(value)) {
+    throw LeaseholdError.input(field, 'must be "all", "none", or a list of names');
+  }
+  return list(text)(value, field);
+};
+
+/** What a page depends on, as its policy says it. */
+export const pageFields = {
+  params: optional(texts),
+  query: optional(items(pair(text, list(text)))),
+  ignoreCredentials: optional(flag),
+  cookieVariance: optional(cookieVariance),
+};
+
+const parseRequest = record<PageRequest>({
+  route: text,
+  ...pageFields,
+  headers: optional(items(pair(text, list(text)))),
+  cookies: optional(items(pair(text, text))),
+});
+
+const parseName = only({
+  key: text,
+  request: (value, field) => toWireRequest(parseRequest(value, field)),
+});
+
+const parseScope = record<EntryScope>(
+  { tenant: optional(text), deployment: optional(text), path: optional(text) },
+  ['key', 'request'],
+);
+
+/**
+ * @throws LeaseholdError of the kind `configuration` for what names no entry.
+ * @internal
+ */
 export function toWireEntry(entry: EntryRef): WireEntry {
-  return {
-    tenant: entry.tenant ?? '',
-    deployment: entry.deployment ?? '',
-    path: entry.path ?? '',
-    name:
-      entry.request === undefined
-        ? { $case: 'key', value: entry.key }
-        : { $case: 'request', value: toWireRequest(entry.request) },
-  };
+  const { tenant = '', deployment = '', path = '' } = parseScope(entry, 'entry');
+  return { tenant, deployment, path, name: parseName(entry, 'entry') };
 }
 
 /**

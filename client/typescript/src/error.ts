@@ -68,7 +68,8 @@ export interface Refusal {
  * - `inDoubt`: the last attempt was surely not applied, but an earlier one may have been.
  * - `protocol`: an answer that breaks the contract.
  * - `bodyTooLarge`: a body is larger than the caller accepts.
- * - `configuration`: what the client was given is of no use, such as a malformed endpoint.
+ * - `configuration`: what the client was given is of no use, such as a malformed endpoint or a misspelt field of a scope. Nothing
+ *   was sent; {@link LeaseholdError.field} says where it is.
  */
 export type ErrorKind =
   | 'refused'
@@ -99,6 +100,9 @@ export class LeaseholdError extends Error {
   /** What the coordinator refused last, also when the call ended for another reason. */
   readonly refusal?: Refusal;
 
+  /** Where in what was given the fault is, such as `scopes[0].tag`. Of the kind `configuration`, where it is one field's. */
+  readonly field?: string;
+
   /** Whether the same call, with the same request id, may succeed later. */
   readonly isRetryable: boolean;
 
@@ -111,13 +115,22 @@ export class LeaseholdError extends Error {
   private constructor(
     kind: ErrorKind,
     message: string,
-    judged: { isRetryable: boolean; mayHaveBeenApplied: boolean; refusal?: Refusal; cause?: unknown },
+    judged: {
+      isRetryable: boolean;
+      mayHaveBeenApplied: boolean;
+      refusal?: Refusal;
+      field?: string;
+      cause?: unknown;
+    },
   ) {
     super(message, judged.cause === undefined ? undefined : { cause: judged.cause });
     Object.defineProperty(this, BRAND, { value: true });
     this.kind = kind;
     if (judged.refusal) {
       this.refusal = judged.refusal;
+    }
+    if (judged.field !== undefined) {
+      this.field = judged.field;
     }
     this.isRetryable = judged.isRetryable;
     this.mayHaveBeenApplied = judged.mayHaveBeenApplied;
@@ -217,6 +230,16 @@ export class LeaseholdError extends Error {
   static configuration(message: string): LeaseholdError {
     const judged = { isRetryable: false, mayHaveBeenApplied: false };
     return new LeaseholdError('configuration', `configuration: ${message}`, judged);
+  }
+
+  /**
+   * What was given in a field is not what may be there.
+   *
+   * @internal
+   */
+  static input(field: string, allowed: string): LeaseholdError {
+    const judged = { isRetryable: false, mayHaveBeenApplied: false, field };
+    return new LeaseholdError('configuration', `${field}: ${allowed}`, judged);
   }
 
   /**

@@ -18,6 +18,7 @@ import {
   recordOf,
   underLease,
 } from './face-records.js';
+import { text } from './given.js';
 import { RequestId } from './id.js';
 import { LastKnown } from './last-known.js';
 import { bytesIn, type Lease } from './lease.js';
@@ -275,6 +276,7 @@ class Stores {
   }
 
   async get(cacheKey: string): Promise<FaceMetaRecord | null> {
+    text(cacheKey, 'cacheKey');
     const found = await orUnnameable(this.#lookup(cacheKey));
     if (found === 'unnameable') {
       return null;
@@ -320,6 +322,7 @@ class Stores {
   }
 
   async invalidate(cacheKey: string): Promise<void> {
+    text(cacheKey, 'cacheKey');
     const { tenant } = this.#options;
     try {
       await this.#reach.invalidate((coordinator) => coordinator.invalidate([{ tenant, key: cacheKey }]));

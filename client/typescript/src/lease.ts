@@ -18,8 +18,9 @@ import {
   type UploadBodyRequest,
   BodyKind as WireKind,
 } from './generated/leasehold/v1/coordinator.js';
+import { bytes, optional, type Parse, record, size, text, textOrBytes } from './given.js';
 import { type RequestId, SidecarToken } from './id.js';
-import { type PageMetadata, parseStale, type StalePage, toWireMetadata } from './page.js';
+import { type PageMetadata, parseGivenMetadata, parseStale, type StalePage, toWireMetadata } from './page.js';
 import { milliseconds, required, toOptionalDuration } from './wire.js';
 
 /** A rendered page. */
@@ -305,7 +306,8 @@ export class Lease {
    * @throws LeaseholdError `INVALID_FIELD` (also for a status of 500 or more: that is a failed render),
    *   `OBJECT_MISSING`, `OBJECT_CONFLICT`; or no answer in time: it may have been applied, and committing again tells.
    */
-  async commit(page: NewPage, options: CallOptions = {}): Promise<Commit> {
+  async commit(given: NewPage, options: CallOptions = {}): Promise<Commit> {
+    const page = parseNewPage(given, 'page');
     const metadata = page.metadata ?? {};
     const html = toBytes(page.html);
     const sidecar = page.sidecar === undefined ? undefined : toBytes(page.sidecar);
@@ -452,6 +454,21 @@ function* uploadParts(head: UploadBodyRequest, bytes: Uint8Array): Generator<Upl
     yield { part: { $case: 'chunk', value: asBuffer(bytes.subarray(start, start + CHUNK_BYTES)) } };
   }
 }
+
+const parseStored = record<StoredBody>({ digest: bytes, sizeBytes: size });
+
+const parseBody: Parse<NewBody> = (value, field) =>
+  typeof value === 'object' && value !== null && 'digest' in value
+    ? parseStored(value, field)
+    : textOrBytes(value, field);
+
+const parseNewPage = record<NewPage>({
+  html: parseBody,
+  sidecar: optional(parseBody),
+  metadata: optional(parseGivenMetadata),
+  htmlName: optional(text),
+  sidecarName: optional(text),
+});
 
 function toBytes(body: NewBody): Uint8Array | StoredBody {
   return typeof body === 'string' ? Buffer.from(body) : body;

@@ -5,7 +5,8 @@
  */
 
 import { now } from './clock.js';
-import type { PageRequest } from './entry.js';
+import { type PageRequest, pageFields } from './entry.js';
+import { milliseconds, optional, record, seconds, text, word } from './given.js';
 import type { PageState } from './http.js';
 import type { Copy } from './rendered-page.js';
 
@@ -37,10 +38,23 @@ export interface PagePolicy {
    * The route pattern that matched and its parameters, and on what else the page depends. Default: the path is the route, and
    * query, credentials and cookies make a page another one.
    */
-  readonly page?: Partial<
-    Pick<PageRequest, 'route' | 'params' | 'query' | 'ignoreCredentials' | 'cookieVariance'>
-  >;
+  readonly page?:
+    | Partial<Pick<PageRequest, 'route' | 'params' | 'query' | 'ignoreCredentials' | 'cookieVariance'>>
+    | undefined;
 }
+
+/** @throws LeaseholdError of the kind `configuration` for what is no policy. */
+export const parsePolicy = record<PagePolicy>({
+  mode: word('blocking', 'stale-while-revalidate'),
+  revalidateSeconds: optional(seconds),
+  staleWhileRevalidateSeconds: optional(seconds),
+  staleIfErrorSeconds: optional(seconds),
+  onContention: optional(word('wait', 'serve-stale')),
+  maxWaitMs: optional(milliseconds),
+  onFailure: optional(word('serve-stale', 'error')),
+  leaseTtlMs: optional(milliseconds),
+  page: optional(record<NonNullable<PagePolicy['page']>>({ route: optional(text), ...pageFields })),
+});
 
 export function cacheControl(policy: PagePolicy, state: PageState, isPersonal: boolean): string {
   if (state === 'bypass') {

@@ -14,6 +14,7 @@ import {
   type StalePage as WireStale,
   StaleReason as WireStaleReason,
 } from './generated/leasehold/v1/coordinator.js';
+import { list, optional, pair, record, size, milliseconds as span, text, word } from './given.js';
 import { SidecarToken } from './id.js';
 import { date, milliseconds, nonEmpty, optionalMilliseconds, required, toOptionalDuration } from './wire.js';
 
@@ -128,10 +129,11 @@ export interface Regeneration {
   readonly remainingMs: number;
 }
 
+const parseDelivery = word('none', 'inline', 'url');
+
 /** @internal */
-export function toWireDelivery(delivery: BodyDelivery | undefined): WireDelivery {
-  switch (delivery) {
-    case undefined:
+export function toWireDelivery(delivery: BodyDelivery = 'none'): WireDelivery {
+  switch (parseDelivery(delivery, 'body')) {
     case 'none':
       return WireDelivery.BODY_DELIVERY_NONE;
     case 'inline':
@@ -165,6 +167,20 @@ export function parseStale({ page, reason, staleWhileRevalidateFor, staleIfError
 export function parseRegeneration({ owner, generation, remaining }: WireRegeneration): Regeneration {
   return { owner, generation, remainingMs: milliseconds(remaining) };
 }
+
+/** @internal */
+export const parseGivenMetadata = record<PageMetadata>({
+  status: optional(size),
+  contentType: optional(text),
+  headers: optional(list(pair(text, text))),
+  etag: optional(text),
+  revalidateMs: optional(span),
+  staleWhileRevalidateMs: optional(span),
+  staleIfErrorMs: optional(span),
+  tags: optional(list(text)),
+  path: optional(text),
+  renderTimeMs: optional(span),
+});
 
 /** @internal */
 export function toWireMetadata(metadata: PageMetadata): WireMetadata {

@@ -8,6 +8,7 @@ import { now } from './clock.js';
 import { type Acquire, Coordinator, type CoordinatorOptions, type Lookup } from './coordinator.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
+import { callable, type Parse } from './given.js';
 import { cacheStatus, cookiesOf, isNotModified, type PageState, queryOf, type Served } from './http.js';
 import { whyNotKept } from './kept-page.js';
 import { LastKnown } from './last-known.js';
@@ -20,6 +21,7 @@ import {
   isWithin,
   isWithinBounds,
   type PagePolicy,
+  parsePolicy,
   staleIfErrorSeconds,
   staleWindowSeconds,
   ttlOf,
@@ -30,6 +32,7 @@ import {
   copyOf,
   headersOf,
   keptCopyOf,
+  parseRendered,
   type Render,
   type RenderedPage,
   sizeOf,
@@ -135,7 +138,8 @@ export class PageServer implements AsyncDisposable {
    * A render that fails, without a page to serve in its place: what it threw is thrown, and what it answered is answered, with
    * `no-store`. While nobody renders because a render failed a moment ago: 503 with `Retry-After`.
    *
-   * @throws what `render` throws, where the policy has no page to serve in its place; LeaseholdError `TENANT_BOUNDARY` for a
+   * @throws LeaseholdError of the kind `configuration` for a policy that is none, and for what `render` answers with that is no
+   *   page; what `render` throws, where the policy has no page to serve in its place; LeaseholdError `TENANT_BOUNDARY` for a
    *   request of a tenant that was not declared, `INVALID_FIELD` for a tenant or deployment that no coordinator takes.
    */
   async servePage(request: Request, policy: PagePolicy, render: Render): Promise<Response> {
@@ -213,7 +217,10 @@ export class PageServer implements AsyncDisposable {
     await this.close();
   }
 
-  #visit(request: Request, policy: PagePolicy, render: Render): Visit {
+  #visit(givenRequest: Request, givenPolicy: PagePolicy, givenRender: Render): Visit {
+    const request = parseRequest(givenRequest, 'request');
+    const policy = parsePolicy(givenPolicy, 'policy');
+    const render = callable(givenRender, 'render');
     const { tenant, deployment } = this.#options;
     const url = new URL(request.url);
     const cookies = cookiesOf(request.headers.get('cookie'));
@@ -399,13 +406,13 @@ export class PageServer implements AsyncDisposable {
     wasStale: boolean,
     previous: Copy | undefined,
   ): Promise<Answer> {
-    const { request, render, policy } = visit;
+    const { request, policy } = visit;
     const begun = now();
     let page: RenderedPage;
     let copy: Copy;
     let detail: string | undefined;
     try {
-      page = await lease.renewWhile(() => render({ request: toRender(visit), lease }), policy.leaseTtlMs);
+      page = await lease.renewWhile(() => rendered(visit, lease), policy.leaseTtlMs);
       if ((page.status ?? 200) >= 500) {
         throw new FailedRender(page);
       }
@@ -536,7 +543,7 @@ export class PageServer implements AsyncDisposable {
 
   /** A page that nobody keeps; for its own sake, where no other reason is given. */
   async #bypass(visit: Visit, reason?: string): Promise<Answer & { readonly page: RenderedPage }> {
-    const page = await visit.render({ request: toRender(visit) });
+    const page = await rendered(visit);
     const copy = copyOf(page);
     const why = whyNotKept(page, new URL(visit.request.url).pathname);
     if (isReading(visit.request) && copy.status < 500) {
@@ -606,6 +613,20 @@ function isReading({ method }: Request): boolean {
 function toRender({ request, page }: Visit): Request {
   return isReading(request) ? asForEverybody(request, page) : request;
 }
+
+async function rendered(visit: Visit, lease?: Lease): Promise<RenderedPage> {
+  const page = await visit.render({ request: toRender(visit), lease });
+  return parseRendered(page, 'page');
+}
+
+/** By what it can do: of a framework's own, it is no instance of this process's class. */
+const parseRequest: Parse<Request> = (value, field) => {
+  const { headers, url } = (value ?? {}) as Partial<Request>;
+  if (typeof url !== 'string' || typeof headers?.get !== 'function' || !URL.canParse(url)) {
+    throw LeaseholdError.input(field, 'must be a Request of the web platform, with a whole URL');
+  }
+  return value as Request;
+};
 
 function stale(visit: Visit, copy: Copy): Answer {
   return { copy, served: { state: 'stale', ttlMs: Math.min(ttlOf(visit.policy, copy) ?? -1, -1) } };

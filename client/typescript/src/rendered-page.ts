@@ -6,6 +6,7 @@
 
 import { createHash } from 'node:crypto';
 import { now } from './clock.js';
+import { list, optional, pair, record, status, text, textOrBytes } from './given.js';
 import type { Lease } from './lease.js';
 import type { Page } from './page.js';
 
@@ -83,16 +84,20 @@ const NOT_OF_THE_PAGE = new Set([
   'upgrade',
 ]);
 
-/** @throws TypeError or RangeError for what no response can be made of. */
+/** @throws LeaseholdError of the kind `configuration` for what is no page. */
+export const parseRendered = record<RenderedPage>({
+  html: textOrBytes,
+  sidecar: optional(textOrBytes),
+  status: optional(status),
+  contentType: optional(text),
+  headers: optional(list(pair(text, text))),
+  tags: optional(list(text)),
+});
+
+/** @throws TypeError for headers that no response can carry. */
 export function copyOf(page: RenderedPage): Copy {
   const bytes = typeof page.html === 'string' ? Buffer.from(page.html) : page.html;
-  if (!(bytes instanceof Uint8Array)) {
-    throw new TypeError('html: neither text nor bytes');
-  }
   const { status = 200, contentType = DEFAULT_CONTENT_TYPE } = page;
-  if (!Number.isInteger(status) || status < 200 || status > 599) {
-    throw new RangeError(`status: ${status} is none of a response`);
-  }
   const headers = headersOf(page);
   // Whoever was served it from then on would hear of it, were it kept.
   new Headers([

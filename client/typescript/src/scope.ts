@@ -4,11 +4,13 @@
  * @module
  */
 
+import { LeaseholdError } from './error.js';
 import {
   InvalidationDepth as WireDepth,
   type WatchFilter as WireFilter,
   type InvalidationScope as WireScope,
 } from './generated/leasehold/v1/coordinator.js';
+import { list, only, optional, type Parse, record, text, word, yes } from './given.js';
 import { nonEmpty, required } from './wire.js';
 
 /**
@@ -40,25 +42,59 @@ export type WatchFilter =
   | { readonly tenant?: string | undefined; readonly tag: string }
   | { readonly tenant?: string | undefined; readonly key: string };
 
-/** @internal */
-export function toWireScope(scope: Scope): WireScope {
-  if ('everything' in scope) {
-    return { tenant: '', scope: { $case: 'everything', value: {} } };
+const all: Parse<Record<never, never>> = (value, field) => {
+  yes(value, field);
+  return {};
+};
+
+const WATCHED = { wholeTenant: all, tag: text, key: text };
+const INVALIDATED = {
+  everything: all,
+  wholeTenant: all,
+  deployment: text,
+  pathPrefix: text,
+  tag: text,
+  key: text,
+};
+
+const parseFilterTarget = only(WATCHED);
+const parseTarget = only(INVALIDATED);
+const tenantBeside = (targets: object) =>
+  record<{ tenant?: string | undefined }>({ tenant: optional(text) }, Object.keys(targets));
+const parseTenant = tenantBeside(INVALIDATED);
+const parseFilterTenant = tenantBeside(WATCHED);
+
+const parseGivenScope: Parse<WireScope> = (given, field) => {
+  const { tenant = '' } = parseTenant(given, field);
+  const scope = parseTarget(given, field);
+  if (scope.$case === 'everything' && tenant !== '') {
+    throw LeaseholdError.input(
+      `${field}.tenant`,
+      'must be absent where everything is meant, of every tenant',
+    );
   }
-  return { tenant: scope.tenant ?? '', scope: targetOf(scope) };
+  return { tenant, scope };
+};
+
+const parseGivenFilter: Parse<WireFilter> = (given, field) => {
+  const { tenant = '' } = parseFilterTenant(given, field);
+  return { tenant, filter: parseFilterTarget(given, field) };
+};
+
+/**
+ * @throws LeaseholdError of the kind `configuration` for what are no scopes.
+ * @internal
+ */
+export function toWireScopes(scopes: readonly Scope[]): WireScope[] {
+  return [...list(parseGivenScope)(scopes, 'scopes')];
 }
 
-function targetOf(scope: Exclude<Scope, { everything: true }>): NonNullable<WireScope['scope']> {
-  if ('wholeTenant' in scope) {
-    return { $case: 'wholeTenant', value: {} };
-  }
-  if ('deployment' in scope) {
-    return { $case: 'deployment', value: scope.deployment };
-  }
-  if ('pathPrefix' in scope) {
-    return { $case: 'pathPrefix', value: scope.pathPrefix };
-  }
-  return 'tag' in scope ? { $case: 'tag', value: scope.tag } : { $case: 'key', value: scope.key };
+/**
+ * @throws LeaseholdError of the kind `configuration` for what are no filters.
+ * @internal
+ */
+export function toWireFilters(filters: readonly WatchFilter[]): WireFilter[] {
+  return [...list(parseGivenFilter)(filters, 'filters')];
 }
 
 /** @internal */
@@ -81,23 +117,16 @@ export function parseScope(wire: WireScope): Scope {
   }
 }
 
+const parseGivenDepth = word('soft', 'hard');
+
 /** @internal */
 export function toWireDepth(depth: Depth): WireDepth {
-  return depth === 'hard' ? WireDepth.INVALIDATION_DEPTH_HARD : WireDepth.INVALIDATION_DEPTH_SOFT;
+  return parseGivenDepth(depth, 'depth') === 'hard'
+    ? WireDepth.INVALIDATION_DEPTH_HARD
+    : WireDepth.INVALIDATION_DEPTH_SOFT;
 }
 
 /** @internal */
 export function parseDepth(depth: WireDepth): Depth {
   return depth === WireDepth.INVALIDATION_DEPTH_HARD ? 'hard' : 'soft';
-}
-
-/** @internal */
-export function toWireFilter(filter: WatchFilter): WireFilter {
-  const tenant = filter.tenant ?? '';
-  if ('wholeTenant' in filter) {
-    return { tenant, filter: { $case: 'wholeTenant', value: {} } };
-  }
-  return 'tag' in filter
-    ? { tenant, filter: { $case: 'tag', value: filter.tag } }
-    : { tenant, filter: { $case: 'key', value: filter.key } };
 }

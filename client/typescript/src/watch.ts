@@ -11,11 +11,12 @@ import { LeaseholdError } from './error.js';
 import {
   CoordinatorServiceService as Service,
   type WatchResponse,
+  type WatchFilter as WireFilter,
   ResyncReason as WireResync,
 } from './generated/leasehold/v1/coordinator.js';
 import type { Link } from './link.js';
 import { backoffMs } from './retry.js';
-import { type Depth, parseDepth, parseScope, type Scope, toWireFilter, type WatchFilter } from './scope.js';
+import { type Depth, parseDepth, parseScope, type Scope } from './scope.js';
 import { date, nonEmpty, required } from './wire.js';
 
 /** How a watch is to be made. */
@@ -101,7 +102,7 @@ const SILENCE_MS = 60_000;
  */
 export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposable {
   readonly #calls: Calls;
-  readonly #filters: readonly WatchFilter[];
+  readonly #filters: WireFilter[];
   readonly #signal: AbortSignal | undefined;
   /** Of what is under way, by the caller's signal or by {@link return}. */
   readonly #ending = new AbortController();
@@ -113,7 +114,7 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
   #over = false;
 
   /** @internal */
-  constructor(calls: Calls, filters: readonly WatchFilter[], options: WatchOptions) {
+  constructor(calls: Calls, filters: WireFilter[], options: WatchOptions) {
     this.#calls = calls;
     this.#filters = filters;
     this.#signal = options.signal;
@@ -216,7 +217,7 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
     }
     const link = shared.lanes.enter();
     try {
-      const message = { filters: this.#filters.map(toWireFilter), resumeToken: this.#resumeToken ?? '' };
+      const message = { filters: this.#filters, resumeToken: this.#resumeToken ?? '' };
       const stream = await serverStreaming(shared, link, limits, Service.watch, message);
       return { stream, link, unread: required(stream.first, 'the first message of a watch') };
     } catch (error) {

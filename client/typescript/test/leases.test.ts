@@ -480,6 +480,7 @@ test('whatever a render answers with, its lease ends', async (t) => {
     'header-that-cannot-be-sent': { html: 'x', headers: [['x-title', '日本語']] },
     'no-status': { html: 'x', status: 99 },
     'no-status-either': { html: 'x', status: 2.5 },
+    'number-for-tags': { html: 'x', tags: 1 },
   };
   for (const [name, answer] of Object.entries(answers)) {
     const path = `/${name}`;
@@ -493,7 +494,7 @@ test('whatever a render answers with, its lease ends', async (t) => {
     const { outcome } = await witness.acquire({ path, request: { route: path } });
     assert.equal(outcome, 'backingOff', name);
   }
-  const tags = 1 as unknown as string[];
+  const tags = Array.from({ length: 65 }, (_, number) => `tag ${number}`);
   const unkept = await server.servePage(request, blocking, () => ({ html: 'x', tags }));
   assert.deepEqual([stateOf(unkept), await unkept.text()], ['bypass', 'x']);
   await server.idle();

@@ -411,18 +411,18 @@ test('ttls, bounds and keys that are none are refused', async () => {
   const cache = new DataCache({ staleBoundSeconds: Number.NaN });
   await assert.rejects(
     cache.withRevalidate('k', -1, () => 1),
-    RangeError,
+    { kind: 'configuration' },
   );
   await assert.rejects(
     cache.withRevalidate('k', Number.NaN, () => 1),
-    RangeError,
+    { kind: 'configuration' },
   );
   await assert.rejects(
     cache.withRevalidate('k', 1, () => 1),
-    RangeError,
+    { kind: 'configuration' },
   );
   await assert.rejects(
     new DataCache().withRevalidate('\ud800', 1, () => 1),
-    RangeError,
+    { kind: 'configuration' },
   );
 });
