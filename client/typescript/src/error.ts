@@ -162,22 +162,6 @@ export class LeaseholdError extends Error {
     });
   }
 
-  /**
-   * As the coordinator refuses a request of a tenant that nobody declared, for when it cannot be asked.
-   *
-   * @internal
-   */
-  static tenantBoundary(): LeaseholdError {
-    return LeaseholdError.refused({
-      code: 'FAILED_PRECONDITION',
-      reason: 'TENANT_BOUNDARY',
-      statedReason: 'TENANT_BOUNDARY',
-      message: 'the request is meant for a tenant, and none is declared',
-      metadata: {},
-      fields: [],
-    });
-  }
-
   /** @internal */
   static notSent(cause?: unknown): LeaseholdError {
     const judged = { isRetryable: true, mayHaveBeenApplied: false, cause };

@@ -49,15 +49,21 @@ export interface PageServerOptions {
  */
 export interface PageReport {
   readonly type: 'renderFailed' | 'notKept' | 'unreachable';
+  /** The page's route: by default its path. Never the query, credentials or cookies. Absent: it is about no page. */
+  readonly route?: string | undefined;
   readonly error: unknown;
 }
 
+const SHOWN_ROUTE = 256;
+
 /** The report of those who want none of their own. */
-export function warn({ type, error }: PageReport): void {
+export function warn({ type, route, error }: PageReport): void {
   const what = {
     renderFailed: 'a render failed; the previous page is served',
     notKept: 'a page was rendered, but not kept',
     unreachable: 'the coordinator gave no answer',
   }[type];
-  console.warn(`leasehold: ${what}: error=${error instanceof Error ? error.message : String(error)}`);
+  // A path may be as long as a visitor likes.
+  const page = route === undefined ? '' : ` route=${JSON.stringify(route.slice(0, SHOWN_ROUTE))}`;
+  console.warn(`leasehold: ${what}:${page} error=${error instanceof Error ? error.message : String(error)}`);
 }

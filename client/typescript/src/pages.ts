@@ -72,6 +72,20 @@ interface Answer {
   readonly served: Served;
 }
 
+/** An answer to who asked for what there can be no page of. */
+interface Refusal {
+  readonly status: number;
+  readonly text: string;
+  readonly detail: string;
+}
+
+/** The same in every language. */
+const ACROSS_TENANTS: Refusal = {
+  status: 400,
+  text: 'This site serves no tenants.\n',
+  detail: 'tenant-boundary',
+};
+
 /** A render's answer that is a failure, to be passed on as it is. */
 class FailedRender extends Error {
   readonly page: RenderedPage;
@@ -136,17 +150,18 @@ export class PageServer implements AsyncDisposable {
    * the coordinator could not be asked; `bypass`, rendered and not kept. A request that is neither GET nor HEAD is a `bypass`.
    *
    * A render that fails, without a page to serve in its place: what it threw is thrown, and what it answered is answered, with
-   * `no-store`. While nobody renders because a render failed a moment ago: 503 with `Retry-After`.
+   * `no-store`. While nobody renders because a render failed a moment ago: 503 with `Retry-After`. A request of a tenant, where none
+   * was declared: 400.
    *
    * @throws LeaseholdError of the kind `configuration` for a policy that is none, and for what `render` answers with that is no
-   *   page; what `render` throws, where the policy has no page to serve in its place; LeaseholdError `TENANT_BOUNDARY` for a
-   *   request of a tenant that was not declared, `INVALID_FIELD` for a tenant or deployment that no coordinator takes.
+   *   page, `INVALID_FIELD` for a tenant or deployment that no coordinator takes; what `render` throws, where the policy has no page
+   *   to serve in its place.
    */
   async servePage(request: Request, policy: PagePolicy, render: Render): Promise<Response> {
     const visit = this.#visit(request, policy, render);
+    // The coordinator would refuse it too, if it could be asked.
     if (isReading(request) && crossesTenants(visit.page, this.#options.tenant)) {
-      // The coordinator would refuse it too, if it could be asked.
-      throw LeaseholdError.tenantBoundary();
+      return this.#refuse(visit, ACROSS_TENANTS);
     }
     try {
       return this.#respond(
@@ -166,6 +181,10 @@ export class PageServer implements AsyncDisposable {
           'cache-control': 'no-store',
         };
         return new Response('Service Unavailable', { status: 503, headers });
+      }
+      // Any visitor can ask so; it is no fault of the site's.
+      if (error instanceof LeaseholdError && error.reason === 'TENANT_BOUNDARY') {
+        return this.#refuse(visit, ACROSS_TENANTS);
       }
       throw error;
     }
@@ -250,7 +269,7 @@ export class PageServer implements AsyncDisposable {
     } catch (error) {
       if (error instanceof LeaseholdError && error.isUnnameable) {
         // What a visitor has asked for, and the site may have an answer to.
-        this.#report({ type: 'unreachable', error });
+        this.#reportOf(visit, 'unreachable', error);
         return this.#bypass(visit, 'unnameable');
       }
       throw error;
@@ -503,7 +522,7 @@ export class PageServer implements AsyncDisposable {
       if (isForGood(error)) {
         this.#rememberUncached(visit, true);
       }
-      this.#report({ type: 'notKept', error });
+      this.#reportOf(visit, 'notKept', error);
     });
   }
 
@@ -515,9 +534,9 @@ export class PageServer implements AsyncDisposable {
       throw error;
     }
     if (!(error instanceof Paused)) {
-      this.#report({ type: 'renderFailed', error });
+      this.#reportOf(visit, 'renderFailed', error);
     }
-    return stale(visit, previous);
+    return stale(visit, previous, error instanceof Paused ? 'backing-off' : 'render-failed');
   }
 
   #regenerateInBackground(visit: Visit): void {
@@ -526,7 +545,7 @@ export class PageServer implements AsyncDisposable {
     }
     this.#regenerating.add(visit.name);
     const running = this.#regenerated(visit)
-      .catch((error: unknown) => this.#report({ type: 'renderFailed', error }))
+      .catch((error: unknown) => this.#reportOf(visit, 'renderFailed', error))
       .finally(() => this.#regenerating.delete(visit.name));
     this.#leases.track(running);
   }
@@ -563,6 +582,16 @@ export class PageServer implements AsyncDisposable {
     }
   }
 
+  #refuse({ request }: Visit, { status, text, detail }: Refusal): Response {
+    const headers = {
+      'content-type': 'text/plain; charset=utf-8',
+      'cache-control': 'no-store',
+      'cache-status': cacheStatus({ state: 'bypass', detail }),
+      [this.#options.stateHeader ?? 'x-isr-state']: 'bypass' satisfies PageState,
+    };
+    return new Response(request.method === 'HEAD' ? null : text, { status, headers });
+  }
+
   #respond(visit: Visit, { copy, served }: Answer): Response {
     const headers = new Headers();
     for (const [name, value] of copy.headers) {
@@ -594,6 +623,10 @@ export class PageServer implements AsyncDisposable {
     }
     const hasBody = visit.request.method !== 'HEAD' && ![204, 205, 304].includes(copy.status);
     return new Response(hasBody ? Buffer.from(copy.bytes) : null, { status: copy.status, headers });
+  }
+
+  #reportOf(visit: Visit, type: PageReport['type'], error: unknown): void {
+    this.#report({ type, route: visit.page.route, error });
   }
 
   #report(report: PageReport): void {
@@ -628,6 +661,6 @@ const parseRequest: Parse<Request> = (value, field) => {
   return value as Request;
 };
 
-function stale(visit: Visit, copy: Copy): Answer {
-  return { copy, served: { state: 'stale', ttlMs: Math.min(ttlOf(visit.policy, copy) ?? -1, -1) } };
+function stale(visit: Visit, copy: Copy, detail?: string): Answer {
+  return { copy, served: { state: 'stale', ttlMs: Math.min(ttlOf(visit.policy, copy) ?? -1, -1), detail } };
 }

@@ -372,7 +372,7 @@ test('a page that could not be kept is reported', async (t) => {
   const cache = new DataCache({ coordinator: failing, onReport });
   assert.equal(await cache.withRevalidate('k', 60, () => 'value'), 'value');
   assert.deepEqual(reports, [
-    { type: 'notKept', error: lost },
+    { type: 'notKept', route: new URL(request.url).pathname, error: lost },
     { type: 'notKept', key: 'k', error: lost },
   ]);
 });

@@ -145,7 +145,8 @@ const TABLE: Row[] = [
 ];
 
 /** `Cache-Control` and `Cache-Status` of a page in this state. */
-function expectedHeaders({ page, isDown, window = HOUR }: Row, { mode }: Policy, state: Result) {
+function expectedHeaders(row: Row, { mode }: Policy, state: Result) {
+  const { page, isDown, lease, window = HOUR } = row;
   const revalidate = page === 'fresh' ? HOUR : 0;
   const isStale = state.startsWith('stale');
   const control =
@@ -154,12 +155,15 @@ function expectedHeaders({ page, isDown, window = HOUR }: Row, { mode }: Policy,
       : mode === 'blocking'
         ? `public, max-age=0, s-maxage=0, stale-if-error=${revalidate}, must-revalidate`
         : `s-maxage=${isStale ? 0 : revalidate}, stale-while-revalidate=${window}`;
+  const isWithinWindow = mode === 'stale-while-revalidate' && window > 0;
+  const isInPlaceOfARender = !isWithinWindow && lease !== 'held';
+  const why = lease === 'failed' ? 'backing-off' : 'render-failed';
   const forwarded = page ? 'fwd=stale' : 'fwd=miss';
   const status: Record<Result, string> = {
     hit: page === 'fresh' ? 'hit; ttl=_' : 'hit',
     miss: `${forwarded}; stored`,
     'wait-hit': `${forwarded}; collapsed`,
-    stale: 'hit; ttl=-_',
+    stale: isInPlaceOfARender ? `hit; ttl=-_; detail=${why}` : 'hit; ttl=-_',
     'stale-metadata-error': 'hit; ttl=-_; detail=coordinator-unreachable',
     bypass: `fwd=bypass; detail=${isDown ? 'coordinator-unreachable' : 'contention'}`,
   };
@@ -358,14 +362,23 @@ test('visitors with other credentials or cookies get other pages, also while the
   assert.deepEqual([stateOf(stranger), await stranger.text()], ['bypass', 'new']);
 });
 
-test('a request of a tenant that was not declared is refused', async (t) => {
-  const coordinator = await CoordinatorProcess.start(t);
+test('a request of a tenant that was not declared is answered with 400, also by a header that only the coordinator knows', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t, '--tenant-header', 'x-shop');
   const { server } = serverOn(coordinator.connect());
-  const request = get('/a', { 'x-tenant-id': 'acme' });
-  await assert.rejects(
-    server.servePage(request, blocking, () => ({ html: 'x' })),
-    { reason: 'TENANT_BOUNDARY' },
-  );
+  for (const name of ['x-tenant-id', 'x-shop']) {
+    const request = get('/a', { [name]: 'acme' });
+    const response = await server.servePage(request, blocking, () => assert.fail('it is rendered'));
+    assert.deepEqual([response.status, await response.text()], [400, 'This site serves no tenants.\n'], name);
+    assert.deepEqual(Object.fromEntries(response.headers), {
+      'cache-control': 'no-store',
+      'cache-status': 'leasehold; fwd=bypass; detail=tenant-boundary',
+      'content-type': 'text/plain; charset=utf-8',
+      'x-isr-state': 'bypass',
+    });
+  }
+  const head = new Request('http://site/a', { method: 'HEAD', headers: { 'x-tenant-id': 'acme' } });
+  const response = await server.servePage(head, blocking, () => assert.fail('it is rendered'));
+  assert.deepEqual([response.status, response.body], [400, null]);
 });
 
 test('what is of one visitor only is not kept: cookies, other methods, failures', async (t) => {
@@ -464,4 +477,36 @@ test('cookies are read as browsers send them', () => {
     ['c', ''],
   ]);
   assert.deepEqual(cookiesOf(null), []);
+});
+
+test('what is reported by default names the page by its route, and nothing that tells visitors apart', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t, '--backoff-base', '60s');
+  const server = new PageServer({ coordinator: coordinator.connect() });
+  const lines: string[] = [];
+  t.mock.method(console, 'warn', (line: string) => lines.push(line));
+  const page = { route: '/blog/{slug}', params: { slug: 'first' } };
+  const policy: PagePolicy = { mode: 'blocking', revalidateSeconds: 0, staleIfErrorSeconds: HOUR, page };
+  const secrets = { cookie: 'sid=s3cret', authorization: 'Bearer s3cret' };
+  const request = get('/blog/first?q=s3cret', secrets);
+  assert.equal(stateOf(await server.servePage(request, policy, () => ({ html: 'old' }))), 'miss');
+  const tags = Array.from({ length: 65 }, (_, number) => `tag ${number}`);
+  assert.equal(stateOf(await server.servePage(request, policy, () => ({ html: 'new', tags }))), 'bypass');
+  await server.idle();
+  const other = { ...policy, page: { ...page, query: [] } };
+  assert.equal(stateOf(await server.servePage(request, other, () => ({ html: 'old' }))), 'miss');
+  const failing = () => {
+    throw new Error('the template is broken');
+  };
+  assert.equal(stateOf(await server.servePage(request, other, failing)), 'stale');
+  await server.close();
+  assert.equal(lines.length, 2, lines.join('\n'));
+  assert.match(
+    lines[0]!,
+    /^leasehold: a page was rendered, but not kept: route="\/blog\/\{slug\}" error=refused/,
+  );
+  assert.equal(
+    lines[1],
+    'leasehold: a render failed; the previous page is served: route="/blog/{slug}" error=the template is broken',
+  );
+  assert.doesNotMatch(lines.join(), /s3cret/);
 });
