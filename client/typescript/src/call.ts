@@ -48,6 +48,8 @@ export interface Attempt {
   readonly until: number;
   /** How long the coordinator may wait on purpose. */
   readonly waitMs: number;
+  /** Whom it is made to, for people. */
+  readonly endpoint: string;
   /** Whether there was one before it. */
   readonly isRetry: boolean;
 }
@@ -71,6 +73,7 @@ const FROZEN_MS = 1000;
 /** A call under way: counts its attempts. */
 class Call {
   readonly #shared: Shared;
+  readonly #endpoint: string;
   readonly #limits: Limits;
   readonly #begunAt: number;
   #deadline: number;
@@ -79,9 +82,10 @@ class Call {
   #last: LeaseholdError | undefined;
   #unreachableSince: number | undefined;
 
-  constructor(shared: Shared, limits: Limits) {
+  constructor(shared: Shared, endpoint: string, limits: Limits) {
     shared.budget.deposit();
     this.#shared = shared;
+    this.#endpoint = endpoint;
     this.#limits = limits;
     this.#begunAt = now();
     this.#deadline = this.#begunAt + limits.overallMs + limits.waitMs;
@@ -97,7 +101,7 @@ class Call {
     this.#attempts += 1;
     const waitMs = Math.max(0, this.#limits.waitMs - (startedAt - this.#begunAt));
     const until = Math.min(startedAt + this.#limits.attemptMs + waitMs, this.#deadline);
-    return { startedAt, until, waitMs, isRetry: this.#attempts > 1 };
+    return { startedAt, until, waitMs, endpoint: this.#endpoint, isRetry: this.#attempts > 1 };
   }
 
   /** Pauses after a failed attempt, or gives the call up. */
@@ -149,7 +153,7 @@ export async function repeated<T>(
   limits: Limits,
   once: (client: Client, attempt: Attempt) => Promise<T>,
 ): Promise<Answered<T>> {
-  const call = new Call(shared, limits);
+  const call = new Call(shared, link.endpoint, limits);
   for (;;) {
     const attempt = call.attempt();
     const { generation, client } = link.client();
@@ -157,7 +161,7 @@ export async function repeated<T>(
       await link.ready(client, generation, attempt.until - attempt.startedAt, limits.signal);
       // Another call may have replaced it since; a closed channel throws what is no error of a call.
       if (client.getChannel().getConnectivityState(false) === connectivityState.SHUTDOWN) {
-        throw LeaseholdError.notSent(new Error('the connection was replaced'));
+        throw LeaseholdError.notSent(new Error('the connection was replaced'), link.endpoint);
       }
       return { answer: await once(client, attempt), startedAt: attempt.startedAt };
     } catch (error) {
@@ -267,7 +271,7 @@ export async function serverStreaming<Req, Res>(
       method.requestSerialize(message),
     );
     call.on('error', () => {});
-    const messages = new Messages(call, method, () => link.replace(generation));
+    const messages = new Messages(call, method, link.endpoint, () => link.replace(generation));
     try {
       return Object.assign(messages, { first: await messages.next(attempt.until - now(), limits.signal) });
     } catch (error) {
@@ -282,12 +286,19 @@ class Messages<Res> {
   readonly #call: ClientReadableStream<Buffer>;
   readonly #messages: AsyncIterator<Buffer>;
   readonly #method: Method<never, Res>;
+  readonly #endpoint: string;
   readonly #suspect: () => void;
 
-  constructor(call: ClientReadableStream<Buffer>, method: Method<never, Res>, suspect: () => void) {
+  constructor(
+    call: ClientReadableStream<Buffer>,
+    method: Method<never, Res>,
+    endpoint: string,
+    suspect: () => void,
+  ) {
     this.#call = call;
     this.#messages = call[Symbol.asyncIterator]();
     this.#method = method;
+    this.#endpoint = endpoint;
     this.#suspect = suspect;
   }
 
@@ -298,10 +309,10 @@ class Messages<Res> {
     next.catch(() => {});
     const result = await new Promise<IteratorResult<Buffer>>((resolve, reject) => {
       const abort = () => reject(signal?.reason);
-      const timer = setTimeout(() => reject(LeaseholdError.timedOut(silenceMs)), silenceMs);
+      const timer = setTimeout(() => reject(LeaseholdError.timedOut(silenceMs, this.#endpoint)), silenceMs);
       signal?.addEventListener('abort', abort, { once: true });
       next
-        .then(resolve, (error: ServiceError) => reject(LeaseholdError.fromStatus(error)))
+        .then(resolve, (error: ServiceError) => reject(LeaseholdError.fromStatus(error, this.#endpoint)))
         .finally(() => {
           clearTimeout(timer);
           signal?.removeEventListener('abort', abort);
@@ -337,14 +348,14 @@ function settled<T>(
       signal?.removeEventListener('abort', abort);
     };
     const timer = setTimeout(
-      () => giveUp(LeaseholdError.timedOut(attempt.until - attempt.startedAt)),
+      () => giveUp(LeaseholdError.timedOut(attempt.until - attempt.startedAt, attempt.endpoint)),
       attempt.until - now(),
     );
     signal?.addEventListener('abort', abort, { once: true });
     const call = send((error, value) => {
       finish();
       if (error) {
-        reject(LeaseholdError.fromStatus(error));
+        reject(LeaseholdError.fromStatus(error, attempt.endpoint));
       } else {
         resolve(value as T);
       }

@@ -244,8 +244,10 @@ export class Coordinator implements AsyncDisposable {
       perSecond: given.retry?.budget?.perSecond ?? 50,
       perCall: given.retry?.budget?.perCall ?? config.retryThrottling?.tokenRatio ?? 0.2,
     };
+    const { endpoint = DEFAULT_ENDPOINT } = given;
     const lanes = new Lanes({
-      target: parseEndpoint(given.endpoint ?? DEFAULT_ENDPOINT),
+      endpoint,
+      target: parseEndpoint(endpoint),
       connectTimeoutMs: given.connectTimeoutMs ?? 2000,
       keepaliveIntervalMs: given.keepaliveIntervalMs ?? 10_000,
       keepaliveTimeoutMs: given.keepaliveTimeoutMs ?? 5000,

@@ -162,22 +162,32 @@ export class LeaseholdError extends Error {
     });
   }
 
-  /** @internal */
-  static notSent(cause?: unknown): LeaseholdError {
+  /**
+   * @param endpoint - who was asked, for people.
+   * @internal
+   */
+  static notSent(cause?: Error, endpoint?: string): LeaseholdError {
     const judged = { isRetryable: true, mayHaveBeenApplied: false, cause };
-    return new LeaseholdError('notSent', 'no coordinator was reached', judged);
+    const at = endpoint === undefined ? '' : ` at ${endpoint}`;
+    return new LeaseholdError('notSent', `no coordinator was reached${at}${because(cause?.message)}`, judged);
   }
 
   /** @internal */
-  static broken(cause: unknown): LeaseholdError {
+  static broken(cause: Error, endpoint?: string): LeaseholdError {
     const judged = { isRetryable: true, mayHaveBeenApplied: true, cause };
-    return new LeaseholdError('broken', 'the connection broke during the call', judged);
+    const to = endpoint === undefined ? '' : ` to ${endpoint}`;
+    const why = 'details' in cause ? String(cause.details) : cause.message;
+    return new LeaseholdError('broken', `the connection${to} broke during the call${because(why)}`, judged);
   }
 
   /** @internal */
-  static timedOut(afterMs: number): LeaseholdError {
+  static timedOut(afterMs: number, endpoint: string): LeaseholdError {
     const judged = { isRetryable: true, mayHaveBeenApplied: true };
-    return new LeaseholdError('timedOut', `no answer within ${Math.round(afterMs)} ms`, judged);
+    return new LeaseholdError(
+      'timedOut',
+      `no answer from ${endpoint} within ${Math.round(afterMs)} ms`,
+      judged,
+    );
   }
 
   /** @internal */
@@ -187,7 +197,7 @@ export class LeaseholdError extends Error {
     mayHaveBeenApplied: boolean,
     last?: LeaseholdError,
   ): LeaseholdError {
-    const message = `not done within ${Math.round(limitMs)} ms and ${attempts} attempts`;
+    const message = `not done within ${Math.round(limitMs)} ms and ${attempts} attempts${atLast(last)}`;
     const judged = { isRetryable: true, mayHaveBeenApplied, cause: last, ...refusalOf(last) };
     return new LeaseholdError('deadlineExceeded', message, judged);
   }
@@ -195,7 +205,11 @@ export class LeaseholdError extends Error {
   /** @internal */
   static inDoubt(last: LeaseholdError): LeaseholdError {
     const judged = { isRetryable: true, mayHaveBeenApplied: true, cause: last, ...refusalOf(last) };
-    return new LeaseholdError('inDoubt', 'gave up; an earlier attempt may have been applied', judged);
+    return new LeaseholdError(
+      'inDoubt',
+      `gave up; an earlier attempt may have been applied${atLast(last)}`,
+      judged,
+    );
   }
 
   /** @internal */
@@ -231,12 +245,12 @@ export class LeaseholdError extends Error {
    *
    * @internal
    */
-  static fromStatus(error: ServiceError): LeaseholdError {
+  static fromStatus(error: ServiceError, endpoint?: string): LeaseholdError {
     // A status that came over the wire has headers with it. One that the channel made up itself has none, and says with
     // the same codes that something broke.
     const isLocal = Object.keys(error.metadata?.getMap() ?? {}).length === 0;
     return isLocal && BROKEN.has(error.code)
-      ? LeaseholdError.broken(error)
+      ? LeaseholdError.broken(error, endpoint)
       : LeaseholdError.refused(parse(error));
   }
 
@@ -291,6 +305,14 @@ const BROKEN = new Set([
   StatusCode.INTERNAL,
   StatusCode.DEADLINE_EXCEEDED,
 ]);
+
+function because(why: string | undefined): string {
+  return why ? `: ${why}` : '';
+}
+
+function atLast(last: LeaseholdError | undefined): string {
+  return last ? `; at last: ${last.message}` : '';
+}
 
 function refusalOf(error?: LeaseholdError): { refusal?: Refusal } {
   return error?.refusal ? { refusal: error.refusal } : {};

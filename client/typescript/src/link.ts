@@ -10,6 +10,8 @@ import { LeaseholdError } from './error.js';
 
 /** How connections are made and watched over. */
 export interface ConnectionSettings {
+  /** As it was given, for people. */
+  readonly endpoint: string;
   /** Such as `dns:///127.0.0.1:7420`. */
   readonly target: string;
   readonly connectTimeoutMs: number;
@@ -62,6 +64,11 @@ export class Link {
     this.#settings = settings;
   }
 
+  /** Whom it leads to, for people. */
+  get endpoint(): string {
+    return this.#settings.endpoint;
+  }
+
   /** The channel in use and its generation, to report it by. */
   client(): { generation: number; client: Client } {
     this.#client ??= connect(this.#settings);
@@ -90,6 +97,7 @@ export class Link {
    * @throws LeaseholdError of the kind `notSent`.
    */
   async ready(client: Client, generation: number, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    const { endpoint } = this.#settings;
     const channel = client.getChannel();
     let state = channel.getConnectivityState(true);
     if (state === connectivityState.READY) {
@@ -101,15 +109,15 @@ export class Link {
         case connectivityState.READY:
           return;
         case connectivityState.TRANSIENT_FAILURE:
-          throw LeaseholdError.notSent();
+          throw LeaseholdError.notSent(undefined, endpoint);
         case connectivityState.SHUTDOWN:
-          throw LeaseholdError.notSent(new Error('the connection was replaced'));
+          throw LeaseholdError.notSent(new Error('the connection was replaced'), endpoint);
         default: {
           const isChanged = await changed(channel, state, until - now(), signal);
           signal?.throwIfAborted();
           if (!isChanged) {
             this.replace(generation);
-            throw LeaseholdError.notSent(new Error('the connection took too long'));
+            throw LeaseholdError.notSent(new Error('the connection took too long'), endpoint);
           }
           state = channel.getConnectivityState(true);
         }

@@ -71,7 +71,7 @@ export class Reach {
   async demand<T>(call: (options: CallOptions) => Promise<T>): Promise<T> {
     const verdict = this.#breaker.ask(now());
     if (verdict === 'no') {
-      throw LeaseholdError.notSent();
+      throw LeaseholdError.notSent(new Error('none gave an answer a moment ago'));
     }
     return this.#attempt(call, verdict);
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { faceStores } from '../src/facetheory.js';
-import { DataCache, type DataReport, LeaseholdError, PageServer } from '../src/index.js';
+import { Coordinator, DataCache, type DataReport, LeaseholdError, PageServer } from '../src/index.js';
 import { CoordinatorProcess } from './coordinator-process.js';
 import { answering } from './interposed.js';
 import { LossyLink } from './lossy-link.js';
@@ -191,6 +191,37 @@ test('an error says whether the call may have been applied', async (t) => {
   lossy.refuseConnections();
   handle.close();
   await assert.rejects(handle.invalidate([{ key: 'k' }]), { mayHaveBeenApplied: false, isRetryable: true });
+});
+
+test('an error tells which coordinator was asked, and what happened at last', async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const lossy = await LossyLink.start(t, coordinator.endpoint);
+  const at = lossy.endpoint;
+  const handle = coordinator.connect({ endpoint: at, timeoutMs: 400, attemptTimeoutMs: 100 });
+  const message = async (call: Promise<unknown>) =>
+    call.then(
+      () => assert.fail('it was answered'),
+      (error: Error) => error.message.replaceAll(/\d+ (ms|attempts)/g, '_ $1'),
+    );
+  assert.equal(await handle.health(), 'serving');
+  lossy.loseAnswers(Number.POSITIVE_INFINITY);
+  assert.match(
+    await message(handle.lookup({ key: 'k' })),
+    new RegExp(`^not done within _ ms and _ attempts; at last: .*${at}`),
+  );
+  lossy.refuseConnections();
+  handle.close();
+  const unreached = `not done within _ ms and _ attempts; at last: no coordinator was reached at ${at}`;
+  assert.equal(await message(handle.lookup({ key: 'k' })), unreached);
+  const lines: string[] = [];
+  t.mock.method(console, 'warn', (line: string) => lines.push(line.replaceAll(/\d+ (ms|attempts)/g, '_ $1')));
+  const cache = new DataCache({ coordinator: { endpoint: at }, coordinatorTimeoutMs: 200 });
+  assert.equal(await cache.withRevalidate('k', 60, () => 'value'), 'value');
+  await cache.close();
+  assert.equal(lines[0], `leasehold: the coordinator gave no answer: error=${unreached}`);
+  const gone = new Coordinator({ endpoint: at, retry: { maxAttempts: 1 } });
+  assert.equal(await message(gone.lookup({ key: 'k' })), `no coordinator was reached at ${at}`);
+  gone.close();
 });
 
 test('a connection that fell silent is replaced', async (t) => {
