@@ -5,6 +5,7 @@
  */
 
 import { type Answered, type Limits, type Method, type Shared, unary } from './call.js';
+import { milliseconds, objectAs, optional, record } from './given.js';
 import { type Backoff, methodTerms, type ServiceConfig } from './service-config.js';
 
 /** How one call is to be made. */
@@ -27,6 +28,17 @@ export interface CallOptions {
    */
   readonly unreachableTimeoutMs?: number | undefined;
 }
+
+/** How options that all calls have are parsed. */
+export const callFields = {
+  signal: optional(objectAs<AbortSignal>()),
+  timeoutMs: optional(milliseconds),
+  attemptTimeoutMs: optional(milliseconds),
+  unreachableTimeoutMs: optional(milliseconds),
+};
+
+/** @throws LeaseholdError of the kind `configuration` for what are no options. */
+export const parseCallOptions = record<CallOptions>(callFields);
 
 /** The methods of `leasehold.v1.CoordinatorService`, by their names in the service config. */
 export type MethodName =

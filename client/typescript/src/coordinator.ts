@@ -6,7 +6,7 @@
 
 import { BodyStream } from './body.js';
 import { serverStreaming, unary } from './call.js';
-import { type CallOptions, Calls } from './calls.js';
+import { type CallOptions, Calls, callFields, parseCallOptions } from './calls.js';
 import { now } from './clock.js';
 import { type EntryRef, toWireEntry } from './entry.js';
 import { LeaseholdError } from './error.js';
@@ -22,7 +22,7 @@ import {
   BodyKind as WireKind,
   MissingReason as WireMissing,
 } from './generated/leasehold/v1/coordinator.js';
-import { word } from './given.js';
+import { bigint, flag, objectAs, optional, record, size, milliseconds as span, text, word } from './given.js';
 import { RandomSource, RequestId, type SidecarToken } from './id.js';
 import { type BodyKind, Lease } from './lease.js';
 import { Lanes, type Link, parseEndpoint } from './link.js';
@@ -30,6 +30,7 @@ import {
   type BodyDelivery,
   type CurrentPage,
   type FreshPage,
+  parseDelivery,
   parseFresh,
   parseRegeneration,
   parseStale,
@@ -37,9 +38,10 @@ import {
   type StalePage,
   toWireDelivery,
 } from './page.js';
-import { RetryBudget, type RetryOptions } from './retry.js';
+import { parseRetryOptions, RetryBudget, type RetryOptions } from './retry.js';
 import {
   type Depth,
+  parseGivenDepth,
   type Scope,
   toWireDepth,
   toWireFilters,
@@ -87,6 +89,21 @@ export interface CoordinatorOptions {
   readonly serviceConfig?: ServiceConfig | undefined;
 }
 
+const parseOptions = record<CoordinatorOptions>({
+  endpoint: optional(text),
+  owner: optional(text),
+  attemptTimeoutMs: optional(span),
+  timeoutMs: optional(span),
+  connectTimeoutMs: optional(span),
+  keepaliveIntervalMs: optional(span),
+  keepaliveTimeoutMs: optional(span),
+  maxReceivedBytes: optional(size),
+  maxSentBytes: optional(size),
+  inlineLimitBytes: optional(size),
+  retry: optional(parseRetryOptions),
+  serviceConfig: optional(objectAs<ServiceConfig>()),
+});
+
 /** How a lookup is to be made. */
 export interface LookupOptions extends CallOptions {
   /**
@@ -101,6 +118,16 @@ export interface LookupOptions extends CallOptions {
   /** The generation that the caller has a copy of: its body is left out. */
   readonly knownGeneration?: bigint | undefined;
 }
+
+const consistencyToken = optional(text);
+const consistency = optional(word('bounded', 'strict'));
+const readFields = {
+  ...callFields,
+  consistencyToken,
+  body: optional(parseDelivery),
+  knownGeneration: optional(bigint),
+};
+const parseLookupOptions = record<LookupOptions>({ ...readFields, consistency });
 
 /** What is current, and who renders the entry now. */
 export type Lookup = {
@@ -141,6 +168,15 @@ export interface AcquireOptions extends CallOptions {
   readonly isRepetition?: boolean | undefined;
 }
 
+const parseAcquireOptions = record<AcquireOptions>({
+  ...readFields,
+  ttlMs: optional(span),
+  waitMs: optional(span),
+  owner: optional(text),
+  requestId: optional(objectAs<RequestId>()),
+  isRepetition: optional(flag),
+});
+
 /** What became of the wish to render. */
 export type Acquire =
   /** Render the page. */
@@ -178,11 +214,20 @@ export interface InvalidateOptions extends CallOptions {
   readonly requestId?: RequestId | undefined;
 }
 
+const parseInvalidateOptions = record<InvalidateOptions>({
+  ...callFields,
+  depth: optional(parseGivenDepth),
+  requestId: optional(objectAs<RequestId>()),
+});
+
 /** How a page is to be streamed. */
 export type ServePageOptions = CallOptions & Pick<LookupOptions, 'consistency' | 'consistencyToken'>;
 
 /** How a body is to be streamed that is asked for by its token or by its name. */
 export type ServeBodyOptions = CallOptions & Pick<LookupOptions, 'consistencyToken'>;
+
+const parseServePageOptions = record<ServePageOptions>({ ...callFields, consistency, consistencyToken });
+const parseServeBodyOptions = record<ServeBodyOptions>({ ...callFields, consistencyToken });
 
 /** A page and its HTML. */
 export interface ServedPage {
@@ -237,7 +282,7 @@ export class Coordinator implements AsyncDisposable {
    * @throws LeaseholdError of the kind `configuration` for a malformed endpoint or service config.
    */
   constructor(options: string | CoordinatorOptions = {}) {
-    const given = typeof options === 'string' ? { endpoint: options } : options;
+    const given = parseOptions(typeof options === 'string' ? { endpoint: options } : options, 'options');
     const config = given.serviceConfig ?? serviceConfig;
     const budget = {
       burst: given.retry?.budget?.burst ?? config.retryThrottling?.maxTokens ?? 1000,
@@ -279,7 +324,8 @@ export class Coordinator implements AsyncDisposable {
    * @throws LeaseholdError `INVALID_FIELD`, `TENANT_BOUNDARY`, `CONSISTENCY_TOKEN_UNKNOWN`, `BODY_URL_UNSUPPORTED`; or
    *   no answer in time.
    */
-  async lookup(entry: EntryRef, options: LookupOptions = {}): Promise<Lookup> {
+  async lookup(entry: EntryRef, given: LookupOptions = {}): Promise<Lookup> {
+    const options = parseLookupOptions(given, 'options');
     const message = {
       entry: toWireEntry(entry),
       consistency: toWireConsistency(options.consistency),
@@ -298,7 +344,8 @@ export class Coordinator implements AsyncDisposable {
    * @throws LeaseholdError `INVALID_FIELD`, `TENANT_BOUNDARY`, `CONSISTENCY_TOKEN_UNKNOWN`, `LIMIT_REACHED` beyond all
    *   retries; or no answer in time: what was granted meanwhile, unheard, expires after its ttl.
    */
-  async acquire(entry: EntryRef, options: AcquireOptions = {}): Promise<Acquire> {
+  async acquire(entry: EntryRef, given: AcquireOptions = {}): Promise<Acquire> {
+    const options = parseAcquireOptions(given, 'options');
     const { lanes } = this.#calls.shared;
     const waitMs = options.waitMs ?? 0;
     const requestId = options.requestId ?? RequestId.random();
@@ -407,7 +454,8 @@ export class Coordinator implements AsyncDisposable {
    * @throws LeaseholdError `INVALID_FIELD`; or no answer in time, in which case it may have been applied, and is harmless
    *   to repeat.
    */
-  async invalidate(scopes: readonly Scope[], options: InvalidateOptions = {}): Promise<string> {
+  async invalidate(scopes: readonly Scope[], given: InvalidateOptions = {}): Promise<string> {
+    const options = parseInvalidateOptions(given, 'options');
     const message = {
       requestId: Buffer.from((options.requestId ?? RequestId.random()).expose()),
       scopes: toWireScopes(scopes),
@@ -432,7 +480,8 @@ export class Coordinator implements AsyncDisposable {
    *
    * @throws LeaseholdError `PAGE_NOT_FOUND` where there is none; as {@link lookup}; or no answer in time.
    */
-  async servePage(entry: EntryRef, options: ServePageOptions = {}): Promise<ServedPage> {
+  async servePage(entry: EntryRef, given: ServePageOptions = {}): Promise<ServedPage> {
+    const options = parseServePageOptions(given, 'options');
     const message = {
       entry: toWireEntry(entry),
       consistency: toWireConsistency(options.consistency),
@@ -461,8 +510,9 @@ export class Coordinator implements AsyncDisposable {
   async serveSidecar(
     entry: EntryRef,
     token: SidecarToken,
-    options: ServeBodyOptions = {},
+    given: ServeBodyOptions = {},
   ): Promise<ServedSidecar> {
+    const options = parseServeBodyOptions(given, 'options');
     const message = {
       entry: toWireEntry(entry),
       sidecarToken: token.expose(),
@@ -489,7 +539,8 @@ export class Coordinator implements AsyncDisposable {
    * @throws LeaseholdError `OBJECT_NOT_FOUND`, whatever is wrong with the name; `CONSISTENCY_TOKEN_UNKNOWN`; or no answer in
    *   time.
    */
-  async serveObject(tenant: string, name: string, options: ServeBodyOptions = {}): Promise<ServedObject> {
+  async serveObject(tenant: string, name: string, given: ServeBodyOptions = {}): Promise<ServedObject> {
+    const options = parseServeBodyOptions(given, 'options');
     const limits = this.#calls.limits('ServeObject', options);
     const message = { tenant, objectName: name, consistencyToken: options.consistencyToken ?? '' };
     const [stream, link] = await this.#open((link) =>
@@ -522,7 +573,8 @@ export class Coordinator implements AsyncDisposable {
    *
    * @throws LeaseholdError when none was reached in time.
    */
-  async health(options: CallOptions = {}): Promise<Health> {
+  async health(given: CallOptions = {}): Promise<Health> {
+    const options = parseCallOptions(given, 'options');
     const { answer } = await this.#calls.prompt('Lookup', HealthService.check, { service: '' }, options);
     switch (answer.status) {
       case ServingStatus.SERVING:
@@ -555,12 +607,8 @@ function kindOf(kind: WireKind): BodyKind | undefined {
   }
 }
 
-const parseConsistency = word('bounded', 'strict');
-
 function toWireConsistency(consistency: LookupOptions['consistency'] = 'bounded'): WireConsistency {
-  return parseConsistency(consistency, 'consistency') === 'strict'
-    ? WireConsistency.CONSISTENCY_STRICT
-    : WireConsistency.CONSISTENCY_BOUNDED;
+  return consistency === 'strict' ? WireConsistency.CONSISTENCY_STRICT : WireConsistency.CONSISTENCY_BOUNDED;
 }
 
 function parseLookup({ outcome, regeneration: wire }: LookupResponse): Lookup {

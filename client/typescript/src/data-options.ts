@@ -5,6 +5,7 @@
  */
 
 import type { BackingOff, Coordinator, CoordinatorOptions } from './coordinator.js';
+import { bound, called, milliseconds, objectAs, optional, type Parse, record, size, text } from './given.js';
 
 /** How a `DataCache` is configured. */
 export interface DataCacheOptions {
@@ -59,6 +60,26 @@ export interface DataCacheOptions {
    */
   readonly failureReason?: ((error: unknown) => string) | undefined;
 }
+
+const parseBound: Parse<NonNullable<DataCacheOptions['staleBoundSeconds']>> = (value, field) =>
+  typeof value === 'function' ? called<(ttlSeconds: number) => number>()(value, field) : bound(value, field);
+
+/** @throws LeaseholdError of the kind `configuration` for what are no options. */
+export const parseDataCacheOptions = record<DataCacheOptions>({
+  coordinator: optional(objectAs<Coordinator | CoordinatorOptions>()),
+  namespace: optional(text),
+  tenant: optional(text),
+  deployment: optional(text),
+  staleBoundSeconds: optional(parseBound),
+  waitMs: optional(milliseconds),
+  coordinatorTimeoutMs: optional(milliseconds),
+  leaseTtlMs: optional(milliseconds),
+  localBytes: optional(size),
+  localMaxAgeMs: optional(milliseconds),
+  rememberUncachedMs: optional(milliseconds),
+  onReport: optional(called<(report: DataReport) => void>()),
+  failureReason: optional(called<(error: unknown) => string>()),
+});
 
 /**
  * What no caller sees:

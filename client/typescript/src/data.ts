@@ -5,16 +5,21 @@
  */
 
 import { now } from './clock.js';
-import { Coordinator, type CoordinatorOptions } from './coordinator.js';
-import { BackingOffError, type DataCacheOptions, type DataReport, warn } from './data-options.js';
+import {
+  BackingOffError,
+  type DataCacheOptions,
+  type DataReport,
+  parseDataCacheOptions,
+  warn,
+} from './data-options.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
-import { callable, seconds, text } from './given.js';
+import { bound, called, seconds, text } from './given.js';
 import { LastKnown } from './last-known.js';
 import type { Commit, Lease } from './lease.js';
 import { isForGood, LeaseKeeper } from './lease-keeper.js';
 import type { Page } from './page.js';
-import { Reach } from './reach.js';
+import { handleOn, Reach } from './reach.js';
 import type { Scope } from './scope.js';
 import { Uncached } from './uncached.js';
 
@@ -77,7 +82,8 @@ export class DataCache implements AsyncDisposable {
   #epoch = 0;
 
   /** @throws LeaseholdError of the kind `configuration` for a malformed namespace or endpoint. */
-  constructor(options: DataCacheOptions = {}) {
+  constructor(given: DataCacheOptions = {}) {
+    const options = parseDataCacheOptions(given, 'options');
     const { coordinator, namespace = 'default' } = options;
     if (!/^[\w.-]{1,128}$/.test(namespace)) {
       throw LeaseholdError.configuration(
@@ -86,16 +92,11 @@ export class DataCache implements AsyncDisposable {
     }
     this.#options = options;
     this.#namespace = namespace;
-    // By what it can do: one of the package's other build is no instance of this one's class.
-    const given = coordinator && 'lookup' in coordinator ? coordinator : undefined;
-    this.#ownsCoordinator = given === undefined;
     const onUnreachable = (error: unknown) => this.#report({ type: 'unreachable', error });
     const { failureReason, coordinatorTimeoutMs: patienceMs = 1500 } = options;
-    this.#reach = new Reach(
-      given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
-      patienceMs,
-      onUnreachable,
-    );
+    const handle = handleOn(coordinator);
+    this.#ownsCoordinator = handle.isOwn;
+    this.#reach = new Reach(handle.coordinator, patienceMs, onUnreachable);
     this.#leases = new LeaseKeeper(this.#reach, { patienceMs, onUnreachable, failureReason });
     this.#uncached = new Uncached(options.rememberUncachedMs);
     this.#lastKnown = new LastKnown(options.localBytes ?? 16 << 20, options.localMaxAgeMs);
@@ -191,15 +192,13 @@ export class DataCache implements AsyncDisposable {
   }
 
   #wish(key: string, ttlSeconds: number, fetch: () => unknown): Wish {
-    const { tenant, deployment, staleBoundSeconds: bound } = this.#options;
+    const { tenant, deployment, staleBoundSeconds: chosen } = this.#options;
     seconds(ttlSeconds, 'ttlSeconds');
-    callable(fetch, 'fetcher');
+    called()(fetch, 'fetcher');
     const boundSeconds =
-      typeof bound === 'function' ? bound(ttlSeconds) : (bound ?? Math.max(10 * ttlSeconds, 60));
-    // Without an end is a bound too.
-    if (boundSeconds !== Infinity) {
-      seconds(boundSeconds, 'staleBoundSeconds');
-    }
+      typeof chosen === 'function'
+        ? bound(chosen(ttlSeconds), 'staleBoundSeconds')
+        : (chosen ?? Math.max(10 * ttlSeconds, 60));
     const entry = { key: this.#storedKey(key), tenant, deployment };
     return { key, entry, ttlMs: ttlSeconds * 1000, boundMs: boundSeconds * 1000, fetch };
   }

@@ -5,7 +5,7 @@
  */
 
 import { now } from './clock.js';
-import { Coordinator, type CoordinatorOptions, type Lookup } from './coordinator.js';
+import type { Coordinator, CoordinatorOptions, Lookup } from './coordinator.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
 import { CommittedBodies, type FaceBody, sidecarNameOf, UncommittedBodies } from './face-bodies.js';
@@ -18,13 +18,13 @@ import {
   recordOf,
   underLease,
 } from './face-records.js';
-import { text } from './given.js';
+import { called, flag, milliseconds, objectAs, optional, record, size, text } from './given.js';
 import { RequestId } from './id.js';
 import { LastKnown } from './last-known.js';
 import { bytesIn, type Lease } from './lease.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { CurrentPage } from './page.js';
-import { Reach } from './reach.js';
+import { handleOn, Reach } from './reach.js';
 import { etagOf } from './rendered-page.js';
 
 /** How {@link faceStores} are configured. */
@@ -71,6 +71,22 @@ export interface FaceStoresOptions {
   /** Hears of what no caller sees. Default: a line on `console.warn`. What it throws is dropped. */
   readonly onReport?: ((report: FaceReport) => void) | undefined;
 }
+
+const parseOptions = record<FaceStoresOptions>({
+  coordinator: optional(objectAs<Coordinator | CoordinatorOptions>()),
+  tenant: optional(text),
+  deployment: optional(text),
+  labels: optional(called<(cacheKey: string) => FaceLabels>()),
+  now: optional(called<() => number>()),
+  renewLeases: optional(flag),
+  backOff: optional(flag),
+  coordinatorTimeoutMs: optional(milliseconds),
+  uncommittedBytes: optional(size),
+  uncommittedMs: optional(milliseconds),
+  localBytes: optional(size),
+  localMaxAgeMs: optional(milliseconds),
+  onReport: optional(called<(report: FaceReport) => void>()),
+});
 
 /** What a page is invalidated by, beside its key. */
 export interface FaceLabels {
@@ -224,7 +240,7 @@ const SHARED_MS = 20;
  * @throws LeaseholdError of the kind `configuration` for a malformed endpoint.
  */
 export function faceStores(options: FaceStoresOptions = {}): FaceStores {
-  const stores = new Stores(options);
+  const stores = new Stores(parseOptions(options, 'options'));
   return {
     metaStore: {
       get: (cacheKey) => stores.get(cacheKey),
@@ -256,14 +272,10 @@ class Stores {
 
   constructor(options: FaceStoresOptions) {
     const { coordinator } = options;
-    const given = coordinator && 'lookup' in coordinator ? coordinator : undefined;
     this.#options = options;
-    this.#ownsCoordinator = given === undefined;
-    this.#reach = new Reach(
-      given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
-      this.#timeoutMs,
-      () => {},
-    );
+    const handle = handleOn(coordinator);
+    this.#ownsCoordinator = handle.isOwn;
+    this.#reach = new Reach(handle.coordinator, this.#timeoutMs, () => {});
     this.#leases = new LeaseKeeper(this.#reach, {
       patienceMs: this.#timeoutMs,
       onUnreachable: (error) => this.#report({ type: 'notReleased', error }),

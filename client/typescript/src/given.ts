@@ -106,6 +106,8 @@ export const textOrBytes: Parse<string | Uint8Array> = (value, field) => {
 };
 
 export const seconds: Parse<number> = numberOf('a number of seconds, zero or more', (n) => n >= 0);
+/** For how long, also without an end. */
+export const bound: Parse<number> = (value, field) => (value === Infinity ? value : seconds(value, field));
 export const milliseconds: Parse<number> = numberOf('a number of milliseconds, zero or more', (n) => n >= 0);
 export const size: Parse<number> = numberOf('a whole number, zero or more', isCount);
 /** Of a response that can be made. */
@@ -114,7 +116,7 @@ export const status: Parse<number> = numberOf(
   (n) => isCount(n) && n >= 200 && n <= 599,
 );
 
-export function numberOf(what: string, isAllowed: (number: number) => boolean): Parse<number> {
+function numberOf(what: string, isAllowed: (number: number) => boolean): Parse<number> {
   return (value, field) => {
     if (typeof value !== 'number') {
       throw mismatch(field, what, value);
@@ -130,12 +132,34 @@ function isCount(number: number): boolean {
   return Number.isInteger(number) && number >= 0;
 }
 
-/** What is called, by its name. */
-export function callable<F>(value: F, field: string): F {
-  if (typeof value !== 'function') {
-    throw mismatch(field, 'a function', value);
+/** A number, also one without an end. */
+export const amount: Parse<number> = (value, field) => {
+  if (typeof value !== 'number' || !(value >= 0)) {
+    throw mismatch(field, 'a number, zero or more', value);
   }
   return value;
+};
+
+export const bigint: Parse<bigint> = (value, field) => {
+  if (typeof value !== 'bigint') {
+    throw mismatch(field, 'a bigint', value);
+  }
+  return value;
+};
+
+/** What is called; with what, it is taken to know. */
+export function called<F>(): Parse<F> {
+  return (value, field) => {
+    if (typeof value !== 'function') {
+      throw mismatch(field, 'a function', value);
+    }
+    return value as F;
+  };
+}
+
+/** An object of which only others know what it has to be. */
+export function objectAs<T>(): Parse<T> {
+  return (value, field) => object(value, field) as T;
 }
 
 export function optional<T>(parse: Parse<T>): Parse<T | undefined> {

@@ -6,7 +6,7 @@
 
 import { inspect } from 'node:util';
 import { clientStreaming } from './call.js';
-import type { CallOptions, Calls } from './calls.js';
+import { type CallOptions, type Calls, callFields, parseCallOptions } from './calls.js';
 import { now, sleep } from './clock.js';
 import { type EntryRef, shownEntry, toWireEntry } from './entry.js';
 import { LeaseholdError } from './error.js';
@@ -18,7 +18,7 @@ import {
   type UploadBodyRequest,
   BodyKind as WireKind,
 } from './generated/leasehold/v1/coordinator.js';
-import { bytes, optional, type Parse, record, size, text, textOrBytes } from './given.js';
+import { bytes, optional, type Parse, record, size, text, textOrBytes, word } from './given.js';
 import { type RequestId, SidecarToken } from './id.js';
 import { type PageMetadata, parseGivenMetadata, parseStale, type StalePage, toWireMetadata } from './page.js';
 import { milliseconds, required, toOptionalDuration } from './wire.js';
@@ -208,7 +208,8 @@ export class Lease {
    *
    * @throws LeaseholdError `INVALID_FIELD`; or no answer in time, and the lease may or may not last on.
    */
-  async renew(ttlMs?: number, options: CallOptions = {}): Promise<Renewal> {
+  async renew(ttlMs?: number, given: CallOptions = {}): Promise<Renewal> {
+    const options = parseCallOptions(given, 'options');
     const message = {
       entry: toWireEntry(this.entry),
       lease: this.#toWire(),
@@ -290,7 +291,8 @@ export class Lease {
     return this.#giveBack(printable(reason) || 'unspecified', options);
   }
 
-  async #giveBack(failure: string | undefined, options: CallOptions): Promise<Release> {
+  async #giveBack(failure: string | undefined, given: CallOptions): Promise<Release> {
+    const options = parseCallOptions(given, 'options');
     const message = { entry: toWireEntry(this.entry), lease: this.#toWire(), failure };
     const { answer } = await this.#calls.prompt('ReleaseLease', Service.releaseLease, message, options);
     return { outcome: required(answer.outcome, 'the outcome of a release').$case };
@@ -306,8 +308,9 @@ export class Lease {
    * @throws LeaseholdError `INVALID_FIELD` (also for a status of 500 or more: that is a failed render),
    *   `OBJECT_MISSING`, `OBJECT_CONFLICT`; or no answer in time: it may have been applied, and committing again tells.
    */
-  async commit(given: NewPage, options: CallOptions = {}): Promise<Commit> {
-    const page = parseNewPage(given, 'page');
+  async commit(newPage: NewPage, given: CallOptions = {}): Promise<Commit> {
+    const page = parseNewPage(newPage, 'page');
+    const options = parseCallOptions(given, 'options');
     const metadata = page.metadata ?? {};
     const html = toBytes(page.html);
     const sidecar = page.sidecar === undefined ? undefined : toBytes(page.sidecar);
@@ -380,7 +383,14 @@ export class Lease {
    * @throws LeaseholdError `OBJECT_CONFLICT` where other bytes were stored under this lease before, or another lease's
    *   under this name; `LIMIT_REACHED`; or no answer in time.
    */
-  async upload(kind: BodyKind, body: string | Uint8Array, options: UploadOptions = {}): Promise<Upload> {
+  async upload(
+    givenKind: BodyKind,
+    givenBody: string | Uint8Array,
+    given: UploadOptions = {},
+  ): Promise<Upload> {
+    const kind = parseKind(givenKind, 'kind');
+    const body = textOrBytes(givenBody, 'body');
+    const options = parseUploadOptions(given, 'options');
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
     const head: UploadBodyRequest = {
       part: {
@@ -454,6 +464,14 @@ function* uploadParts(head: UploadBodyRequest, bytes: Uint8Array): Generator<Upl
     yield { part: { $case: 'chunk', value: asBuffer(bytes.subarray(start, start + CHUNK_BYTES)) } };
   }
 }
+
+const parseKind = word('html', 'sidecar');
+
+const parseUploadOptions = record<UploadOptions>({
+  ...callFields,
+  contentType: optional(text),
+  name: optional(text),
+});
 
 const parseStored = record<StoredBody>({ digest: bytes, sizeBytes: size });
 

@@ -5,6 +5,7 @@
  */
 
 import type { Coordinator, CoordinatorOptions } from './coordinator.js';
+import { called, milliseconds, objectAs, optional, record, size, text } from './given.js';
 
 /** How a `PageServer` is configured. */
 export interface PageServerOptions {
@@ -42,6 +43,20 @@ export interface PageServerOptions {
    */
   readonly failureReason?: ((error: unknown) => string) | undefined;
 }
+
+/** @throws LeaseholdError of the kind `configuration` for what are no options. */
+export const parsePageServerOptions = record<PageServerOptions>({
+  coordinator: optional(objectAs<Coordinator | CoordinatorOptions>()),
+  tenant: optional(text),
+  deployment: optional(text),
+  stateHeader: optional(text),
+  coordinatorTimeoutMs: optional(milliseconds),
+  localBytes: optional(size),
+  localMaxAgeMs: optional(milliseconds),
+  rememberUncachedMs: optional(milliseconds),
+  onReport: optional(called<(report: PageReport) => void>()),
+  failureReason: optional(called<(error: unknown) => string>()),
+});
 
 /**
  * What no visitor sees: `renderFailed`, and the previous page was served; `notKept`, a page was rendered and served, but could

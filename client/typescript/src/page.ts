@@ -129,11 +129,12 @@ export interface Regeneration {
   readonly remainingMs: number;
 }
 
-const parseDelivery = word('none', 'inline', 'url');
+/** @internal */
+export const parseDelivery = word('none', 'inline', 'url');
 
 /** @internal */
 export function toWireDelivery(delivery: BodyDelivery = 'none'): WireDelivery {
-  switch (parseDelivery(delivery, 'body')) {
+  switch (delivery) {
     case 'none':
       return WireDelivery.BODY_DELIVERY_NONE;
     case 'inline':

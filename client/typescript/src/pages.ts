@@ -5,17 +5,17 @@
  */
 
 import { now } from './clock.js';
-import { type Acquire, Coordinator, type CoordinatorOptions, type Lookup } from './coordinator.js';
+import type { Acquire, Lookup } from './coordinator.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
-import { callable, type Parse } from './given.js';
+import { called, type Parse } from './given.js';
 import { cacheStatus, cookiesOf, isNotModified, type PageState, queryOf, type Served } from './http.js';
 import { whyNotKept } from './kept-page.js';
 import { LastKnown } from './last-known.js';
 import type { Commit, Lease } from './lease.js';
 import { isForGood, LeaseKeeper } from './lease-keeper.js';
 import type { Page, StalePage } from './page.js';
-import { type PageReport, type PageServerOptions, warn } from './page-options.js';
+import { type PageReport, type PageServerOptions, parsePageServerOptions, warn } from './page-options.js';
 import {
   cacheControl,
   isWithin,
@@ -26,7 +26,7 @@ import {
   staleWindowSeconds,
   ttlOf,
 } from './page-policy.js';
-import { Reach } from './reach.js';
+import { handleOn, Reach } from './reach.js';
 import {
   type Copy,
   copyOf,
@@ -37,7 +37,7 @@ import {
   type RenderedPage,
   sizeOf,
 } from './rendered-page.js';
-import type { Depth, Scope } from './scope.js';
+import { type Depth, parseGivenDepth, type Scope } from './scope.js';
 import { Uncached } from './uncached.js';
 import {
   asForEverybody,
@@ -127,18 +127,15 @@ export class PageServer implements AsyncDisposable {
   #epoch = 0;
 
   /** @throws LeaseholdError of the kind `configuration` for a malformed endpoint. */
-  constructor(options: PageServerOptions = {}) {
+  constructor(given: PageServerOptions = {}) {
+    const options = parsePageServerOptions(given, 'options');
     const { coordinator } = options;
-    const given = coordinator && 'lookup' in coordinator ? coordinator : undefined;
     this.#options = options;
-    this.#ownsCoordinator = given === undefined;
     const onUnreachable = (error: unknown) => this.#report({ type: 'unreachable', error });
     const { failureReason, coordinatorTimeoutMs: patienceMs = 1500 } = options;
-    this.#reach = new Reach(
-      given ?? new Coordinator(coordinator as CoordinatorOptions | undefined),
-      patienceMs,
-      onUnreachable,
-    );
+    const handle = handleOn(coordinator);
+    this.#ownsCoordinator = handle.isOwn;
+    this.#reach = new Reach(handle.coordinator, patienceMs, onUnreachable);
     this.#leases = new LeaseKeeper(this.#reach, { patienceMs, onUnreachable, failureReason });
     this.#uncached = new Uncached(options.rememberUncachedMs);
     this.#lastKnown = new LastKnown(options.localBytes ?? 32 << 20, options.localMaxAgeMs);
@@ -198,6 +195,7 @@ export class PageServer implements AsyncDisposable {
    * @throws LeaseholdError when the coordinator gave no answer; it may have been applied, and is harmless to repeat.
    */
   async invalidate(scopes: readonly Scope[], depth: Depth = 'soft'): Promise<void> {
+    parseGivenDepth(depth, 'depth');
     this.#forget();
     try {
       await this.#reach.invalidate((coordinator) => coordinator.invalidate(scopes, { depth }));
@@ -239,7 +237,7 @@ export class PageServer implements AsyncDisposable {
   #visit(givenRequest: Request, givenPolicy: PagePolicy, givenRender: Render): Visit {
     const request = parseRequest(givenRequest, 'request');
     const policy = parsePolicy(givenPolicy, 'policy');
-    const render = callable(givenRender, 'render');
+    const render = called<Render>()(givenRender, 'render');
     const { tenant, deployment } = this.#options;
     const url = new URL(request.url);
     const cookies = cookiesOf(request.headers.get('cookie'));

@@ -7,7 +7,7 @@
 import { Breaker, type Verdict } from './breaker.js';
 import type { CallOptions } from './calls.js';
 import { now } from './clock.js';
-import type { Coordinator } from './coordinator.js';
+import { Coordinator, type CoordinatorOptions } from './coordinator.js';
 import type { EntryRef } from './entry.js';
 import { LeaseholdError } from './error.js';
 import { Invalidations } from './invalidations.js';
@@ -18,6 +18,17 @@ import type { Page } from './page.js';
 const INSISTENCE = 4;
 /** How long a trial may take while the coordinator is taken to be down. */
 const TRIAL_TIMEOUT_MS = 300;
+
+/** The handle that is given, or one that is made by options and is to be closed with its user. */
+export function handleOn(given: Coordinator | CoordinatorOptions | undefined): {
+  readonly coordinator: Coordinator;
+  readonly isOwn: boolean;
+} {
+  // By what it can do: one of the package's other build is no instance of this one's class.
+  return given && 'lookup' in given
+    ? { coordinator: given, isOwn: false }
+    : { coordinator: new Coordinator(given), isOwn: true };
+}
 
 export class Reach {
   readonly coordinator: Coordinator;

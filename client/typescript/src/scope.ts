@@ -117,13 +117,12 @@ export function parseScope(wire: WireScope): Scope {
   }
 }
 
-const parseGivenDepth = word('soft', 'hard');
+/** @internal */
+export const parseGivenDepth = word('soft', 'hard');
 
 /** @internal */
 export function toWireDepth(depth: Depth): WireDepth {
-  return parseGivenDepth(depth, 'depth') === 'hard'
-    ? WireDepth.INVALIDATION_DEPTH_HARD
-    : WireDepth.INVALIDATION_DEPTH_SOFT;
+  return depth === 'hard' ? WireDepth.INVALIDATION_DEPTH_HARD : WireDepth.INVALIDATION_DEPTH_SOFT;
 }
 
 /** @internal */

@@ -14,6 +14,7 @@ import {
   type WatchFilter as WireFilter,
   ResyncReason as WireResync,
 } from './generated/leasehold/v1/coordinator.js';
+import { objectAs, optional, record, text } from './given.js';
 import type { Link } from './link.js';
 import { backoffMs } from './retry.js';
 import { type Depth, parseDepth, parseScope, type Scope } from './scope.js';
@@ -26,6 +27,11 @@ export interface WatchOptions {
   /** Ends the watch; it then rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
+
+const parseOptions = record<WatchOptions>({
+  resumeToken: optional(text),
+  signal: optional(objectAs<AbortSignal>()),
+});
 
 /** Something that happened, and where the watch stands after it. */
 export interface WatchMessage {
@@ -115,10 +121,11 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
 
   /** @internal */
   constructor(calls: Calls, filters: WireFilter[], options: WatchOptions) {
+    const { signal, resumeToken } = parseOptions(options, 'options');
     this.#calls = calls;
     this.#filters = filters;
-    this.#signal = options.signal;
-    this.#resumeToken = options.resumeToken;
+    this.#signal = signal;
+    this.#resumeToken = resumeToken;
   }
 
   /** Where the watch stands: to go on from there in another process. */

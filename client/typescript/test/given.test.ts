@@ -109,8 +109,12 @@ test('an error about an entry shows nothing of its headers, cookies and query', 
 test('a lookup that is asked for in a way there is none of is refused', async () => {
   await using coordinator = new Coordinator(NOWHERE);
   const lookup = (options: Anything) => () => coordinator.lookup({ key: 'a' }, options);
-  await refuses(lookup({ consistency: 'strong' }), 'consistency', /"bounded" or "strict", not "strong"/);
-  await refuses(lookup({ body: true }), 'body', /"none", "inline" or "url", not true/);
+  await refuses(
+    lookup({ consistency: 'strong' }),
+    'options.consistency',
+    /"bounded" or "strict", not "strong"/,
+  );
+  await refuses(lookup({ body: true }), 'options.body', /"none", "inline" or "url", not true/);
 });
 
 test('a page that is none is not committed', async () => {
@@ -213,4 +217,68 @@ test("a key of FaceTheory's that is none is refused", async () => {
   const nothing = undefined as Anything;
   await refuses(() => stores.metaStore.get(nothing), 'cacheKey', /must be text, not undefined/);
   await refuses(() => stores.metaStore.invalidate(nothing), 'cacheKey', /must be text, not undefined/);
+});
+
+test('an option that is none is refused by whatever is made with it', async () => {
+  const refused: [make: (options: Anything) => unknown, options: Anything, field: string, allowed: RegExp][] =
+    [
+      [makeCoordinator, { endpont: 'http://a:1' }, 'options.endpont', /is no field; allowed are endpoint/],
+      [makeCoordinator, { endpoint: 7 }, 'options.endpoint', /must be text/],
+      [makeCoordinator, { timeoutMs: '1' }, 'options.timeoutMs', /number of milliseconds/],
+      [makeCoordinator, { timeoutMs: Number.POSITIVE_INFINITY }, 'options.timeoutMs', /not Infinity/],
+      [makeCoordinator, { maxSentBytes: 1.5 }, 'options.maxSentBytes', /whole number/],
+      [makeCoordinator, { retry: { attempts: 3 } }, 'options.retry.attempts', /is no field; .*maxAttempts/],
+      [makeCoordinator, { retry: { budget: { burst: '1' } } }, 'options.retry.budget.burst', /a number/],
+      [makeCache, { coordinator: 'http://a:1' }, 'options.coordinator', /must be an object, not text/],
+      [makeCache, { coordinator: { endpont: 'a' } }, 'options.endpont', /is no field/],
+      [makeCache, { namespace: 7 }, 'options.namespace', /must be text/],
+      [makeCache, { tennant: 'acme' }, 'options.tennant', /is no field; .*tenant/],
+      [makeCache, { staleBoundSeconds: '60' }, 'options.staleBoundSeconds', /number of seconds/],
+      [makeCache, { onReport: 'warn' }, 'options.onReport', /a function/],
+      [makePages, { tenant: null }, 'options.tenant', /must be text, not null/],
+      [makePages, { tenants: ['acme'] }, 'options.tenants', /is no field; .*tenant/],
+      [makePages, { localBytes: '1' }, 'options.localBytes', /whole number/],
+      [faceStores, { backoff: true }, 'options.backoff', /is no field; .*backOff/],
+      [faceStores, { backOff: 'yes' }, 'options.backOff', /true or false/],
+      [faceStores, 'http://a:1', 'options', /must be an object/],
+    ];
+  for (const [make, options, field, allowed] of refused) {
+    await refuses(() => make(options), field, allowed);
+  }
+});
+
+const makeCoordinator = (options: Anything) => new Coordinator(options);
+const makeCache = (options: Anything) => new DataCache(options);
+const makePages = (options: Anything) => new PageServer(options);
+
+test('an option of a call that is none is refused before anything is sent', async () => {
+  await using coordinator = new Coordinator(NOWHERE);
+  const entry = { key: 'a' };
+  const lease = coordinator.adoptLease(entry, {} as Anything, 1n);
+  const refused: [call: (options: Anything) => unknown, options: Anything, field: string, allowed: RegExp][] =
+    [
+      [(each) => coordinator.lookup(entry, each), { token: 't' }, 'options.token', /consistencyToken/],
+      [
+        (each) => coordinator.lookup(entry, each),
+        { knownGeneration: 1 },
+        'options.knownGeneration',
+        /bigint/,
+      ],
+      [(each) => coordinator.acquire(entry, each), { wait: 1 }, 'options.wait', /is no field; .*waitMs/],
+      [(each) => coordinator.acquire(entry, each), { waitMs: '1' }, 'options.waitMs', /of milliseconds/],
+      [(each) => coordinator.invalidate([entry], each), { hard: true }, 'options.hard', /no field; .*depth/],
+      [
+        (each) => coordinator.invalidate([entry], each),
+        { depth: 'hrad' },
+        'options.depth',
+        /"soft" or "hard"/,
+      ],
+      [(each) => coordinator.invalidate([entry], each), 'hard', 'options', /must be an object, not text/],
+      [(each) => coordinator.watch([entry], each), { token: 't' }, 'options.token', /resumeToken/],
+      [(each) => coordinator.servePage(entry, each), { timeout: 1 }, 'options.timeout', /timeoutMs/],
+      [(each) => lease.commit({ html: 'page' }, each), { timeout: 1 }, 'options.timeout', /timeoutMs/],
+    ];
+  for (const [call, options, field, allowed] of refused) {
+    await refuses(() => call(options), field, allowed);
+  }
 });

@@ -408,7 +408,8 @@ test('a namespace in which keys could meet is refused', () => {
 });
 
 test('ttls, bounds and keys that are none are refused', async () => {
-  const cache = new DataCache({ staleBoundSeconds: Number.NaN });
+  assert.throws(() => new DataCache({ staleBoundSeconds: Number.NaN }), { kind: 'configuration' });
+  const cache = new DataCache({ staleBoundSeconds: () => Number.NaN });
   await assert.rejects(
     cache.withRevalidate('k', -1, () => 1),
     { kind: 'configuration' },
