@@ -72,19 +72,8 @@ interface Answer {
   readonly served: Served;
 }
 
-/** An answer to who asked for what there can be no page of. */
-interface Refusal {
-  readonly status: number;
-  readonly text: string;
-  readonly detail: string;
-}
-
-/** The same in every language. */
-const ACROSS_TENANTS: Refusal = {
-  status: 400,
-  text: 'This site serves no tenants.\n',
-  detail: 'tenant-boundary',
-};
+/** A request of a tenant that nobody declared, by a header that only the coordinator knows for that. */
+class AcrossTenants extends Error {}
 
 /** A render's answer that is a failure, to be passed on as it is. */
 class FailedRender extends Error {
@@ -158,7 +147,7 @@ export class PageServer implements AsyncDisposable {
     const visit = this.#visit(request, policy, render);
     // The coordinator would refuse it too, if it could be asked.
     if (isReading(request) && crossesTenants(visit.page, this.#options.tenant)) {
-      return this.#refuse(visit, ACROSS_TENANTS);
+      return this.#refuseTenant(visit);
     }
     try {
       return this.#respond(
@@ -179,9 +168,8 @@ export class PageServer implements AsyncDisposable {
         };
         return new Response('Service Unavailable', { status: 503, headers });
       }
-      // Any visitor can ask so; it is no fault of the site's.
-      if (error instanceof LeaseholdError && error.reason === 'TENANT_BOUNDARY') {
-        return this.#refuse(visit, ACROSS_TENANTS);
+      if (error instanceof AcrossTenants) {
+        return this.#refuseTenant(visit);
       }
       throw error;
     }
@@ -269,6 +257,9 @@ export class PageServer implements AsyncDisposable {
         // What a visitor has asked for, and the site may have an answer to.
         this.#reportOf(visit, 'unreachable', error);
         return this.#bypass(visit, 'unnameable');
+      }
+      if (error instanceof LeaseholdError && error.reason === 'TENANT_BOUNDARY') {
+        throw new AcrossTenants();
       }
       throw error;
     }
@@ -580,14 +571,16 @@ export class PageServer implements AsyncDisposable {
     }
   }
 
-  #refuse({ request }: Visit, { status, text, detail }: Refusal): Response {
+  /** As in every language. Any visitor can ask so: it is no error of the site's. */
+  #refuseTenant({ request }: Visit): Response {
     const headers = {
       'content-type': 'text/plain; charset=utf-8',
       'cache-control': 'no-store',
-      'cache-status': cacheStatus({ state: 'bypass', detail }),
+      'cache-status': cacheStatus({ state: 'bypass', detail: 'tenant-boundary' }),
       [this.#options.stateHeader ?? 'x-isr-state']: 'bypass' satisfies PageState,
     };
-    return new Response(request.method === 'HEAD' ? null : text, { status, headers });
+    const text = 'This site serves no tenants.\n';
+    return new Response(request.method === 'HEAD' ? null : text, { status: 400, headers });
   }
 
   #respond(visit: Visit, { copy, served }: Answer): Response {

@@ -381,6 +381,18 @@ test('a request of a tenant that was not declared is answered with 400, also by 
   assert.deepEqual([response.status, response.body], [400, null]);
 });
 
+test("a render's own call of a tenant that was not declared is its failure, and not its visitor's", async (t) => {
+  const coordinator = await CoordinatorProcess.start(t);
+  const handle = coordinator.connect();
+  const { server } = serverOn(handle);
+  const headers = [['x-tenant-id', ['acme']]] as const;
+  const render = async () => {
+    await handle.lookup({ request: { route: '/other', headers } });
+    return { html: 'x' };
+  };
+  await assert.rejects(server.servePage(get('/a'), blocking, render), { reason: 'TENANT_BOUNDARY' });
+});
+
 test('what is of one visitor only is not kept: cookies, other methods, failures', async (t) => {
   const coordinator = await CoordinatorProcess.start(t);
   const { server } = serverOn(coordinator.connect());
