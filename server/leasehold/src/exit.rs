@@ -2,7 +2,7 @@
 
 use leasehold_client::{Error, Reason};
 use serde::Serialize;
-use std::{error::Error as _, process::ExitCode};
+use std::process::ExitCode;
 
 /// What the exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
