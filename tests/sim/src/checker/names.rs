@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 type Name<'a> = (&'a str, &'a str);
 
 /// Which names were given to what.
-struct Given<'a> {
+pub(super) struct Given<'a> {
     history: &'a History,
     /// By what it was first given to a page, in the order of generations.
     names: BTreeMap<Name<'a>, BTreeMap<Edition, Giving<'a>>>,
@@ -44,7 +44,7 @@ struct Telling<'a> {
 }
 
 impl<'a> Given<'a> {
-    fn of(history: &'a History) -> Self {
+    pub(super) fn of(history: &'a History) -> Self {
         let mut given = Self { history, names: BTreeMap::new(), alike: BTreeMap::new() };
         for operation in &history.operations {
             let Call::Commit { entry, generation, page, .. } = &operation.call else { continue };
@@ -83,6 +83,18 @@ impl<'a> Given<'a> {
         let alike = self.alike.get(&(entry, giving.body.kind, giving.body.digest));
         let later = alike.into_iter().flat_map(move |alike| alike.range(generation + 1..));
         later.map(move |(generation, giving)| ((entry, *generation), *giving))
+    }
+
+    /// Whether an entry gave its sidecar with these bytes the name that a page was told to have for its own, in operation
+    /// `told`. A token tells the name: where a name was given again, what was asked for by it may be what had it before, as a
+    /// coordinator may remember that, or what has it now.
+    pub(super) fn is_sidecar_of(&self, entry: usize, told: &Operation, digest: &str) -> bool {
+        let name = told.outcome().and_then(Outcome::seen).and_then(|seen| seen.names.sidecar.as_deref());
+        let (Some(name), Some(owner)) = (name, told.entry()) else { return false };
+        let holders = self.holders((&self.history.entries[owner].tenant, name));
+        holders.iter().any(|((of, _), giving)| {
+            *of == entry && giving.body.kind == Kind::Sidecar && giving.body.digest == digest
+        })
     }
 
     fn tenant_of(&self, edition: Edition) -> &'a str {

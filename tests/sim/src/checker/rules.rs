@@ -7,7 +7,7 @@ use super::{
         surely_failed,
     },
     names::{
-        bytes_of_its_name, given_to_one_body, named_is_found, names_are_as_given,
+        Given, bytes_of_its_name, given_to_one_body, named_is_found, names_are_as_given,
         purged_is_not_served_by_name, refused_where_taken,
     },
     register::{
@@ -218,15 +218,16 @@ fn bytes_of_its_generation(history: &History, index: &Index) -> Vec<String> {
 }
 
 fn sidecar_of_its_page(history: &History, index: &Index) -> Vec<String> {
+    let given = Given::of(history);
     let mut found = Vec::new();
     for (number, operation) in history.operations.iter().enumerate() {
-        let (Call::Sidecar { entry, generation, .. }, Some(Outcome::Sidecar(bytes))) =
+        let (Call::Sidecar { entry, generation, of }, Some(Outcome::Sidecar(bytes))) =
             (&operation.call, operation.outcome())
         else {
             continue;
         };
         let rendered = index.rendered(history, (*entry, *generation)).and_then(|page| page.sidecar.as_ref());
-        if rendered != Some(bytes) {
+        if rendered != Some(bytes) && !given.is_sidecar_of(*entry, &history.operations[*of], bytes) {
             found.push(format!(
                 "({entry}, {generation}): operation {number} served {bytes}, not {rendered:?}"
             ));
@@ -261,10 +262,12 @@ fn sidecar_is_there(history: &History, index: &Index) -> Vec<String> {
 }
 
 fn sidecar_of_its_entry(history: &History, _: &Index) -> Vec<String> {
+    let given = Given::of(history);
     let mut found = Vec::new();
     for (number, operation) in history.operations.iter().enumerate() {
-        if let (Call::ForeignSidecar { entry, of }, Some(Outcome::Sidecar(_))) =
+        if let (Call::ForeignSidecar { entry, of }, Some(Outcome::Sidecar(bytes))) =
             (&operation.call, operation.outcome())
+            && !given.is_sidecar_of(*entry, &history.operations[*of], bytes)
         {
             let owner = history.operations[*of].entry();
             found.push(format!("operation {number} served for entry {entry} the sidecar of {owner:?}"));

@@ -86,6 +86,11 @@ impl Kind {
         Self::DelayAnswer,
     ];
 
+    /// Whether whoever sent the request knows from then on that it had no effect.
+    fn is_refusal(self) -> bool {
+        matches!(self, Self::Refuse | Self::Throttle | Self::Conflict | Self::Deny)
+    }
+
     fn fault(self, rng: &mut StdRng) -> Fault {
         match self {
             Self::Refuse => Fault::Refuse,
@@ -230,7 +235,12 @@ impl Services {
             .map_err(|error| ConnectorError::user(error.into()))?;
         let request = http::Request::from_parts(head, body);
         let seen = self.seen_from(from);
-        if let Some(later) = self.second_arrival(&rng) {
+        let second = self.second_arrival(&rng);
+        let trouble = self.next_trouble(which, from, &rng);
+        // What a service has refused for good, it does not do after all: nobody could ever be told so else.
+        let is_refused = trouble.as_ref().is_some_and(|(kind, _)| kind.is_refusal());
+        if let Some(later) = second.filter(|_| !is_refused) {
+            self.duplicates.lock().made += 1;
             let (services, again) = (self.clone(), received(&request)?);
             tokio::spawn(async move {
                 tokio::time::sleep(later).await;
@@ -239,14 +249,14 @@ impl Services {
             });
         }
         let request = received(&request)?;
-        if let Some(fault) = self.next_trouble(which, from, &rng) {
+        if let Some((_, fault)) = trouble {
             seen.faults.add(Rule::on_any(fault).times(1));
         }
         let answer = seen.answer(which, request).await?;
         answer.try_into_http1x().map_err(|error| ConnectorError::other(error.into(), None))
     }
 
-    fn next_trouble(&self, which: Service, from: Address, rng: &Mutex<StdRng>) -> Option<Fault> {
+    fn next_trouble(&self, which: Service, from: Address, rng: &Mutex<StdRng>) -> Option<(Kind, Fault)> {
         let mut troubles = self.troubles.lock();
         let mut rng = rng.lock();
         let trouble = troubles.of_one.get(&from).unwrap_or(&troubles.of_all);
@@ -258,15 +268,14 @@ impl Services {
         }
         let kind = *kinds.choose(&mut *rng)?;
         *troubles.made.entry((if is_table { "DynamoDB" } else { "S3" }, kind)).or_default() += 1;
-        Some(kind.fault(&mut rng))
+        Some((kind, kind.fault(&mut rng)))
     }
 
     fn second_arrival(&self, rng: &Mutex<StdRng>) -> Option<Duration> {
-        let mut duplicates = self.duplicates.lock();
+        let duplicates = self.duplicates.lock();
         let mut rng = rng.lock();
         let later = rng.random_range(1..=duplicates.within_ms.max(1));
         let twice = rng.random_range(0..1000) < duplicates.per_mille;
-        duplicates.made += u64::from(twice);
         twice.then(|| Duration::from_millis(later))
     }
 }

@@ -413,3 +413,47 @@ fn page_without_names_follows_one_with() {
     asked(&mut history, 800, "eight.html", body("page 8"));
     breaks_nothing(&history);
 }
+
+/// Its token tells its name only: who gives a name again may be served what had it before, in so far as that was its own.
+#[test]
+fn sidecar_whose_name_was_given_again_may_be_what_had_it_before() {
+    let of_eight = || {
+        let mut history = named();
+        granted(&mut history, 600, 9, 9);
+        commit(&mut history, 700, 9, page(9, "nine"), told("nine"));
+        history
+    };
+    // Of another entry, once the body is deleted.
+    for (bytes, is_fine) in [("sidecar 8", true), ("sidecar 1", false), ("sidecar 9", false)] {
+        let mut history = with_another(of_eight(), "acme");
+        commit_other(&mut history, 4_000, page(1, "eight"), told("eight"));
+        let call = Call::Lookup { entry: 1, strict: true, knows: None };
+        let of = add(&mut history, 4_100, call, found_as(1, "eight"));
+        add(&mut history, 4_200, Call::ForeignSidecar { entry: 0, of }, Outcome::Sidecar(bytes.into()));
+        if is_fine {
+            breaks_nothing(&history);
+        } else {
+            breaks(&history, "a sidecar is served for its own entry only");
+        }
+    }
+    // Of a later page of its own.
+    for (bytes, is_fine) in [("sidecar 8", true), ("sidecar 10", true), ("sidecar 9", false)] {
+        let mut history = named();
+        let of = looked_up(&mut history, 550, true, found_as(8, "eight"));
+        granted(&mut history, 600, 9, 9);
+        commit(&mut history, 700, 9, page(9, "nine"), told("nine"));
+        granted(&mut history, 3_900, 10, 10);
+        commit(&mut history, 4_000, 10, page(10, "eight"), told("eight"));
+        add(
+            &mut history,
+            4_200,
+            Call::Sidecar { entry: 0, generation: 8, of },
+            Outcome::Sidecar(bytes.into()),
+        );
+        if is_fine {
+            breaks_nothing(&history);
+        } else {
+            breaks(&history, "a sidecar is that of its page");
+        }
+    }
+}
