@@ -11,6 +11,8 @@ pub const MAX_KEY_BYTES: usize = 4096;
 pub const MAX_PATH_BYTES: usize = 2048;
 /// The longest tag, in bytes of UTF-8.
 pub const MAX_TAG_BYTES: usize = 256;
+/// The longest name of a principal, in bytes of UTF-8.
+pub const MAX_PRINCIPAL_BYTES: usize = 2048;
 /// The longest owner of a lease, in bytes of UTF-8.
 pub const MAX_OWNER_BYTES: usize = 256;
 
@@ -107,6 +109,11 @@ name!(
     /// A label under which pages are invalidated together, within one tenant. At most [`MAX_TAG_BYTES`].
     Tag,
     MAX_TAG_BYTES
+);
+name!(
+    /// Who calls, as their token or certificate says: a SPIFFE id has at most [`MAX_PRINCIPAL_BYTES`].
+    Principal,
+    MAX_PRINCIPAL_BYTES
 );
 name!(
     /// Who asked for a lease, for people to read; it grants nothing. At most [`MAX_OWNER_BYTES`].

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws a random value: `now`, versions and tokens come in as arguments. Every
 //! change of an entry is one function, `(entry, request, log view, now) -> decision`; the engine carries decisions out.
 
+pub mod access;
 pub mod entry;
 pub mod freshness;
 pub mod identity;

@@ -9,6 +9,7 @@ use crate::{
 };
 use futures::{Stream, StreamExt as _, stream};
 use leasehold_service::{
+    access::Guard,
     engine::{Dependencies, Engine, EngineError},
     random::Entropy,
     server::{self, Stopped, TransportSettings},
@@ -136,7 +137,7 @@ pub async fn run(
         );
     }
     started(&Started { address, place: place.to_string() });
-    let served = server::run(connections(listener), engine, transport, shutdown).await;
+    let served = server::run(connections(listener), engine, Guard::open(), transport, shutdown).await;
 
     keeping_house.cancel();
     if housekeeper.await.is_err() {

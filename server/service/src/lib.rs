@@ -1,6 +1,7 @@
 //! The coordinator as a service: the engine, which keeps what is known of entries and of the invalidation log and carries
 //! out what the core decides, and the gRPC edge in front of it.
 
+pub mod access;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod edge;

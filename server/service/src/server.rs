@@ -1,6 +1,10 @@
 //! Serves an engine until it is told to stop, and then stops without hurting anybody.
 
-use crate::{edge::Edge, engine::Engine};
+use crate::{
+    access::{Guard, Guarded},
+    edge::Edge,
+    engine::Engine,
+};
 use futures::Stream;
 use leasehold_proto::v1::{FILE_DESCRIPTOR_SET, coordinator_service_server::CoordinatorServiceServer};
 use std::{io, time::Duration};
@@ -45,11 +49,12 @@ pub enum Stopped {
     CutOff,
 }
 
-/// Answers calls on `incoming` until `shutdown`. Then: not serving by the health service, waits and streams ended with
+/// Answers calls on `incoming` of those whom the guard lets in, until `shutdown`; health and reflection answer everybody. Then: not serving by the health service, waits and streams ended with
 /// word to go elsewhere, calls in progress finished, all within the drain timeout.
 pub async fn run<I, IO>(
     incoming: I,
     engine: Engine,
+    guard: Guard,
     transport: TransportSettings,
     shutdown: CancellationToken,
 ) -> Result<Stopped, tonic::transport::Error>
@@ -60,9 +65,10 @@ where
     let message_bytes = engine.settings().limits.message_bytes;
     // An inline body and its metadata must fit, whatever is accepted.
     let sent_bytes = message_bytes.max(engine.settings().limits.inline_body_bytes + 64 * 1024);
-    let coordinator = CoordinatorServiceServer::new(Edge::new(engine.clone()))
+    let coordinator = CoordinatorServiceServer::new(Edge::new(engine.clone(), guard.clone()))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(sent_bytes);
+    let coordinator = Guarded::new(guard, coordinator);
     let (mut health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<CoordinatorServiceServer<Edge>>().await;
     let mut server = Server::builder()

@@ -142,7 +142,7 @@ fn names(text: &str) {
             );
         }
     }
-    if let Ok(tenant) = TenantBoundary::default().resolve(Some(text), true, &[]) {
+    if let Ok(Some(tenant)) = TenantBoundary::default().resolve(Some(text), true, &[]) {
         assert_eq!(TenantId::parse(tenant.as_str()), Ok(tenant));
     }
 }

@@ -42,8 +42,8 @@ impl TenantBoundary {
         self.0.iter().map(|name| &**name)
     }
 
-    /// Whose page a request asks for: the declared tenant, else [`TenantId::unnamed`]. A blank declaration is
-    /// none. `ready_key` is whether the caller named the entry itself, and so took the boundary upon itself.
+    /// Whose page a request asks for: the declared tenant, or `None` where none is declared and none need be. A blank
+    /// declaration is none. `ready_key` is whether the caller named the entry itself, and so took the boundary upon itself.
     ///
     /// # Errors
     /// [`TenantError::Boundary`] for a request with a boundary header that is not blank, without a declared
@@ -53,13 +53,13 @@ impl TenantBoundary {
         declared: Option<&str>,
         ready_key: bool,
         headers: &[(String, Vec<String>)],
-    ) -> Result<TenantId, TenantError> {
+    ) -> Result<Option<TenantId>, TenantError> {
         let declared = declared.map(trim).unwrap_or_default();
         if !declared.is_empty() {
-            return TenantId::parse(declared).map_err(TenantError::Invalid);
+            return TenantId::parse(declared).map(Some).map_err(TenantError::Invalid);
         }
         if ready_key {
-            return Ok(TenantId::unnamed());
+            return Ok(None);
         }
         let carried = by_name(headers, normal_header);
         let crossed = self.headers().find(|known| {
@@ -68,7 +68,7 @@ impl TenantBoundary {
                 .any(|(name, values)| name == known && values.iter().any(|value| !trim(value).is_empty()))
         });
         match crossed {
-            None => Ok(TenantId::unnamed()),
+            None => Ok(None),
             Some(header) => Err(TenantError::Boundary { header: header.into() }),
         }
     }
@@ -104,7 +104,7 @@ mod tests {
             .collect()
     }
 
-    fn refused(header: &str) -> Result<TenantId, TenantError> {
+    fn refused(header: &str) -> Result<Option<TenantId>, TenantError> {
         Err(TenantError::Boundary { header: header.into() })
     }
 
@@ -112,19 +112,16 @@ mod tests {
     fn the_declared_tenant_wins_over_any_header() {
         let headers = carrying(&[("x-tenant-id", &["other"])]);
         let tenant = TenantBoundary::default().resolve(Some(" acme "), false, &headers);
-        assert_eq!(tenant, Ok(TenantId::parse("acme").unwrap()));
+        assert_eq!(tenant, Ok(Some(TenantId::parse("acme").unwrap())));
     }
 
     #[test]
-    fn a_request_without_boundary_and_tenant_is_of_the_unnamed_one() {
+    fn a_request_without_boundary_need_declare_no_tenant() {
         let values: [&[&str]; 3] = [&[], &[""], &["", " \t"]];
         for declared in [None, Some(""), Some(" \u{feff}")] {
             for values in values {
                 let headers = carrying(&[("accept", &["x"]), ("x-tenant-id", values)]);
-                assert_eq!(
-                    TenantBoundary::default().resolve(declared, false, &headers),
-                    Ok(TenantId::unnamed())
-                );
+                assert_eq!(TenantBoundary::default().resolve(declared, false, &headers), Ok(None));
             }
         }
     }
@@ -148,7 +145,7 @@ mod tests {
     #[test]
     fn a_ready_key_answers_for_the_boundary_itself() {
         let headers = carrying(&[("x-tenant-id", &["acme"])]);
-        assert_eq!(TenantBoundary::default().resolve(None, true, &headers), Ok(TenantId::unnamed()));
+        assert_eq!(TenantBoundary::default().resolve(None, true, &headers), Ok(None));
     }
 
     #[test]

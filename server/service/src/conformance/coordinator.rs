@@ -1,6 +1,7 @@
 //! A coordinator on a store under test, served on a socket of its own.
 
 use crate::{
+    access::Guard,
     engine::{Dependencies, Engine},
     random::Entropy,
     server::{self, TransportSettings},
@@ -61,7 +62,9 @@ impl Coordinator {
         let stop = shutdown.clone();
         let serving = tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
-            server::run(incoming, engine, TransportSettings::default(), stop).await.expect("serve");
+            server::run(incoming, engine, Guard::open(), TransportSettings::default(), stop)
+                .await
+                .expect("serve");
         });
         let channel = Channel::from_shared(format!("http://{address}"))
             .expect("a URI")

@@ -1,7 +1,11 @@
 //! The one place where errors become a status.
 
-use crate::engine::EngineError;
-use leasehold_core::key::{KeyError, TenantError};
+use crate::{access::Unauthenticated, engine::EngineError};
+use leasehold_core::{
+    access::Right,
+    identity::TenantId,
+    key::{KeyError, TenantError},
+};
 use leasehold_proto::{ERROR_DOMAIN, v1::ErrorReason};
 use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
@@ -18,6 +22,10 @@ pub(crate) enum EdgeError {
     PageNotFound { cause: &'static str },
     /// A change was cut off by the deadline, and may be applied.
     CutOff,
+    /// Nobody is known by what the call came with.
+    Unauthenticated(Unauthenticated),
+    /// The caller may not do this to this tenant, or, where none is named, to every one.
+    PermissionDenied { right: Right, tenant: Option<TenantId> },
     /// The engine gave no outcome.
     Engine(EngineError),
 }
@@ -56,6 +64,8 @@ impl EdgeError {
             Self::TenantBoundary { .. } => Code::FailedPrecondition,
             Self::PageNotFound { .. } => Code::NotFound,
             Self::CutOff => Code::Unavailable,
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::PermissionDenied { .. } => Code::PermissionDenied,
             Self::Engine(error) => match error {
                 EngineError::StoreUnavailable(_) | EngineError::OutcomeUnknown(_) | EngineError::Draining => {
                     Code::Unavailable
@@ -82,6 +92,8 @@ impl EdgeError {
             Self::TenantBoundary { .. } => ErrorReason::TenantBoundary,
             Self::PageNotFound { .. } => ErrorReason::PageNotFound,
             Self::CutOff => ErrorReason::OutcomeUnknown,
+            Self::Unauthenticated(_) => ErrorReason::Unauthenticated,
+            Self::PermissionDenied { .. } => ErrorReason::PermissionDenied,
             Self::Engine(error) => match error {
                 EngineError::StoreUnavailable(_) => ErrorReason::StoreUnavailable,
                 EngineError::OutcomeUnknown(_) => ErrorReason::OutcomeUnknown,
@@ -114,6 +126,13 @@ impl EdgeError {
                 "the deadline passed; the change may have been applied: repeat the call with the same request id"
                     .to_owned()
             }
+            Self::Unauthenticated(why) => why.to_string(),
+            Self::PermissionDenied { right, tenant: Some(tenant) } => {
+                format!("the caller has no right to {} pages of tenant \"{tenant}\"", verb(*right))
+            }
+            Self::PermissionDenied { right, tenant: None } => {
+                format!("the caller has no right to {} the pages of every tenant", verb(*right))
+            }
             Self::Engine(error) => error.to_string(),
         }
     }
@@ -122,13 +141,16 @@ impl EdgeError {
         let pair = match self {
             Self::TenantBoundary { header } => ("header", header.clone()),
             Self::PageNotFound { cause } => ("cause", (*cause).to_owned()),
+            Self::PermissionDenied { right, .. } => ("right", right.as_str().to_owned()),
             Self::Engine(EngineError::LimitReached { what, limit }) => ("limit", format!("{limit} {what}")),
             Self::Engine(
                 EngineError::ObjectMissing(name)
                 | EngineError::ObjectConflict(name)
                 | EngineError::OtherNameStaged(name),
             ) => ("object", name.to_string()),
-            Self::Field { .. } | Self::CutOff | Self::Engine(_) => return HashMap::new(),
+            Self::Field { .. } | Self::CutOff | Self::Unauthenticated(_) | Self::Engine(_) => {
+                return HashMap::new();
+            }
         };
         HashMap::from([(pair.0.to_owned(), pair.1)])
     }
@@ -153,8 +175,21 @@ impl EdgeError {
                 | EngineError::ObjectNotFound
                 | EngineError::Internal(_) => None,
             },
-            Self::Field { .. } | Self::TenantBoundary { .. } | Self::PageNotFound { .. } => None,
+            Self::Field { .. }
+            | Self::TenantBoundary { .. }
+            | Self::PageNotFound { .. }
+            | Self::Unauthenticated(_)
+            | Self::PermissionDenied { .. } => None,
         }
+    }
+}
+
+fn verb(right: Right) -> &'static str {
+    match right {
+        Right::Read => "read",
+        Right::Render => "render",
+        Right::Invalidate => "invalidate",
+        Right::Admin => "administer",
     }
 }
 
@@ -169,6 +204,12 @@ fn wire_field(field: &str) -> &str {
 impl From<EngineError> for EdgeError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
+    }
+}
+
+impl From<Unauthenticated> for EdgeError {
+    fn from(why: Unauthenticated) -> Self {
+        Self::Unauthenticated(why)
     }
 }
 
@@ -199,7 +240,7 @@ mod tests {
     #[test]
     fn every_error_has_its_code_its_reason_and_its_advice() {
         let object = ObjectName::parse("isr/a.html").unwrap();
-        let table: [(EdgeError, Code, &str, bool); 18] = [
+        let table: [(EdgeError, Code, &str, bool); 21] = [
             (EdgeError::field("ttl", "is wrong"), Code::InvalidArgument, "INVALID_FIELD", false),
             (
                 EdgeError::TenantBoundary { header: "x-tenant-id".into() },
@@ -209,6 +250,19 @@ mod tests {
             ),
             (EdgeError::PageNotFound { cause: "PURGED" }, Code::NotFound, "PAGE_NOT_FOUND", false),
             (EdgeError::CutOff, Code::Unavailable, "OUTCOME_UNKNOWN", true),
+            (Unauthenticated::because("x").into(), Code::Unauthenticated, "UNAUTHENTICATED", false),
+            (
+                EdgeError::PermissionDenied { right: Right::Read, tenant: Some(TenantId::unnamed()) },
+                Code::PermissionDenied,
+                "PERMISSION_DENIED",
+                false,
+            ),
+            (
+                EdgeError::PermissionDenied { right: Right::Admin, tenant: None },
+                Code::PermissionDenied,
+                "PERMISSION_DENIED",
+                false,
+            ),
             (EngineError::StoreUnavailable("x".into()).into(), Code::Unavailable, "STORE_UNAVAILABLE", true),
             (EngineError::OutcomeUnknown("x".into()).into(), Code::Unavailable, "OUTCOME_UNKNOWN", true),
             (EngineError::Corrupt("x".into()).into(), Code::DataLoss, "STORED_DATA_CORRUPT", false),

@@ -1,6 +1,6 @@
 //! How the edge reads what callers send, without an engine behind it.
 
-use super::{deadline::Deadline, error::EdgeError, parse, streams};
+use super::{admission::Admission, deadline::Deadline, error::EdgeError, parse, streams};
 use crate::settings::Settings;
 use leasehold_core::{
     identity::{EntryId, Owner, PagePath, Seq},
@@ -109,18 +109,18 @@ pub struct Accepted {
 
 /// Reads a message of a call as the edge does.
 pub fn parse(call: Call, message: &[u8], settings: &Settings) -> Parsed {
-    let boundary = &settings.boundary;
+    let admission = &Admission::unrestricted(&settings.boundary);
     let about =
         |target: parse::Target| Accepted { entry: Some(target.id), path: target.path, ..Accepted::default() };
     let held = |lease: parse::LeaseAsk| Accepted { entry: Some(lease.id), ..Accepted::default() };
     match call {
-        Call::Lookup => read(message, |request| Ok(about(parse::lookup(request, boundary)?.target))),
+        Call::Lookup => read(message, |request| Ok(about(parse::lookup(request, admission)?.target))),
         Call::LookupStream => read(message, |request: v1::LookupStreamRequest| {
-            let (_, lookup) = parse::lookup_on_stream(request.lookup, request.timeout, boundary)?;
+            let (_, lookup) = parse::lookup_on_stream(request.lookup, request.timeout, admission)?;
             Ok(about(lookup.target))
         }),
         Call::AcquireLease => read(message, |request| {
-            let ask = parse::acquire(request, settings)?.request;
+            let ask = parse::acquire(request, admission, settings)?.request;
             Ok(Accepted {
                 entry: Some(ask.id),
                 path: ask.path,
@@ -128,9 +128,9 @@ pub fn parse(call: Call, message: &[u8], settings: &Settings) -> Parsed {
                 ..Accepted::default()
             })
         }),
-        Call::RenewLease => read(message, |request| Ok(held(parse::renew(request, settings)?.0))),
+        Call::RenewLease => read(message, |request| Ok(held(parse::renew(request, admission, settings)?.0))),
         Call::ReleaseLease => read(message, |request| {
-            let (lease, release) = parse::release(request, boundary)?;
+            let (lease, release) = parse::release(request, admission)?;
             let failure = match release {
                 Release::Failed { reason } => Some(reason),
                 _ => None,
@@ -138,26 +138,26 @@ pub fn parse(call: Call, message: &[u8], settings: &Settings) -> Parsed {
             Ok(Accepted { failure, ..held(lease) })
         }),
         Call::CommitPointer => read(message, |request| {
-            let ask = parse::commit(request, settings)?;
+            let ask = parse::commit(request, admission, settings)?;
             Ok(Accepted { entry: Some(ask.id), page: Some(ask.meta), ..Accepted::default() })
         }),
         Call::UploadBody => read(message, |request: v1::UploadBodyRequest| {
-            let ask = parse::upload(parse::upload_head(Some(request))?, boundary)?;
+            let ask = parse::upload(parse::upload_head(Some(request))?, admission)?;
             Ok(Accepted { entry: Some(ask.id), ..Accepted::default() })
         }),
         Call::ServeSidecar => {
-            read(message, |request| Ok(about(parse::serve_sidecar(request, boundary)?.target)))
+            read(message, |request| Ok(about(parse::serve_sidecar(request, admission)?.target)))
         }
         Call::ServeObject => read(message, |request| {
-            parse::serve_object(request)?;
+            parse::serve_object(request, admission)?;
             Ok(Accepted::default())
         }),
-        Call::ServePage => read(message, |request| Ok(about(parse::serve_page(request, boundary)?.target))),
+        Call::ServePage => read(message, |request| Ok(about(parse::serve_page(request, admission)?.target))),
         Call::Invalidate => read(message, |request| {
-            Ok(Accepted { invalidation: Some(parse::invalidate(request)?), ..Accepted::default() })
+            Ok(Accepted { invalidation: Some(parse::invalidate(request, admission)?), ..Accepted::default() })
         }),
         Call::Watch => read(message, |request: v1::WatchRequest| {
-            parse::filters(request.filters)?;
+            parse::filters(request.filters, admission)?;
             streams::resume_token(&request.resume_token)?;
             Ok(Accepted::default())
         }),

@@ -1,5 +1,6 @@
 //! The gRPC edge: wire types in and out, deadlines, limits, and errors as gRPC users expect them.
 
+mod admission;
 mod body_stream;
 mod deadline;
 mod error;
@@ -10,5 +11,6 @@ mod render;
 mod rpc;
 mod streams;
 
+pub(crate) use error::EdgeError;
 pub use rpc::Edge;
 pub use streams::LookupAnswers;

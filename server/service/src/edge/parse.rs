@@ -1,25 +1,26 @@
 //! Wire types become domain types here, once. Every field is looked at; what is wrong is named by its path.
 
-use super::error::EdgeError;
+use super::{admission::Admission, error::EdgeError};
 use crate::{
     engine::{AcquireRequest, BodyInput, CommitRequest, Consistency, GivenNames, UploadRequest, WatchFilter},
     settings::{LeaseSettings, Limits, MIN_TTL, Settings},
 };
 use bytes::Bytes;
 use leasehold_core::{
+    access::Right,
     identity::{
         DeploymentId, EntryId, EntryKey, Generation, InvalidName, LeaseToken, MAX_OWNER_BYTES, Owner,
         PagePath, RequestId, Seq, Tag, TenantId,
     },
     invalidation::{Depth, Invalidation, MAX_SCOPE_BYTES, MAX_SCOPES, Scope},
-    key::{self, CookieAllowlist, CookieVariant, KeyError, RequestParts, TenantBoundary, VariantPolicy},
+    key::{self, CookieAllowlist, CookieVariant, KeyError, RequestParts, VariantPolicy},
     named::GivenName,
     object::BodyKind,
     page::{Digest, MAX_HEADER_BYTES, MAX_HEADERS, MAX_TAGS, MAX_WINDOW, PageMeta, PageStatus},
     transition::Release,
 };
 use leasehold_proto::v1;
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 /// The most filters of one watch.
 pub(crate) const MAX_FILTERS: usize = 100;
@@ -69,11 +70,11 @@ pub(crate) struct LookupAsk {
     pub(crate) explain: bool,
 }
 
-pub(crate) fn lookup(request: v1::LookupRequest, boundary: &TenantBoundary) -> Parsed<LookupAsk> {
+pub(crate) fn lookup(request: v1::LookupRequest, admission: &Admission<'_>) -> Parsed<LookupAsk> {
     let v1::LookupRequest { entry, consistency, consistency_token, body, known_generation, explain } =
         request;
     Ok(LookupAsk {
-        target: target(entry, boundary)?,
+        target: target(entry, admission, Right::Read)?,
         consistency: self::consistency(consistency)?,
         at_least: token(&consistency_token)?,
         delivery: delivery(body)?,
@@ -86,11 +87,11 @@ pub(crate) fn lookup(request: v1::LookupRequest, boundary: &TenantBoundary) -> P
 pub(crate) fn lookup_on_stream(
     lookup: Option<v1::LookupRequest>,
     timeout: Option<prost_types::Duration>,
-    boundary: &TenantBoundary,
+    admission: &Admission<'_>,
 ) -> Parsed<(Option<Duration>, LookupAsk)> {
     let timeout = duration("timeout", timeout)?;
     let lookup = lookup.ok_or_else(|| EdgeError::field("lookup", "is required"))?;
-    Ok((timeout, self::lookup(lookup, boundary)?))
+    Ok((timeout, self::lookup(lookup, admission)?))
 }
 
 pub(crate) struct AcquireAsk {
@@ -99,7 +100,11 @@ pub(crate) struct AcquireAsk {
     pub(crate) known: Option<Generation>,
 }
 
-pub(crate) fn acquire(request: v1::AcquireLeaseRequest, settings: &Settings) -> Parsed<AcquireAsk> {
+pub(crate) fn acquire(
+    request: v1::AcquireLeaseRequest,
+    admission: &Admission<'_>,
+    settings: &Settings,
+) -> Parsed<AcquireAsk> {
     let v1::AcquireLeaseRequest {
         entry,
         request_id,
@@ -111,7 +116,7 @@ pub(crate) fn acquire(request: v1::AcquireLeaseRequest, settings: &Settings) -> 
         known_generation,
         retry,
     } = request;
-    let Target { id, path } = target(entry, &settings.boundary)?;
+    let Target { id, path } = target(entry, admission, Right::Render)?;
     let request = AcquireRequest {
         id,
         token: LeaseToken::from_bits(bits("request_id", &request_id)?),
@@ -131,18 +136,22 @@ pub(crate) struct LeaseAsk {
     pub(crate) generation: Generation,
 }
 
-pub(crate) fn renew(request: v1::RenewLeaseRequest, settings: &Settings) -> Parsed<(LeaseAsk, Duration)> {
+pub(crate) fn renew(
+    request: v1::RenewLeaseRequest,
+    admission: &Admission<'_>,
+    settings: &Settings,
+) -> Parsed<(LeaseAsk, Duration)> {
     let v1::RenewLeaseRequest { entry, lease, ttl } = request;
-    let lease = held(entry, lease, &settings.boundary)?;
+    let lease = held(entry, lease, admission)?;
     Ok((lease, self::ttl("ttl", ttl, &settings.leases)?))
 }
 
 pub(crate) fn release(
     request: v1::ReleaseLeaseRequest,
-    boundary: &TenantBoundary,
+    admission: &Admission<'_>,
 ) -> Parsed<(LeaseAsk, Release)> {
     let v1::ReleaseLeaseRequest { entry, lease, failure } = request;
-    let lease = held(entry, lease, boundary)?;
+    let lease = held(entry, lease, admission)?;
     let release = match failure {
         None => Release::Unused,
         Some(reason) if reason.trim().is_empty() => {
@@ -154,9 +163,13 @@ pub(crate) fn release(
     Ok((lease, release))
 }
 
-pub(crate) fn commit(request: v1::CommitPointerRequest, settings: &Settings) -> Parsed<CommitRequest> {
+pub(crate) fn commit(
+    request: v1::CommitPointerRequest,
+    admission: &Admission<'_>,
+    settings: &Settings,
+) -> Parsed<CommitRequest> {
     let v1::CommitPointerRequest { entry, lease, html, sidecar, metadata } = request;
-    let Target { id, path } = target(entry, &settings.boundary)?;
+    let Target { id, path } = target(entry, admission, Right::Render)?;
     let (token, generation) = lease_ref(lease)?;
     let html = html.ok_or_else(|| EdgeError::field("html", "is required"))?;
     let (html, html_name) = body_source("html", html, BodyKind::Html, &settings.limits)?;
@@ -188,10 +201,10 @@ pub(crate) fn upload_head(first: Option<v1::UploadBodyRequest>) -> Parsed<v1::Up
     }
 }
 
-pub(crate) fn upload(head: v1::UploadHead, boundary: &TenantBoundary) -> Parsed<UploadRequest> {
+pub(crate) fn upload(head: v1::UploadHead, admission: &Admission<'_>) -> Parsed<UploadRequest> {
     let v1::UploadHead { entry, lease, kind, content_type, object_name } = head;
     let LeaseAsk { id, token, generation } =
-        held(entry, lease, boundary).map_err(|error| within("head", error))?;
+        held(entry, lease, admission).map_err(|error| within("head", error))?;
     let kind = match v1::BodyKind::try_from(kind) {
         Ok(v1::BodyKind::Html) => BodyKind::Html,
         Ok(v1::BodyKind::Sidecar) => BodyKind::Sidecar,
@@ -208,7 +221,7 @@ pub(crate) fn upload(head: v1::UploadHead, boundary: &TenantBoundary) -> Parsed<
     Ok(UploadRequest { id, token, generation, kind, name, content_type })
 }
 
-pub(crate) fn invalidate(request: v1::InvalidateRequest) -> Parsed<Invalidation> {
+pub(crate) fn invalidate(request: v1::InvalidateRequest, admission: &Admission<'_>) -> Parsed<Invalidation> {
     let v1::InvalidateRequest { request_id, scopes, depth } = request;
     let id = RequestId(bits("request_id", &request_id)?);
     if scopes.is_empty() || scopes.len() > MAX_SCOPES {
@@ -223,7 +236,7 @@ pub(crate) fn invalidate(request: v1::InvalidateRequest) -> Parsed<Invalidation>
     let scopes = scopes
         .into_iter()
         .enumerate()
-        .map(|(at, item)| scope(item).map_err(|error| within(&format!("scopes[{at}]"), error)))
+        .map(|(at, item)| scope(item, admission).map_err(|error| within(&format!("scopes[{at}]"), error)))
         .collect::<Parsed<Vec<_>>>()?;
     let bytes: usize = scopes.iter().map(Scope::text_bytes).sum();
     if bytes > MAX_SCOPE_BYTES {
@@ -233,7 +246,7 @@ pub(crate) fn invalidate(request: v1::InvalidateRequest) -> Parsed<Invalidation>
     Ok(Invalidation { id, scopes, depth })
 }
 
-pub(crate) fn filters(filters: Vec<v1::WatchFilter>) -> Parsed<Vec<WatchFilter>> {
+pub(crate) fn filters(filters: Vec<v1::WatchFilter>, admission: &Admission<'_>) -> Parsed<Vec<WatchFilter>> {
     if filters.is_empty() || filters.len() > MAX_FILTERS {
         let rule = format!("must have 1 to {MAX_FILTERS} items; it has {}", filters.len());
         return Err(EdgeError::field("filters", rule));
@@ -241,11 +254,11 @@ pub(crate) fn filters(filters: Vec<v1::WatchFilter>) -> Parsed<Vec<WatchFilter>>
     filters
         .into_iter()
         .enumerate()
-        .map(|(at, item)| filter(item).map_err(|error| within(&format!("filters[{at}]"), error)))
+        .map(|(at, item)| filter(item, admission).map_err(|error| within(&format!("filters[{at}]"), error)))
         .collect()
 }
 
-pub(crate) fn target(entry: Option<v1::EntryRef>, boundary: &TenantBoundary) -> Parsed<Target> {
+pub(crate) fn target(entry: Option<v1::EntryRef>, admission: &Admission<'_>, right: Right) -> Parsed<Target> {
     use v1::entry_ref::Name;
     let entry = entry.ok_or_else(|| EdgeError::field("entry", "is required"))?;
     let v1::EntryRef { tenant, deployment, name, path } = entry;
@@ -254,15 +267,13 @@ pub(crate) fn target(entry: Option<v1::EntryRef>, boundary: &TenantBoundary) -> 
     match name {
         None => Err(EdgeError::field("entry.key", "or entry.request is required")),
         Some(Name::Key(key)) => {
-            let tenant = self::tenant("entry.tenant", &tenant)?;
+            let tenant = admission.tenant("entry.tenant", &tenant, right)?;
             let key = EntryKey::parse(&key).map_err(|rule| EdgeError::field("entry.key", rule))?;
             Ok(Target { id: EntryId { tenant, deployment, key }, path: given_path })
         }
         Some(Name::Request(request)) => {
             let parts = request_parts(request)?;
-            let tenant = boundary
-                .resolve(Some(&*tenant), false, &parts.headers)
-                .map_err(|error| EdgeError::tenant(error, "entry.tenant"))?;
+            let tenant = admission.tenant_within_boundary("entry.tenant", &tenant, &parts.headers, right)?;
             let key = key::derive_key(&tenant, &parts).map_err(|error| EdgeError::key(&error, "entry"))?;
             let path = given_path.or_else(|| key::path_of(&parts));
             Ok(Target { id: EntryId { tenant, deployment, key }, path })
@@ -313,9 +324,9 @@ fn request_parts(request: v1::PageRequest) -> Parsed<RequestParts> {
 fn held(
     entry: Option<v1::EntryRef>,
     lease: Option<v1::LeaseRef>,
-    boundary: &TenantBoundary,
+    admission: &Admission<'_>,
 ) -> Parsed<LeaseAsk> {
-    let Target { id, path: _ } = target(entry, boundary)?;
+    let Target { id, path: _ } = target(entry, admission, Right::Render)?;
     let (token, generation) = lease_ref(lease)?;
     Ok(LeaseAsk { id, token, generation })
 }
@@ -466,15 +477,18 @@ fn page_tags(tags: &[String]) -> Parsed<Vec<Tag>> {
     Ok(tags)
 }
 
-fn scope(item: v1::InvalidationScope) -> Parsed<Scope> {
+fn scope(item: v1::InvalidationScope, admission: &Admission<'_>) -> Parsed<Scope> {
     use v1::invalidation_scope::Scope as Wire;
     let v1::InvalidationScope { tenant, scope } = item;
     let scope = scope.ok_or_else(|| EdgeError::field("scope", "is required"))?;
-    let is_everything = matches!(scope, Wire::Everything(_));
-    if is_everything && !tenant.is_empty() {
-        return Err(EdgeError::field("tenant", "must be empty with everything"));
+    if let Wire::Everything(v1::Everything {}) = scope {
+        if !tenant.is_empty() {
+            return Err(EdgeError::field("tenant", "must be empty with everything"));
+        }
+        admission.everything(Right::Admin)?;
+        return Ok(Scope::Everything);
     }
-    let tenant = self::tenant("tenant", &tenant)?;
+    let tenant = admission.tenant("tenant", &tenant, Right::Invalidate)?;
     Ok(match scope {
         Wire::Everything(v1::Everything {}) => Scope::Everything,
         Wire::WholeTenant(v1::WholeTenant {}) => Scope::Tenant(tenant),
@@ -485,23 +499,16 @@ fn scope(item: v1::InvalidationScope) -> Parsed<Scope> {
     })
 }
 
-fn filter(item: v1::WatchFilter) -> Parsed<WatchFilter> {
+fn filter(item: v1::WatchFilter, admission: &Admission<'_>) -> Parsed<WatchFilter> {
     use v1::watch_filter::Filter;
     let v1::WatchFilter { tenant, filter } = item;
-    let tenant = self::tenant("tenant", &tenant)?;
-    match filter.ok_or_else(|| EdgeError::field("filter", "is required"))? {
+    let filter = filter.ok_or_else(|| EdgeError::field("filter", "is required"))?;
+    let tenant = admission.tenant("tenant", &tenant, Right::Read)?;
+    match filter {
         Filter::WholeTenant(v1::WholeTenant {}) => Ok(WatchFilter::Tenant(tenant)),
         Filter::Tag(tag) => Ok(WatchFilter::Tag(tenant, named("tag", &tag, Tag::parse)?)),
         Filter::Key(key) => Ok(WatchFilter::Key(tenant, named("key", &key, EntryKey::parse)?)),
     }
-}
-
-fn tenant(field: &str, text: &str) -> Parsed<TenantId> {
-    static UNNAMED: LazyLock<TenantId> = LazyLock::new(TenantId::unnamed);
-    if text.is_empty() {
-        return Ok(UNNAMED.clone());
-    }
-    named(field, text, TenantId::parse)
 }
 
 fn named<T>(field: &str, text: &str, parse: fn(&str) -> Result<T, InvalidName>) -> Parsed<T> {
@@ -581,10 +588,10 @@ pub(crate) struct ServeAsk {
     pub(crate) at_least: Option<Seq>,
 }
 
-pub(crate) fn serve_page(request: v1::ServePageRequest, boundary: &TenantBoundary) -> Parsed<ServeAsk> {
+pub(crate) fn serve_page(request: v1::ServePageRequest, admission: &Admission<'_>) -> Parsed<ServeAsk> {
     let v1::ServePageRequest { entry, consistency, consistency_token } = request;
     Ok(ServeAsk {
-        target: target(entry, boundary)?,
+        target: target(entry, admission, Right::Read)?,
         consistency: self::consistency(consistency)?,
         at_least: token(&consistency_token)?,
     })
@@ -599,11 +606,11 @@ pub(crate) struct SidecarAsk {
 
 pub(crate) fn serve_sidecar(
     request: v1::ServeSidecarRequest,
-    boundary: &TenantBoundary,
+    admission: &Admission<'_>,
 ) -> Parsed<SidecarAsk> {
     let v1::ServeSidecarRequest { entry, sidecar_token, consistency_token } = request;
     Ok(SidecarAsk {
-        target: target(entry, boundary)?,
+        target: target(entry, admission, Right::Read)?,
         token: sidecar_token,
         at_least: token(&consistency_token)?,
     })
@@ -616,10 +623,10 @@ pub(crate) struct ObjectAsk {
     pub(crate) at_least: Option<Seq>,
 }
 
-pub(crate) fn serve_object(request: v1::ServeObjectRequest) -> Parsed<ObjectAsk> {
+pub(crate) fn serve_object(request: v1::ServeObjectRequest, admission: &Admission<'_>) -> Parsed<ObjectAsk> {
     let v1::ServeObjectRequest { tenant, object_name, consistency_token } = request;
     Ok(ObjectAsk {
-        tenant: self::tenant("tenant", &tenant)?,
+        tenant: admission.tenant("tenant", &tenant, Right::Read)?,
         name: object_name,
         at_least: token(&consistency_token)?,
     })

@@ -1,13 +1,15 @@
 //! The service: each call is parsed, admitted, handed to the engine within its deadline, and answered.
 
 use super::{
+    admission::Admission,
     body_stream::{self, BodyPlaces},
     deadline::Deadline,
     error::EdgeError,
     parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk},
     render::{self, AcquireTime, Wish},
-    streams::{self, Answers, LookupAnswers},
+    streams::{self, Answers, LookupAnswers, Watched},
 };
+use crate::access::{Caller, Guard};
 use crate::engine::{Consistency, Engine, EngineError, Place, Places, ReadObject, UploadRequest, Uploaded};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -30,6 +32,7 @@ const UPLOAD_TIME: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Edge {
     engine: Engine,
+    guard: Guard,
     calls: Arc<Places>,
     watches: Arc<Places>,
     lookup_streams: Arc<Places>,
@@ -39,8 +42,8 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// A service over this engine, with the limits of its settings.
-    pub fn new(engine: Engine) -> Self {
+    /// A service over this engine, with the limits of its settings, for those whom the guard lets in.
+    pub fn new(engine: Engine, guard: Guard) -> Self {
         let limits = &engine.settings().limits;
         Self {
             calls: Places::new("concurrent calls", limits.concurrent_calls),
@@ -50,7 +53,17 @@ impl Edge {
             upload_bytes: Places::new("bytes of uploads and commits in progress", limits.upload_bytes),
             streamed: Arc::new(BodyPlaces::new(limits.streamed_bytes, limits.concurrent_calls)),
             engine,
+            guard,
         }
+    }
+
+    /// What a call is read with.
+    fn admission<T>(&self, request: &Request<T>) -> Result<Admission<'_>, EdgeError> {
+        self.admission_of(&self.guard.caller(request.extensions())?)
+    }
+
+    fn admission_of(&self, caller: &Caller) -> Result<Admission<'_>, EdgeError> {
+        Admission::of(caller, &self.engine.settings().boundary)
     }
 
     fn deadline<T>(&self, request: &Request<T>) -> Deadline {
@@ -92,10 +105,13 @@ impl Edge {
     /// One lookup of a stream: answered at once, or a future that answers it.
     pub(crate) fn lookup_on_stream(
         &self,
+        caller: &Caller,
         request: v1::LookupStreamRequest,
     ) -> Result<v1::LookupStreamResponse, BoxFuture<'static, v1::LookupStreamResponse>> {
         let v1::LookupStreamRequest { id, lookup, timeout } = request;
-        let parsed = parse::lookup_on_stream(lookup, timeout, &self.engine.settings().boundary)
+        let parsed = self
+            .admission_of(caller)
+            .and_then(|admission| parse::lookup_on_stream(lookup, timeout, &admission))
             .map(|(timeout, ask)| (timeout, self.lookup_quickly(ask)));
         match parsed {
             Err(error) => Ok(answer_on_stream(id, Err(error))),
@@ -131,12 +147,13 @@ impl Edge {
 
     async fn read_upload(
         &self,
+        admission: Admission<'_>,
         mut parts: Streaming<v1::UploadBodyRequest>,
     ) -> Result<(UploadRequest, Bytes, Place), Status> {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
         let head = parse::upload_head(next_part(&mut parts, limits.stall_timeout).await?)?;
-        let ask = parse::upload(head, &self.engine.settings().boundary)?;
+        let ask = parse::upload(head, &admission)?;
         let mut body = BytesMut::new();
         let mut place = self.upload_bytes.take_many(0).map_err(EdgeError::from)?;
         while let Some(message) = next_part(&mut parts, limits.stall_timeout).await? {
@@ -199,7 +216,8 @@ impl CoordinatorService for Edge {
     ) -> Result<Response<v1::LookupResponse>, Status> {
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let ask = parse::lookup(request.into_inner(), &self.engine.settings().boundary)?;
+        let admission = self.admission(&request)?;
+        let ask = parse::lookup(request.into_inner(), &admission)?;
         match self.lookup_quickly(ask) {
             Quick::Answer(answer) => Ok(Response::new(*answer)),
             Quick::Ask(ask, now) => {
@@ -213,8 +231,10 @@ impl CoordinatorService for Edge {
         request: Request<Streaming<v1::LookupStreamRequest>>,
     ) -> Result<Response<Self::LookupStreamStream>, Status> {
         let place = self.lookup_streams.take().map_err(EdgeError::from)?;
+        let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
         let answers = LookupAnswers::new(
             self.clone(),
+            caller,
             request.into_inner(),
             self.engine.settings().limits.lookups_per_stream,
             self.engine.draining().clone(),
@@ -230,8 +250,9 @@ impl CoordinatorService for Edge {
         let place = self.calls.take().map_err(EdgeError::from)?;
         let arrived = self.engine.now();
         let deadline = self.deadline(&request);
+        let admission = self.admission(&request)?;
         let AcquireAsk { request: mut ask, delivery, known } =
-            parse::acquire(request.into_inner(), self.engine.settings())?;
+            parse::acquire(request.into_inner(), &admission, self.engine.settings())?;
         ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
         let deadline = deadline.and_wait(ask.wait);
         let call = async {
@@ -266,7 +287,8 @@ impl CoordinatorService for Edge {
         use v1::renew_lease_response::Outcome;
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let (lease, ttl) = parse::renew(request.into_inner(), self.engine.settings())?;
+        let admission = self.admission(&request)?;
+        let (lease, ttl) = parse::renew(request.into_inner(), &admission, self.engine.settings())?;
         let now = self.engine.now().wall;
         let renewing = self.engine.renew(&lease.id, lease.token, lease.generation, ttl);
         let outcome = match deadline.change(renewing.map(|result| Ok(result?))).await? {
@@ -283,7 +305,8 @@ impl CoordinatorService for Edge {
         use v1::release_lease_response::Outcome;
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let (lease, release) = parse::release(request.into_inner(), &self.engine.settings().boundary)?;
+        let admission = self.admission(&request)?;
+        let (lease, release) = parse::release(request.into_inner(), &admission)?;
         let releasing = self.engine.release(&lease.id, lease.token, lease.generation, release);
         let outcome = match deadline.change(releasing.map(|result| Ok(result?))).await? {
             ReleaseOutcome::Released => Outcome::Released(v1::LeaseReleased {}),
@@ -299,7 +322,8 @@ impl CoordinatorService for Edge {
         use v1::commit_pointer_response::Outcome;
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let ask = parse::commit(request.into_inner(), self.engine.settings())?;
+        let admission = self.admission(&request)?;
+        let ask = parse::commit(request.into_inner(), &admission, self.engine.settings())?;
         let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
         let tenant = ask.id.tenant.clone();
         let committing = self.engine.commit(ask);
@@ -343,7 +367,8 @@ impl CoordinatorService for Edge {
         let _place = self.uploads.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
         let uploading = async {
-            let (ask, body, _place) = self.read_upload(request.into_inner()).await?;
+            let admission = self.admission(&request)?;
+            let (ask, body, _place) = self.read_upload(admission, request.into_inner()).await?;
             Ok::<_, Status>(self.engine.upload(ask, body).await.map_err(EdgeError::from)?)
         };
         let uploaded = deadline.and_wait(UPLOAD_TIME).change(uploading.map(Ok)).await?;
@@ -370,7 +395,8 @@ impl CoordinatorService for Edge {
         use v1::serve_sidecar_response::Part;
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let ask = parse::serve_sidecar(request.into_inner(), &self.engine.settings().boundary)?;
+        let admission = self.admission(&request)?;
+        let ask = parse::serve_sidecar(request.into_inner(), &admission)?;
         let reading = self.engine.sidecar(&ask.target.id, &ask.token, ask.at_least);
         let object = deadline.read(reading.map(|result| Ok(result?))).await?;
         let head =
@@ -387,7 +413,8 @@ impl CoordinatorService for Edge {
         use v1::serve_object_response::Part;
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let ask = parse::serve_object(request.into_inner())?;
+        let admission = self.admission(&request)?;
+        let ask = parse::serve_object(request.into_inner(), &admission)?;
         let reading = self.engine.object(&ask.tenant, &ask.name, ask.at_least);
         let ReadObject { object, kind, digest } = deadline.read(reading.map(|result| Ok(result?))).await?;
         let head = v1::ObjectHead {
@@ -408,7 +435,8 @@ impl CoordinatorService for Edge {
         use v1::serve_page_response::Part;
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let ask = parse::serve_page(request.into_inner(), &self.engine.settings().boundary)?;
+        let admission = self.admission(&request)?;
+        let ask = parse::serve_page(request.into_inner(), &admission)?;
         let ServeAsk { target, consistency, at_least } = ask;
         let now = self.engine.now();
         let call = async {
@@ -436,7 +464,8 @@ impl CoordinatorService for Edge {
     ) -> Result<Response<v1::InvalidateResponse>, Status> {
         let _place = self.calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
-        let invalidation = parse::invalidate(request.into_inner())?;
+        let admission = self.admission(&request)?;
+        let invalidation = parse::invalidate(request.into_inner(), &admission)?;
         let appending = self.engine.invalidate(invalidation);
         let seq = deadline.change(appending.map(|result| Ok(result?))).await?;
         Ok(Response::new(v1::InvalidateResponse { consistency_token: parse::write_token(seq) }))
@@ -447,12 +476,14 @@ impl CoordinatorService for Edge {
         if self.engine.draining().is_cancelled() {
             return Err(EdgeError::from(EngineError::Draining).into());
         }
+        let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
         let v1::WatchRequest { filters, resume_token } = request.into_inner();
-        let filters = parse::filters(filters)?;
+        let filters = parse::filters(filters, &self.admission_of(&caller)?)?;
         let hub = Arc::clone(self.engine.watch_hub());
         let start = streams::start(&hub, &resume_token)?;
         let progress = self.engine.settings().watch_progress_interval;
         let draining = self.engine.draining().clone();
-        Ok(Response::new(streams::watch(hub, start, filters, progress, draining, place)))
+        let watched = Watched { caller, filters, progress, draining, place };
+        Ok(Response::new(streams::watch(hub, start, watched)))
     }
 }

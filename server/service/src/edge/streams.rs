@@ -1,12 +1,14 @@
 //! The answers that are streams.
 
-use super::{error::EdgeError, render, rpc::Edge};
+use super::{admission, error::EdgeError, render, rpc::Edge};
+use crate::access::{Caller, Lost};
 use crate::engine::{Cursor, Next, Place, WatchEvent, WatchFilter, WatchHub};
 use futures::{
     Stream, StreamExt as _,
     future::BoxFuture,
     stream::{BoxStream, FuturesUnordered},
 };
+use leasehold_core::access::Right;
 use leasehold_proto::v1;
 use std::{
     collections::VecDeque,
@@ -25,6 +27,7 @@ pub(crate) type Answers<T> = BoxStream<'static, Result<T, Status>>;
 /// a queue between; the others are polled here, a bounded number of them.
 pub struct LookupAnswers {
     edge: Edge,
+    caller: Caller,
     requests: Streaming<v1::LookupStreamRequest>,
     slow: FuturesUnordered<BoxFuture<'static, v1::LookupStreamResponse>>,
     max_slow: usize,
@@ -39,6 +42,7 @@ pub struct LookupAnswers {
 impl LookupAnswers {
     pub(crate) fn new(
         edge: Edge,
+        caller: Caller,
         requests: Streaming<v1::LookupStreamRequest>,
         max_slow: usize,
         draining: CancellationToken,
@@ -46,6 +50,7 @@ impl LookupAnswers {
     ) -> Self {
         Self {
             edge,
+            caller,
             requests,
             slow: FuturesUnordered::new(),
             max_slow,
@@ -93,7 +98,7 @@ impl Stream for LookupAnswers {
                     this.is_read = true;
                     this.failure = Some(status);
                 }
-                Poll::Ready(Some(Ok(request))) => match this.edge.lookup_on_stream(request) {
+                Poll::Ready(Some(Ok(request))) => match this.edge.lookup_on_stream(&this.caller, request) {
                     Ok(answer) => return Poll::Ready(Some(Ok(answer))),
                     Err(slow) => this.slow.push(slow),
                 },
@@ -150,6 +155,16 @@ fn read_resume_token(text: &str) -> Option<(u128, Cursor)> {
     Some((u128::from_str_radix(run, 16).ok()?, Cursor(at.parse().ok()?)))
 }
 
+/// What is watched, and how.
+pub(crate) struct Watched {
+    pub(crate) caller: Caller,
+    pub(crate) filters: Vec<WatchFilter>,
+    /// It is told so often that it is alive.
+    pub(crate) progress: Duration,
+    pub(crate) draining: CancellationToken,
+    pub(crate) place: Place,
+}
+
 struct Watch {
     hub: Arc<WatchHub>,
     filters: Vec<WatchFilter>,
@@ -164,16 +179,10 @@ struct Watch {
     _place: Place,
 }
 
-/// The answers to one watch.
-pub(crate) fn watch(
-    hub: Arc<WatchHub>,
-    start: Start,
-    filters: Vec<WatchFilter>,
-    progress: Duration,
-    draining: CancellationToken,
-    place: Place,
-) -> Answers<v1::WatchResponse> {
+/// The answers to one watch. It ends when its caller may no longer read one of the tenants that it names.
+pub(crate) fn watch(hub: Arc<WatchHub>, start: Start, watched: Watched) -> Answers<v1::WatchResponse> {
     use v1::watch_response::Event;
+    let Watched { caller, filters, progress, draining, place } = watched;
     let (cursor, resync) = match start {
         Start::At(cursor) => (cursor, None),
         Start::After(reason, cursor) => (cursor, Some(reason)),
@@ -181,12 +190,21 @@ pub(crate) fn watch(
     let mut first = VecDeque::from([Event::Started(v1::WatchStarted {})]);
     first.extend(resync.map(|reason| Event::Resync(v1::WatchResync { reason: reason.into() })));
     let happened = VecDeque::new();
+    let tenants: Vec<_> = filters.iter().map(|filter| filter.tenant().clone()).collect();
+    let loses: BoxFuture<'static, Lost> = Box::pin(async move { caller.loses(Right::Read, &tenants).await });
     let watch =
         Watch { hub, filters, cursor, first, happened, progress, draining, is_over: false, _place: place };
-    futures::stream::unfold(watch, |mut watch| async move {
-        let (cursor, event) = watch.next().await?;
+    futures::stream::unfold(Some((watch, loses)), |state| async move {
+        let (mut watch, mut loses) = state?;
+        let next = tokio::select! {
+            // First: what happens after a right was lost is not told.
+            biased;
+            lost = &mut loses => return Some((Err(admission::lost(lost, Right::Read).into()), None)),
+            next = watch.next() => next,
+        };
+        let (cursor, event) = next?;
         let resume_token = write_resume_token(watch.hub.run(), cursor);
-        Some((Ok(v1::WatchResponse { resume_token, event: Some(event) }), watch))
+        Some((Ok(v1::WatchResponse { resume_token, event: Some(event) }), Some((watch, loses))))
     })
     .boxed()
 }

@@ -61,7 +61,8 @@ pub enum WatchFilter {
 }
 
 impl WatchFilter {
-    fn tenant(&self) -> &TenantId {
+    /// Whose it is.
+    pub fn tenant(&self) -> &TenantId {
         match self {
             Self::Tenant(tenant) | Self::Tag(tenant, _) | Self::Key(tenant, _) => tenant,
         }

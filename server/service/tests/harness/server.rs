@@ -3,6 +3,7 @@
 use super::{Duration, TestClock, clock::Ahead, ms, secs, soon};
 use leasehold_proto::v1::coordinator_service_client::CoordinatorServiceClient;
 use leasehold_service::{
+    access::Guard,
     engine::{Dependencies, Engine},
     random::Entropy,
     server::{self, Stopped, TransportSettings},
@@ -107,7 +108,7 @@ impl World {
         let address = listener.local_addr().expect("an address");
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let shutdown = CancellationToken::new();
-        let run = server::run(incoming, engine.clone(), transport, shutdown.clone());
+        let run = server::run(incoming, engine.clone(), Guard::open(), transport, shutdown.clone());
         let serving = tokio::spawn(async move { run.await.expect("serving") });
         let channel = connect(address).await;
         Coordinator { engine, faults, counters, address, channel, shutdown, serving }

@@ -5,6 +5,7 @@ use crate::machine::{Context, Software};
 use futures::stream;
 use leasehold_core::transition::Rules;
 use leasehold_service::{
+    access::Guard,
     engine::{Dependencies, Engine},
     random::Entropy,
     server::{self, TransportSettings},
@@ -79,5 +80,6 @@ async fn run(context: Context, services: Whereabouts) {
         Some((io::Result::Ok(stream), listener))
     });
     // However it ended: its process is over.
-    let _ended = server::run(Box::pin(incoming), engine, transport(), context.shutdown.clone()).await;
+    let _ended =
+        server::run(Box::pin(incoming), engine, Guard::open(), transport(), context.shutdown.clone()).await;
 }
