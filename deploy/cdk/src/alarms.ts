@@ -1,0 +1,165 @@
+import { Aws, Duration } from 'aws-cdk-lib';
+import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
+import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
+import type * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
+import type * as ecs from 'aws-cdk-lib/aws-ecs';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import type * as sns from 'aws-cdk-lib/aws-sns';
+import { Construct } from 'constructs';
+
+export interface AlarmsProps {
+  readonly service: ecs.FargateService;
+  readonly minTasks: number;
+  readonly healthy: cloudwatch.Metric;
+  readonly table: dynamodb.ITable;
+  readonly log: logs.ILogGroup;
+  readonly sweepLog: logs.ILogGroup | undefined;
+  readonly topic: sns.ITopic | undefined;
+}
+
+/** What of the log is counted, word for word as the program says it: the beginnings of messages. */
+export const MESSAGES = {
+  logUnreadable: 'invalidation log cannot be read',
+  bodyGone: 'the body of the current page is gone',
+} as const;
+/** What the program's last words begin with, where it could not go on. */
+export const LAST_WORDS = 'leasehold: ';
+
+const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = cloudwatch.ComparisonOperator;
+const { BREACHING, NOT_BREACHING } = cloudwatch.TreatMissingData;
+
+/** Each has a section of its name in the runbook. */
+export class Alarms extends Construct {
+  readonly all: cloudwatch.Alarm[] = [];
+
+  readonly #topic: sns.ITopic | undefined;
+
+  constructor(scope: Construct, id: string, props: AlarmsProps) {
+    super(scope, id);
+    const { service, minTasks, healthy, table, log, sweepLog } = props;
+    this.#topic = props.topic;
+
+    this.#alarm('NoCoordinator', {
+      what: 'No coordinator is healthy: pages are rendered without leases, or served as the workers know them',
+      metric: healthy,
+      operator: LESS_THAN_THRESHOLD,
+      threshold: 1,
+      of: [1, 1],
+      missing: BREACHING,
+    });
+    this.#alarm('FewCoordinators', {
+      what: 'For ten minutes, fewer coordinators are healthy than there should be at least',
+      metric: healthy,
+      operator: LESS_THAN_THRESHOLD,
+      threshold: minTasks,
+      of: [10, 10],
+    });
+    this.#alarm('Processor', {
+      what: 'The coordinators are busy, and there are not more of them',
+      metric: service.metricCpuUtilization({ period: Duration.minutes(1) }),
+      threshold: 80,
+      of: [15, 15],
+    });
+    this.#alarm('Memory', {
+      what: 'A coordinator will be killed for want of memory',
+      metric: service.metricMemoryUtilization({
+        period: Duration.minutes(1),
+        statistic: cloudwatch.Stats.MAXIMUM,
+      }),
+      threshold: 85,
+      of: [5, 5],
+    });
+    const sum = { statistic: cloudwatch.Stats.SUM, period: Duration.minutes(1) };
+    this.#alarm('TableThrottled', {
+      what: 'DynamoDB refuses requests to the table',
+      metric: new cloudwatch.MathExpression({
+        expression: 'FILL(reads, 0) + FILL(writes, 0)',
+        usingMetrics: {
+          reads: table.metric('ReadThrottleEvents', sum),
+          writes: table.metric('WriteThrottleEvents', sum),
+        },
+        period: Duration.minutes(1),
+        label: 'throttled',
+      }),
+      threshold: 0,
+      of: [3, 5],
+    });
+    const says = (message: string) => logs.FilterPattern.stringValue('$.message', '=', `${message}*`);
+    this.#alarm('LogUnreadable', {
+      what: 'A coordinator could not read the invalidation log: until it can, it calls nothing fresh',
+      // It says so once, at the beginning of an outage.
+      metric: this.#count('LogUnreadable', log, says(MESSAGES.logUnreadable)),
+      threshold: 0,
+      of: [1, 1],
+    });
+    this.#alarm('BodiesGone', {
+      what: 'Something else deletes bodies: pages whose bodies are gone are rendered again',
+      metric: this.#count('BodiesGone', log, says(MESSAGES.bodyGone)),
+      threshold: 10,
+      of: [1, 1],
+    });
+    this.#alarm('Errors', {
+      what: 'A coordinator met what should not be',
+      metric: this.#count('Errors', log, logs.FilterPattern.stringValue('$.level', '=', 'ERROR')),
+      threshold: 0,
+      of: [1, 1],
+    });
+    this.#alarm('CannotRun', {
+      what: 'A coordinator could not start, or go on; its last line in the log says why',
+      metric: this.#count('CannotRun', log, logs.FilterPattern.literal(`"${LAST_WORDS}"`)),
+      threshold: 0,
+      of: [1, 1],
+    });
+    if (sweepLog) {
+      this.#alarm('SweepFailed', {
+        what: 'The sweep deleted nothing, or not all; its last line in the log says why',
+        metric: this.#count('SweepFailed', sweepLog, logs.FilterPattern.literal(`"${LAST_WORDS}"`)),
+        threshold: 0,
+        of: [1, 1],
+      });
+    }
+  }
+
+  #alarm(id: string, rule: Rule): void {
+    const { what, metric, threshold, of, operator = GREATER_THAN_THRESHOLD, missing = NOT_BREACHING } = rule;
+    const alarm = new cloudwatch.Alarm(this, id, {
+      alarmDescription: `${what}. What to do: deploy/README.md, ${id}.`,
+      metric,
+      threshold,
+      comparisonOperator: operator,
+      datapointsToAlarm: of[0],
+      evaluationPeriods: of[1],
+      treatMissingData: missing,
+    });
+    if (this.#topic) {
+      const action = new SnsAction(this.#topic);
+      alarm.addAlarmAction(action);
+      alarm.addOkAction(action);
+    }
+    this.all.push(alarm);
+  }
+
+  /** How many lines of a log are like this, in a minute. */
+  #count(id: string, logGroup: logs.ILogGroup, filterPattern: logs.IFilterPattern): cloudwatch.Metric {
+    const filter = new logs.MetricFilter(this, `${id}Lines`, {
+      logGroup,
+      filterPattern,
+      // Two fleets in one account, or in one stack, are told apart.
+      metricNamespace: `Leasehold/${Aws.STACK_NAME}`,
+      metricName: `${this.node.scope?.node.id}-${id}`,
+      metricValue: '1',
+    });
+    return filter.metric({ statistic: cloudwatch.Stats.SUM, period: Duration.minutes(1) });
+  }
+}
+
+interface Rule {
+  readonly what: string;
+  readonly metric: cloudwatch.IMetric;
+  /** Above it, unless `operator` says otherwise. */
+  readonly threshold: number;
+  readonly operator?: cloudwatch.ComparisonOperator;
+  /** In so many of so many minutes. */
+  readonly of: readonly [number, number];
+  readonly missing?: cloudwatch.TreatMissingData;
+}

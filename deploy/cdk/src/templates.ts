@@ -1,0 +1,24 @@
+import { App } from 'aws-cdk-lib';
+import { Template } from 'aws-cdk-lib/assertions';
+import { LeaseholdStack, type LeaseholdStackProps } from './stack.js';
+
+/** What is committed in `templates`, and how it is made. */
+export const TEMPLATES: Readonly<Record<string, LeaseholdStackProps>> = {
+  'leasehold.template.json': { hasTokens: false },
+  'leasehold-tls-tokens.template.json': { hasTokens: true },
+};
+
+/** The stack of a template. */
+export function stackOf(name: string): LeaseholdStack {
+  const props = TEMPLATES[name];
+  if (!props) {
+    throw new Error(`there is no template '${name}'; there are: ${Object.keys(TEMPLATES).join(', ')}`);
+  }
+  // Without what would tell which machine, and which version of CDK, made it.
+  return new LeaseholdStack(new App({ analyticsReporting: false }), 'Leasehold', props);
+}
+
+/** A template, as it is committed. */
+export function templateOf(name: string): string {
+  return `${JSON.stringify(Template.fromStack(stackOf(name)).toJSON(), null, 1)}\n`;
+}
