@@ -15,7 +15,7 @@ pub(crate) fn print(started: &Started, program: &Path) {
 }
 
 fn text(started: &Started, invocation: &Invocation) -> String {
-    let Started { address, place: data } = started;
+    let Started { address, place: data, admin } = started;
     let endpoint = endpoint_option(*address);
     let Invocation { command, place } = invocation;
     let run = |arguments: &str| format!("  {command} {arguments}{endpoint}\n");
@@ -26,6 +26,9 @@ fn text(started: &Started, invocation: &Invocation) -> String {
     text.push_str(&run("lookup hello --body"));
     text.push_str(&run("explain hello"));
     text.push_str(&run("invalidate tag greetings"));
+    if let Some(admin) = admin {
+        text.push_str(&format!("\nIts admin port, which is private: http://{admin}/\n"));
+    }
     text.push_str(&format!("\nCtrl-C stops it. Settings: {command} serve --help\n"));
     text
 }

@@ -52,6 +52,8 @@ pub(crate) struct ServeFlags {
     #[command(flatten)]
     pub(crate) transport: TransportFlags,
     #[command(flatten)]
+    pub(crate) admin: AdminFlags,
+    #[command(flatten)]
     pub(crate) logging: LoggingFlags,
 }
 
@@ -314,6 +316,15 @@ pub(crate) struct TransportFlags {
     #[arg(long, env = "LEASEHOLD_WATCH_PROGRESS", value_name = "DURATION", default_value = "15s",
         value_parser = duration(ms(100), secs(30)))]
     pub(crate) watch_progress: Duration,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Watching over it")]
+pub(crate) struct AdminFlags {
+    /// Answer HTTP here: /livez, /readyz, /statusz, /leases, /metrics. Private: there is no authentication, and
+    /// whoever reaches it sees tenants and who renders. Without it, nowhere. Port 0 takes a free one
+    #[arg(long, env = "LEASEHOLD_ADMIN_LISTEN", value_name = "IP:PORT", value_parser = address)]
+    pub(crate) admin_listen: Option<SocketAddr>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -13,6 +13,7 @@ pub mod place;
 pub mod prepare;
 pub mod serve;
 
+mod admin;
 mod banner;
 mod exit;
 mod flags;

@@ -23,6 +23,16 @@ pub enum Place {
     Aws(Box<AwsSettings>),
 }
 
+impl Place {
+    /// As `--store` has it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Embedded { .. } => "embedded",
+            Self::Aws(_) => "aws",
+        }
+    }
+}
+
 /// Why a place cannot be used. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

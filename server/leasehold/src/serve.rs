@@ -1,6 +1,7 @@
 //! A coordinator, from its first socket to its last byte.
 
 use crate::{
+    admin::Admin,
     banner,
     cli::variable,
     exit::Failure,
@@ -31,6 +32,8 @@ pub struct Config {
     pub settings: Settings,
     /// The transport's.
     pub transport: TransportSettings,
+    /// Where its admin port is, if it has one.
+    pub admin: Option<SocketAddr>,
     pub(crate) logging: Logging,
     /// How it was called, for the commands that it suggests.
     pub(crate) program: OsString,
@@ -43,6 +46,8 @@ pub struct Started {
     pub address: SocketAddr,
     /// Where its data is, for people.
     pub place: String,
+    /// Where its admin port is, with the port that it got.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Why a coordinator did not run. Each says what to do about it.
@@ -50,10 +55,12 @@ pub struct Started {
 #[non_exhaustive]
 pub enum ServeError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; {}", listen_advice(source))]
+    #[error("cannot listen on {address}: {source}; {}", listen_advice(source, flag))]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The flag that named it, without its dashes.
+        flag: &'static str,
         /// What the system said.
         source: io::Error,
     },
@@ -70,19 +77,26 @@ pub enum ServeError {
     Transport(String),
 }
 
-fn listen_advice(error: &io::Error) -> String {
-    let variable = variable("listen");
+fn listen_advice(error: &io::Error, flag: &str) -> String {
+    let variable = variable(flag);
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(
-                "another coordinator may run there: stop it, or choose another port by --listen or {variable}"
+                "another coordinator may run there: stop it, or choose another port by --{flag} or {variable}"
             )
         }
         io::ErrorKind::PermissionDenied => {
-            format!("choose a port from 1024 on with --listen IP:PORT or {variable}")
+            format!("choose a port from 1024 on with --{flag} IP:PORT or {variable}")
         }
-        _ => format!("choose an address of this machine with --listen IP:PORT or {variable}"),
+        _ => format!("choose an address of this machine with --{flag} IP:PORT or {variable}"),
     }
+}
+
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, flag, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// How long the threads that are still busy get after everything else has ended.
@@ -104,13 +118,19 @@ pub async fn run(
     shutdown: CancellationToken,
     started: impl FnOnce(&Started),
 ) -> Result<Stopped, ServeError> {
-    let Config { listen: address, place, settings, transport, logging: _, program: _ } = config;
-    // First, so that a second start in the same place says so before it looks at the data.
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
-    let address = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
-    let place = Arc::new(place.open(&settings.object_prefix).await?);
+    let Config { listen: address, place, settings, transport, admin, logging: _, program: _ } = config;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    // First, so that a second start in the same place says so before it looks at the data.
+    let (listener, address) = listen(address, "listen").await?;
+    // Then the admin port, which answers until this function ends: that it starts, and why it takes so long, is seen there.
+    let admin = match admin {
+        Some(address) => {
+            let (listener, address) = listen(address, "admin-listen").await?;
+            Some(Admin::start(listener, address, Arc::clone(&clock), place.kind(), shutdown.clone()))
+        }
+        None => None,
+    };
+    let place = Arc::new(place.open(&settings.object_prefix).await?);
     let dependencies = Dependencies {
         stores: place.stores(),
         clock: Arc::clone(&clock),
@@ -136,7 +156,11 @@ pub async fn run(
              can read, replace and purge every page"
         );
     }
-    started(&Started { address, place: place.to_string() });
+    if let Some(admin) = &admin {
+        admin.serves(engine.clone());
+    }
+    let admin_address = admin.as_ref().map(Admin::address);
+    started(&Started { address, place: place.to_string(), admin: admin_address });
     let served = server::run(connections(listener), engine, Guard::open(), transport, shutdown).await;
 
     keeping_house.cancel();
@@ -144,6 +168,7 @@ pub async fn run(
         tracing::error!("housekeeping died");
     }
     place.close().await;
+    drop(admin);
     match &served {
         Ok(Stopped::Drained) => tracing::info!("stopped; every call was finished"),
         Ok(Stopped::CutOff) => tracing::warn!(

@@ -19,7 +19,8 @@ use std::{net::SocketAddr, time::Duration};
 impl ServeFlags {
     /// The configuration, where it makes sense as a whole.
     pub(crate) fn into_config(self) -> Result<Config, Refused> {
-        let Self { place, aws, names, leases, log, keeping, memory, limits, transport, logging } = self;
+        let Self { place, aws, names, leases, log, keeping, memory, limits, transport, admin, logging } =
+            self;
         at_most("lease-default-ttl", leases.lease_default_ttl, "lease-max-ttl", leases.lease_max_ttl)?;
         at_most("lease-max-ttl", leases.lease_max_ttl, "lease-max-hold", leases.lease_max_hold)?;
         at_most("backoff-base", leases.backoff_base, "backoff-max", leases.backoff_max)?;
@@ -67,6 +68,7 @@ impl ServeFlags {
             place,
             settings,
             transport: transport_settings,
+            admin: admin.admin_listen,
             logging: logging.into(),
             program: Default::default(),
         })

@@ -3,6 +3,7 @@
 #![cfg(unix)]
 #![allow(missing_docs, reason = "tests are named by what they show")]
 
+mod admin;
 mod commands;
 mod explain;
 mod prepare;

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Read, Write as _},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -143,6 +144,24 @@ impl Coordinator {
         Self { process, endpoint, banner, dir }
     }
 
+    /// The URL of its admin port.
+    pub(crate) fn admin(&self) -> &str {
+        let said = self.banner.iter().find_map(|line| line.split_once("admin port, which is private: "));
+        said.expect("an admin port").1.trim_end_matches('/')
+    }
+
+    /// What its admin port answers: the status, and what it says.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        get(self.admin(), path)
+    }
+
+    /// The same, as JSON.
+    pub(crate) fn get_json(&self, path: &str) -> Value {
+        let (status, text) = self.get(path);
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
     /// A command for this coordinator.
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = program(line.split_whitespace());
@@ -177,6 +196,20 @@ impl Coordinator {
     pub(crate) fn spawn(&self, line: &str) -> Process {
         Process::start(self.command(line))
     }
+}
+
+/// What an HTTP server answers: the status, and what it says.
+pub(crate) fn get(url: &str, path: &str) -> (u16, String) {
+    let address = url.strip_prefix("http://").unwrap();
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    (status, body.to_owned())
 }
 
 /// `leasehold` on a free port, with its data in this directory.

@@ -95,6 +95,11 @@ impl LogState {
         freshness::verdict(id, pointer, &self.view.read())
     }
 
+    /// What is remembered of the log takes about so many bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.view.read().retained_bytes()
+    }
+
     /// Wakes when the log has moved.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Seq> {
         self.moved.subscribe()

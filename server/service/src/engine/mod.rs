@@ -14,6 +14,7 @@ mod limit;
 mod log;
 mod lookup;
 mod placing;
+mod running;
 mod staged;
 mod transitions;
 mod view;
@@ -25,6 +26,7 @@ pub use error::EngineError;
 pub use limit::{Place, Places};
 pub use lookup::{Consistency, LogStanding, Looked, ReadObject};
 pub use placing::{BodyInput, GivenNames};
+pub use running::{RunningLease, RunningLeases};
 pub use watch::{Cursor, Next, WatchEvent, WatchFilter, WatchHub};
 
 use crate::{
@@ -93,12 +95,18 @@ pub struct EngineStats {
     pub entry_bytes: u64,
     /// Bytes of bodies in memory.
     pub body_bytes: u64,
+    /// Bytes of invalidations in memory, about.
+    pub log_bytes: usize,
     /// Calls that wait for another's lease.
     pub waiters: usize,
     /// Superseded bodies that wait for deletion.
     pub pending_deletions: usize,
     /// The position in the invalidation log.
     pub log_position: Seq,
+    /// How long ago a read of the log that reached its head was sent; `None` for never.
+    pub log_age: Option<Duration>,
+    /// Whether that is recent enough to call anything fresh.
+    pub log_verified: bool,
 }
 
 impl Engine {
@@ -175,13 +183,17 @@ impl Engine {
 
     /// Figures about this coordinator.
     pub fn stats(&self) -> EngineStats {
+        let (now, log) = (self.now(), self.0.log.state());
         EngineStats {
             entries: self.0.views.len(),
             entry_bytes: self.0.views.bytes(),
             body_bytes: self.0.bodies.cached_bytes(),
+            log_bytes: log.bytes(),
             waiters: self.0.waiters.taken(),
             pending_deletions: self.0.cleaner.pending(),
-            log_position: self.0.log.state().position(),
+            log_position: log.position(),
+            log_age: log.age(now),
+            log_verified: log.is_verified(now),
         }
     }
 

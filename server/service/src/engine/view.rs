@@ -194,6 +194,11 @@ impl Slot {
         self.changed.subscribe()
     }
 
+    /// How many wait here for the entry to change.
+    pub(crate) fn waiters(&self) -> usize {
+        self.changed.receiver_count()
+    }
+
     /// When this coordinator last saw the entry, or asked for it because another might know better, whatever came of it:
     /// a store that does not answer is not asked by every call.
     pub(crate) fn asked_at(&self, view: &View) -> Duration {
@@ -364,6 +369,14 @@ impl Views {
     /// What these take, about.
     pub(crate) fn bytes(&self) -> u64 {
         self.kept.weight()
+    }
+
+    /// Every entry that is remembered with a lease, that of each as it is at some moment of the call.
+    pub(crate) fn leased(&self) -> Vec<Arc<Slot>> {
+        let is_leased = |slot: &Slot| {
+            slot.view().is_some_and(|view| view.entry.as_ref().is_some_and(|entry| entry.lease.is_some()))
+        };
+        self.kept.iter().map(|(_, kept)| kept.slot).filter(|slot| is_leased(slot)).collect()
     }
 
     /// The slot of an entry.
