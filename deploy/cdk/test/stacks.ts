@@ -4,7 +4,7 @@ import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as ecs from 'aws-cdk-lib/aws-ecs';
 import { Secret } from 'aws-cdk-lib/aws-secretsmanager';
-import { AwsSolutionsChecks, NagRuleCompliance } from 'cdk-nag';
+import { AwsSolutionsChecks, NagRuleCompliance, type NagRuleResult } from 'cdk-nag';
 import type { IConstruct } from 'constructs';
 import { LeaseholdCoordinator, type LeaseholdCoordinatorProps } from '../src/index.js';
 
@@ -96,13 +96,11 @@ export function review(stack: Stack): { found: string[]; idle: string[] } {
   class Recording extends AwsSolutionsChecks {
     // biome-ignore lint/suspicious/noExplicitAny: not declared, and there is no other way to hear of it.
     protected override applyRule(params: any): void {
+      const rule = `AwsSolutions-${params.ruleSuffixOverride ?? params.rule.name}`;
+      const ids = found(rule, () => params.rule(params.node));
       for (let at: IConstruct | undefined = params.node; at; at = at.node.scope) {
         const given = acknowledgedAt(at);
-        const rule = `AwsSolutions-${params.ruleSuffixOverride ?? params.rule.name}`;
-        const result = params.rule(params.node);
-        const ids = Array.isArray(result) ? result.map((finding) => `${rule}[${finding}]`) : [rule];
-        const finds = Array.isArray(result) || result === NagRuleCompliance.NON_COMPLIANT;
-        for (const id of ids.filter((id) => finds && given.includes(id))) {
+        for (const id of ids.filter((id) => given.includes(id))) {
           used.add(`${at.node.path} ${id}`);
         }
       }
@@ -110,12 +108,25 @@ export function review(stack: Stack): { found: string[]; idle: string[] } {
     }
   }
   const { violations } = new Recording().validateScope(stack);
-  const found = violations.flatMap(({ ruleName, violatingResources }) =>
+  const open = violations.flatMap(({ ruleName, violatingResources }) =>
     violatingResources.map(({ constructPath }) => `${constructPath} ${ruleName}`),
   );
   const given = stack.node.findAll().flatMap((at) => acknowledgedAt(at).map((id) => `${at.node.path} ${id}`));
   // CDK itself acknowledges rules of others.
-  return { found, idle: given.filter((one) => one.includes(' AwsSolutions-') && !used.has(one)) };
+  return { found: open, idle: given.filter((one) => one.includes(' AwsSolutions-') && !used.has(one)) };
+}
+
+/** What a rule finds; one that cannot judge finds something too. */
+function found(rule: string, judge: () => NagRuleResult): string[] {
+  try {
+    const result = judge();
+    if (Array.isArray(result)) {
+      return result.map((finding) => `${rule}[${finding}]`);
+    }
+    return result === NagRuleCompliance.NON_COMPLIANT ? [rule] : [];
+  } catch {
+    return [rule];
+  }
 }
 
 function acknowledgedAt(construct: IConstruct): string[] {

@@ -1,0 +1,167 @@
+import { CfnOutput, Duration, RemovalPolicy, Stack, type StackProps } from 'aws-cdk-lib';
+import * as cloudfront from 'aws-cdk-lib/aws-cloudfront';
+import { FunctionUrlOrigin, S3BucketOrigin } from 'aws-cdk-lib/aws-cloudfront-origins';
+import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
+import * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as ecs from 'aws-cdk-lib/aws-ecs';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as sns from 'aws-cdk-lib/aws-sns';
+import type { Construct } from 'constructs';
+import { acknowledge } from '../src/acknowledged.js';
+import { LeaseholdCoordinator, type LeaseholdStorageProps } from '../src/index.js';
+
+/** A site, whole: its network, its coordinators, its render Lambda, and CloudFront in front of it. */
+export interface SiteStackProps extends StackProps {
+  /** The repository in ECR that has the image of the coordinator. */
+  readonly imageRepository: string;
+  /** A tag that never moves, or a digest. */
+  readonly imageTag: string;
+  /** The folder with the bundled render Lambda. */
+  readonly code: string;
+  /** What FaceTheory's stacks name in their environment: where given, its pages are taken over. */
+  readonly faceTheory?: { readonly table: string; readonly bucket: string; readonly prefix: string };
+}
+
+export class SiteStack extends Stack {
+  constructor(scope: Construct, id: string, props: SiteStackProps) {
+    super(scope, id, { description: 'A site over Leasehold', ...props });
+    const vpc = this.#network();
+    const topic = new sns.Topic(this, 'Alarms', { enforceSSL: true });
+    const coordinator = new LeaseholdCoordinator(this, 'Leasehold', {
+      vpc,
+      image: ecs.ContainerImage.fromEcrRepository(
+        ecr.Repository.fromRepositoryName(this, 'Image', props.imageRepository),
+        props.imageTag,
+      ),
+      storage: this.#storage(props.faceTheory),
+      alarmTopic: topic,
+    });
+
+    const render = this.#render(vpc, props.code);
+    coordinator.grantInvoke(render);
+    const url = render.addFunctionUrl({ authType: lambda.FunctionUrlAuthType.AWS_IAM });
+    const distribution = this.#distribution(url);
+
+    new CfnOutput(this, 'Site', { value: `https://${distribution.distributionDomainName}/` });
+    new CfnOutput(this, 'RenderFunction', { value: render.functionName });
+  }
+
+  /** Without any way to or from the internet: what is needed of AWS has an endpoint. */
+  #network(): ec2.Vpc {
+    const vpc = new ec2.Vpc(this, 'Vpc', {
+      maxAzs: 2,
+      natGateways: 0,
+      subnetConfiguration: [{ name: 'inside', subnetType: ec2.SubnetType.PRIVATE_ISOLATED }],
+      flowLogs: { rejected: { trafficType: ec2.FlowLogTrafficType.REJECT } },
+    });
+    const { ECR, ECR_DOCKER, CLOUDWATCH_LOGS } = ec2.InterfaceVpcEndpointAwsService;
+    // With secrets for the coordinator, SECRETS_MANAGER too.
+    for (const [name, service] of Object.entries({
+      Ecr: ECR,
+      EcrDocker: ECR_DOCKER,
+      Logs: CLOUDWATCH_LOGS,
+    })) {
+      acknowledge(vpc.addInterfaceEndpoint(name, { service }), {
+        'AwsSolutions-EC23': { reason: 'Open to the range of the VPC, which the rule cannot read.' },
+      });
+    }
+    return vpc;
+  }
+
+  #storage(faceTheory: SiteStackProps['faceTheory']): LeaseholdStorageProps {
+    if (!faceTheory) {
+      return {};
+    }
+    return {
+      table: dynamodb.Table.fromTableName(this, 'Table', faceTheory.table),
+      bucket: s3.Bucket.fromBucketName(this, 'Bucket', faceTheory.bucket),
+      faceTheory: { keyPrefix: faceTheory.prefix },
+    };
+  }
+
+  #render(vpc: ec2.Vpc, code: string): lambda.Function {
+    const log = new logs.LogGroup(this, 'RenderLog', {
+      retention: logs.RetentionDays.ONE_MONTH,
+      removalPolicy: RemovalPolicy.DESTROY,
+    });
+    const role = new iam.Role(this, 'RenderRole', {
+      assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com'),
+      managedPolicies: [
+        iam.ManagedPolicy.fromAwsManagedPolicyName('service-role/AWSLambdaVPCAccessExecutionRole'),
+      ],
+    });
+    acknowledge(role, {
+      'AwsSolutions-IAM4': {
+        findings: [
+          'Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole',
+        ],
+        reason:
+          'What every function in a VPC needs, as AWS keeps it. The site has no other rights: of table and bucket, none.',
+      },
+    });
+    return new lambda.Function(this, 'Render', {
+      description: 'Renders the pages of the site',
+      runtime: lambda.Runtime.NODEJS_24_X,
+      architecture: lambda.Architecture.ARM_64,
+      handler: 'index.handler',
+      code: lambda.Code.fromAsset(code),
+      role,
+      vpc,
+      vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_ISOLATED },
+      memorySize: 1024,
+      // Longer than a visitor waits for another's render, 30 s, and a render.
+      timeout: Duration.seconds(60),
+      logGroup: log,
+      environment: { SITE_TENANT: 'site' },
+    });
+  }
+
+  #distribution(url: lambda.FunctionUrl): cloudfront.Distribution {
+    const assets = new s3.Bucket(this, 'Assets', {
+      blockPublicAccess: s3.BlockPublicAccess.BLOCK_ALL,
+      encryption: s3.BucketEncryption.S3_MANAGED,
+      enforceSSL: true,
+    });
+    acknowledge(assets, {
+      'AwsSolutions-S1': { reason: 'CloudFront alone reads it, what everybody may see.' },
+    });
+    const secure = {
+      viewerProtocolPolicy: cloudfront.ViewerProtocolPolicy.REDIRECT_TO_HTTPS,
+      responseHeadersPolicy: cloudfront.ResponseHeadersPolicy.SECURITY_HEADERS,
+    };
+    const distribution = new cloudfront.Distribution(this, 'Distribution', {
+      comment: 'A site over Leasehold',
+      // Pages, their hydration data, which is asked for by a query of the page's own path, and whatever changes something.
+      defaultBehavior: {
+        ...secure,
+        origin: FunctionUrlOrigin.withOriginAccessControl(url),
+        allowedMethods: cloudfront.AllowedMethods.ALLOW_ALL,
+        // A copy that CloudFront keeps is one that no invalidation reaches.
+        cachePolicy: cloudfront.CachePolicy.CACHING_DISABLED,
+        // The whole query, and all cookies; but a function URL is not found under another host's name.
+        originRequestPolicy: cloudfront.OriginRequestPolicy.ALL_VIEWER_EXCEPT_HOST_HEADER,
+      },
+      // Files with a hash in their names. The coordinator's bucket is behind no behaviour.
+      additionalBehaviors: {
+        '/assets/*': {
+          ...secure,
+          origin: S3BucketOrigin.withOriginAccessControl(assets),
+          cachePolicy: cloudfront.CachePolicy.CACHING_OPTIMIZED,
+        },
+      },
+    });
+    acknowledge(distribution, {
+      'AwsSolutions-CFR1': { reason: 'An example for the whole world.' },
+      'AwsSolutions-CFR2': { reason: 'Which rules a firewall has is for the site to say.' },
+      'AwsSolutions-CFR3': { reason: 'Where accesses are logged, and for how long, is for the site to say.' },
+      'AwsSolutions-CFR4': {
+        reason: "CloudFront's own certificate; a domain of your own comes with its minimum of TLS 1.2.",
+      },
+    });
+    return distribution;
+  }
+}
