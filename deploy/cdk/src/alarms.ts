@@ -20,13 +20,15 @@ export interface AlarmsProps {
 /** What of the log is counted, word for word as the program says it: the beginnings of messages. */
 export const MESSAGES = {
   logUnreadable: 'invalidation log cannot be read',
+  logReadable: 'invalidation log is read again',
+  serving: 'serving',
   bodyGone: 'the body of the current page is gone',
 } as const;
 /** What the program's last words begin with, where it could not go on. */
 export const LAST_WORDS = 'leasehold: ';
 
 const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = cloudwatch.ComparisonOperator;
-const { BREACHING, NOT_BREACHING } = cloudwatch.TreatMissingData;
+const { BREACHING, IGNORE, NOT_BREACHING } = cloudwatch.TreatMissingData;
 
 /** Each has a section of its name in the runbook. */
 export class Alarms extends Construct {
@@ -85,12 +87,18 @@ export class Alarms extends Construct {
       of: [3, 5],
     });
     const says = (message: string) => logs.FilterPattern.stringValue('$.message', '=', `${message}*`);
+    const unreadable = { statistic: cloudwatch.Stats.MINIMUM, period: Duration.minutes(1) };
+    // It is said once, at the beginning of an outage, and once at its end, which a start is too.
+    const readable = logs.FilterPattern.any(says(MESSAGES.logReadable), says(MESSAGES.serving));
+    this.#filter('LogUnreadable', 'Again', log, readable, '0');
     this.#alarm('LogUnreadable', {
-      what: 'A coordinator could not read the invalidation log: until it can, it calls nothing fresh',
-      // It says so once, at the beginning of an outage.
-      metric: this.#count('LogUnreadable', log, says(MESSAGES.logUnreadable)),
+      what: 'A coordinator cannot read the invalidation log: until it can, it calls nothing fresh',
+      metric: this.#filter('LogUnreadable', 'Lines', log, says(MESSAGES.logUnreadable), '1').metric(
+        unreadable,
+      ),
       threshold: 0,
       of: [1, 1],
+      missing: IGNORE,
     });
     this.#alarm('BodiesGone', {
       what: 'Something else deletes bodies: pages whose bodies are gone are rendered again',
@@ -140,16 +148,27 @@ export class Alarms extends Construct {
   }
 
   /** How many lines of a log are like this, in a minute. */
-  #count(id: string, logGroup: logs.ILogGroup, filterPattern: logs.IFilterPattern): cloudwatch.Metric {
-    const filter = new logs.MetricFilter(this, `${id}Lines`, {
+  #count(id: string, log: logs.ILogGroup, pattern: logs.IFilterPattern): cloudwatch.Metric {
+    const sum = { statistic: cloudwatch.Stats.SUM, period: Duration.minutes(1) };
+    return this.#filter(id, 'Lines', log, pattern, '1').metric(sum);
+  }
+
+  /** A value of an alarm's metric for each line of a log that is like this. */
+  #filter(
+    id: string,
+    what: string,
+    logGroup: logs.ILogGroup,
+    filterPattern: logs.IFilterPattern,
+    metricValue: string,
+  ): logs.MetricFilter {
+    return new logs.MetricFilter(this, `${id}${what}`, {
       logGroup,
       filterPattern,
       // Two fleets in one account, or in one stack, are told apart.
       metricNamespace: `Leasehold/${Aws.STACK_NAME}`,
       metricName: `${this.node.scope?.node.id}-${id}`,
-      metricValue: '1',
+      metricValue,
     });
-    return filter.metric({ statistic: cloudwatch.Stats.SUM, period: Duration.minutes(1) });
   }
 }
 

@@ -264,6 +264,24 @@ test('every alarm says what to do, and is heard of, as is its end', () => {
   }
 });
 
+test('the alarm of the invalidation log lasts until a coordinator reads it again', () => {
+  const { stack } = made();
+  const alarm = resource(stack, 'AWS::CloudWatch::Alarm', 'LogUnreadable').properties;
+  assert.deepEqual([alarm.TreatMissingData, alarm.Statistic, alarm.Threshold], ['ignore', 'Minimum', 0]);
+  const filters = resources(stack, 'AWS::Logs::MetricFilter').filter(({ id }) =>
+    id.includes('LogUnreadable'),
+  );
+  const values = filters.map(({ properties: { FilterPattern, MetricTransformations } }) => {
+    const [{ MetricName, MetricNamespace, MetricValue }] = MetricTransformations;
+    assert.deepEqual([MetricName, MetricNamespace], [alarm.MetricName, alarm.Namespace]);
+    return [MetricValue, FilterPattern.includes('cannot be read')];
+  });
+  assert.deepEqual(values.sort(), [
+    ['0', false],
+    ['1', true],
+  ]);
+});
+
 test('the sweep is run once a week, and deletes', () => {
   const { stack } = made();
   assert.equal(resource(stack, 'AWS::Scheduler::Schedule').properties.ScheduleExpression, 'rate(7 days)');
