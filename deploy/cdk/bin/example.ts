@@ -1,5 +1,5 @@
 /**
- * The example: `npm run build-site && npx cdk deploy --app 'node build/bin/example.js'`, with LEASEHOLD_IMAGE_REPOSITORY and
+ * The example: `npm run build-site && npx aws-cdk deploy --app 'node build/bin/example.js'`, with LEASEHOLD_IMAGE_REPOSITORY and
  * LEASEHOLD_IMAGE_TAG for the image. Where FaceTheory's variables are set, its table and bucket are taken over.
  */
 import { fileURLToPath } from 'node:url';

@@ -140,6 +140,15 @@ test('the memory of a task holds all that the defaults let it hold', () => {
   assert.ok(held > 0 && held <= 0.75 * Number(Memory), `${held} MiB of ${Memory}`);
 });
 
+test('every alarm has a section in the runbook', () => {
+  const runbook = readFileSync(join(ROOT, 'deploy/README.md'), 'utf8');
+  const headings = [...runbook.matchAll(/^#+ `([A-Za-z]+)`$/gm)].map(([, heading]) => heading);
+  const named = resources(made().stack, 'AWS::CloudWatch::Alarm').map(
+    ({ properties }) => /deploy\/README\.md, ([A-Za-z]+)\.$/.exec(properties.AlarmDescription)?.[1],
+  );
+  assert.deepEqual(headings.sort(), named.sort());
+});
+
 function takenOver(): Stack {
   return made((stack) => ({
     storage: {
