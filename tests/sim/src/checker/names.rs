@@ -97,6 +97,12 @@ impl<'a> Given<'a> {
         })
     }
 
+    /// Whether a page gave a name that another one was given before it: whoever deletes what that one left may take the new
+    /// body for it.
+    pub(super) fn gave_again(&self, page: Edition) -> bool {
+        self.names.values().any(|pages| pages.contains_key(&page) && owner(pages) != Some(page))
+    }
+
     fn tenant_of(&self, edition: Edition) -> &'a str {
         &self.history.entries[edition.0].tenant
     }
@@ -128,12 +134,17 @@ impl<'a> Telling<'a> {
     }
 }
 
+/// The page that was given a name first.
+fn owner(pages: &BTreeMap<Edition, Giving<'_>>) -> Option<Edition> {
+    pages.iter().min_by_key(|(_, giving)| giving.began).map(|(edition, _)| *edition)
+}
+
 /// Pages that gave a name which was given before, and those that may have kept it from them: their bodies may be lost.
 pub(super) fn at_risk(history: &History) -> BTreeSet<Edition> {
     let given = Given::of(history);
     let mut at_risk = BTreeSet::new();
     for pages in given.names.values() {
-        let owner = pages.iter().min_by_key(|(_, giving)| giving.began).map(|(edition, _)| *edition);
+        let owner = owner(pages);
         let others = pages.iter().filter(|(edition, giving)| Some(**edition) != owner && giving.may_hold);
         for (edition, giving) in others {
             at_risk.insert(*edition);

@@ -344,6 +344,22 @@ fn refusal_of_names_that_nobody_else_gave_is_found() {
 }
 
 #[test]
+fn refusal_of_a_lost_body_is_nobodys_outage_unless_its_name_was_given_before() {
+    let rule = "refusals are those of an outage";
+    let lost = || Outcome::Failed { in_doubt: false, why: "ObjectMissing".into() };
+    for (stem, is_its_own) in [("nine", true), ("eight", false)] {
+        let mut history = named();
+        granted(&mut history, 600, 9, 9);
+        commit(&mut history, 700, 9, page(9, stem), lost());
+        if is_its_own {
+            breaks(&history, rule);
+        } else {
+            breaks_nothing(&history);
+        }
+    }
+}
+
+#[test]
 fn commit_that_was_refused_for_its_names_and_applied_is_found() {
     let mut history = named();
     granted(&mut history, 600, 9, 9);
