@@ -2,7 +2,7 @@
 //! in: there is no tenant behind the edge that was not asked about.
 
 use super::error::EdgeError;
-use crate::access::{Caller, Lost};
+use crate::access::Lost;
 use leasehold_core::{
     access::{Permissions, Right},
     identity::TenantId,
@@ -17,14 +17,8 @@ pub(crate) struct Admission<'a> {
 }
 
 impl<'a> Admission<'a> {
-    pub(crate) fn of(caller: &Caller, boundary: &'a TenantBoundary) -> Result<Self, EdgeError> {
-        Ok(Self { permissions: caller.permissions()?, boundary })
-    }
-
-    /// For a caller who may do everything.
-    #[cfg(feature = "fuzzing")]
-    pub(crate) fn unrestricted(boundary: &'a TenantBoundary) -> Self {
-        Self { permissions: Arc::new(Permissions::unrestricted()), boundary }
+    pub(crate) fn new(permissions: Arc<Permissions>, boundary: &'a TenantBoundary) -> Self {
+        Self { permissions, boundary }
     }
 
     /// The tenant that `field` names, or, where it is empty, the caller's own.

@@ -9,11 +9,12 @@ use super::{
     render::{self, AcquireTime, Wish},
     streams::{self, Answers, LookupAnswers, Watched},
 };
-use crate::access::{Caller, Guard};
+use crate::access::Guard;
 use crate::engine::{Consistency, Engine, EngineError, Place, Places, ReadObject, UploadRequest, Uploaded};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
 use leasehold_core::{
+    access::Permissions,
     freshness::Freshness,
     invalidation::Verdict,
     transition::{Committed, ReleaseOutcome, Renewed},
@@ -59,11 +60,8 @@ impl Edge {
 
     /// What a call is read with.
     fn admission<T>(&self, request: &Request<T>) -> Result<Admission<'_>, EdgeError> {
-        self.admission_of(&self.guard.caller(request.extensions())?)
-    }
-
-    fn admission_of(&self, caller: &Caller) -> Result<Admission<'_>, EdgeError> {
-        Admission::of(caller, &self.engine.settings().boundary)
+        let caller = self.guard.caller(request.extensions())?;
+        Ok(Admission::new(caller.permissions()?, &self.engine.settings().boundary))
     }
 
     fn deadline<T>(&self, request: &Request<T>) -> Deadline {
@@ -105,13 +103,12 @@ impl Edge {
     /// One lookup of a stream: answered at once, or a future that answers it.
     pub(crate) fn lookup_on_stream(
         &self,
-        caller: &Caller,
+        permissions: Arc<Permissions>,
         request: v1::LookupStreamRequest,
     ) -> Result<v1::LookupStreamResponse, BoxFuture<'static, v1::LookupStreamResponse>> {
         let v1::LookupStreamRequest { id, lookup, timeout } = request;
-        let parsed = self
-            .admission_of(caller)
-            .and_then(|admission| parse::lookup_on_stream(lookup, timeout, &admission))
+        let admission = Admission::new(permissions, &self.engine.settings().boundary);
+        let parsed = parse::lookup_on_stream(lookup, timeout, &admission)
             .map(|(timeout, ask)| (timeout, self.lookup_quickly(ask)));
         match parsed {
             Err(error) => Ok(answer_on_stream(id, Err(error))),
@@ -477,8 +474,9 @@ impl CoordinatorService for Edge {
             return Err(EdgeError::from(EngineError::Draining).into());
         }
         let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
+        let admission = self.admission(&request)?;
         let v1::WatchRequest { filters, resume_token } = request.into_inner();
-        let filters = parse::filters(filters, &self.admission_of(&caller)?)?;
+        let filters = parse::filters(filters, &admission)?;
         let hub = Arc::clone(self.engine.watch_hub());
         let start = streams::start(&hub, &resume_token)?;
         let progress = self.engine.settings().watch_progress_interval;

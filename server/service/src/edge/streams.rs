@@ -98,10 +98,21 @@ impl Stream for LookupAnswers {
                     this.is_read = true;
                     this.failure = Some(status);
                 }
-                Poll::Ready(Some(Ok(request))) => match this.edge.lookup_on_stream(&this.caller, request) {
-                    Ok(answer) => return Poll::Ready(Some(Ok(answer))),
-                    Err(slow) => this.slow.push(slow),
-                },
+                Poll::Ready(Some(Ok(request))) => {
+                    let permissions = match this.caller.permissions() {
+                        Ok(permissions) => permissions,
+                        // Not of this lookup alone: its caller must come again as somebody.
+                        Err(why) => {
+                            this.is_read = true;
+                            this.failure = Some(EdgeError::from(why).into());
+                            continue;
+                        }
+                    };
+                    match this.edge.lookup_on_stream(permissions, request) {
+                        Ok(answer) => return Poll::Ready(Some(Ok(answer))),
+                        Err(slow) => this.slow.push(slow),
+                    }
+                }
             }
         }
     }

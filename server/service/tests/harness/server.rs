@@ -75,7 +75,15 @@ impl World {
     /// A coordinator that knows of others, and whose clock is ahead of theirs.
     pub(crate) async fn start_ahead(&self, ahead: Duration) -> Coordinator {
         let clock = Arc::new(Ahead(Arc::clone(&self.clock), ahead));
-        self.start_by(clock, |settings, _| settings.reread_interval = Some(ms(50))).await
+        self.start_by(clock, Guard::open(), |settings, _| settings.reread_interval = Some(ms(50))).await
+    }
+
+    /// A coordinator behind a guard, that asks the store for nothing by itself.
+    pub(crate) async fn start_guarded(&self, guard: Guard) -> Coordinator {
+        self.start_by(Arc::<TestClock>::clone(&self.clock), guard, |settings, _| {
+            settings.log.tail_interval = secs(3600);
+        })
+        .await
     }
 
     /// A coordinator whose settings differ.
@@ -83,12 +91,13 @@ impl World {
         &self,
         change: impl FnOnce(&mut Settings, &mut TransportSettings),
     ) -> Coordinator {
-        self.start_by(Arc::<TestClock>::clone(&self.clock), change).await
+        self.start_by(Arc::<TestClock>::clone(&self.clock), Guard::open(), change).await
     }
 
     async fn start_by(
         &self,
         clock: Arc<dyn Clock>,
+        guard: Guard,
         change: impl FnOnce(&mut Settings, &mut TransportSettings),
     ) -> Coordinator {
         let mut settings = Settings::default();
@@ -108,7 +117,7 @@ impl World {
         let address = listener.local_addr().expect("an address");
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let shutdown = CancellationToken::new();
-        let run = server::run(incoming, engine.clone(), Guard::open(), transport, shutdown.clone());
+        let run = server::run(incoming, engine.clone(), guard, transport, shutdown.clone());
         let serving = tokio::spawn(async move { run.await.expect("serving") });
         let channel = connect(address).await;
         Coordinator { engine, faults, counters, address, channel, shutdown, serving }
