@@ -1,7 +1,7 @@
 //! How a handle is configured.
 
 use crate::{
-    Coordinator, Error,
+    Coordinator, Error, Security,
     call::Limits,
     coordinator::Shared,
     id::RandomSource,
@@ -9,6 +9,7 @@ use crate::{
     lookup_stream::Lookups,
     retry::{Bucket, RetryPolicy},
 };
+use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use tonic::transport::{Channel, Endpoint};
 
@@ -34,6 +35,7 @@ pub struct Builder {
     owner: String,
     seed: Option<u64>,
     streamed_lookups: usize,
+    security: Security,
 }
 
 impl Default for Builder {
@@ -52,6 +54,7 @@ impl Default for Builder {
             owner: "leasehold-client".to_owned(),
             seed: None,
             streamed_lookups: 512,
+            security: Security::default(),
         }
     }
 }
@@ -129,23 +132,40 @@ impl Builder {
         self
     }
 
-    /// A handle that connects over TCP when it is first used.
+    /// How it says who it is, and whom it believes. Default: nobody, and the authorities of this machine.
+    pub fn security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
+    }
+
+    /// A handle that connects over TCP when it is first used, and for `https` by TLS.
     ///
     /// # Errors
-    /// [`Error::Configuration`] for a malformed URI.
+    /// [`Error::Configuration`] for a malformed URI, and for a [`Security`] that cannot be used.
     pub fn build(self) -> Result<Coordinator, Error> {
-        // Without TLS compiled in, the transport would speak plain text to it, and nobody would notice.
-        if self.endpoint.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
-            return Err(Error::Configuration(format!(
-                "endpoint {:?}: TLS is not supported yet; use http://, or hand in a channel by connect_by",
-                self.endpoint
-            )));
+        let endpoint = self.configured()?;
+        let security = self.security.clone();
+        let is_tls = endpoint.uri().scheme_str() == Some("https");
+        security.check(&self.endpoint, is_tls)?;
+        if !is_tls {
+            return Ok(self.build_by(Arc::new(move || endpoint.connect_lazy())));
         }
-        self.connect_by(Endpoint::connect_lazy)
+        let last = Mutex::new(security.secure(&endpoint)?);
+        Ok(self.build_by(Arc::new(move || {
+            let mut last = last.lock();
+            match security.secure(&endpoint) {
+                Ok(secured) => *last = secured,
+                // In the middle of being replaced, perhaps: those of before are as good as before.
+                Err(error) => {
+                    tracing::warn!(%error, "certificates cannot be read anew; going on with those of before")
+                }
+            }
+            last.connect_lazy()
+        })))
     }
 
     /// A handle that makes its channels by `connect`, which is given the endpoint as configured here and should return a
-    /// lazy channel: for TLS, other transports and simulations, as in
+    /// lazy channel: for other transports and simulations, as in
     /// `|endpoint| endpoint.connect_with_connector_lazy(connector.clone())`. It is called again, inside the runtime,
     /// whenever a connection is replaced.
     ///
@@ -155,28 +175,32 @@ impl Builder {
         self,
         connect: impl Fn(&Endpoint) -> Channel + Send + Sync + 'static,
     ) -> Result<Coordinator, Error> {
+        let endpoint = self.configured()?;
+        Ok(self.build_by(Arc::new(move || connect(&endpoint))))
+    }
+
+    fn configured(&self) -> Result<Endpoint, Error> {
         let malformed = |error| Error::Configuration(format!("endpoint {:?}: {error}", self.endpoint));
         let endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(malformed)?;
         if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
             return Err(Error::Configuration(format!(
-                "endpoint {:?}: must begin with http://",
+                "endpoint {:?}: must begin with http:// or https://",
                 self.endpoint
             )));
         }
         // Without TCP_NODELAY small messages wait for acknowledgements: a thousand times fewer calls per second.
-        let endpoint = endpoint
+        Ok(endpoint
             .tcp_nodelay(true)
             .connect_timeout(self.connect_timeout)
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
-            .keep_alive_while_idle(true);
-        Ok(self.build_by(Arc::new(move || connect(&endpoint))))
+            .keep_alive_while_idle(true))
     }
 
     pub(crate) fn build_by(self, connect: Connect) -> Coordinator {
         let limits = MessageLimits { decoding: self.max_received_bytes, encoding: self.max_sent_bytes };
         let shared = Shared {
-            lanes: Lanes::new(connect, limits),
+            lanes: Lanes::new(connect, limits, self.security.credentials()),
             lookups: Lookups::new(self.streamed_lookups),
             limits: Limits {
                 attempt: self.attempt_timeout,

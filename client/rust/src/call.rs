@@ -1,7 +1,7 @@
 //! One call: its attempts, its deadlines, and what is known of its effect when it fails.
 
 use crate::{
-    Error, clock,
+    Error, Reason, clock,
     coordinator::Shared,
     link::{Client, Link},
 };
@@ -17,6 +17,7 @@ pub(crate) struct Call<'a> {
     deadline: Instant,
     attempts: u32,
     in_doubt: bool,
+    is_renewed: bool,
     last: Option<Box<Error>>,
 }
 
@@ -86,7 +87,7 @@ impl<'a> Call<'a> {
         shared.retries.deposit();
         let begun = clock::now();
         let deadline = clock::later(begun, limits.overall.saturating_add(limits.wait));
-        Self { shared, limits, begun, deadline, attempts: 0, in_doubt: false, last: None }
+        Self { shared, limits, begun, deadline, attempts: 0, in_doubt: false, is_renewed: false, last: None }
     }
 
     /// The next attempt, or the end of the overall timeout.
@@ -109,6 +110,11 @@ impl<'a> Call<'a> {
         if now >= self.deadline && error.is_retryable() {
             self.last = Some(Box::new(error));
             return Err(self.too_late());
+        }
+        if self.shared.may_renew_token(&error) && !self.is_renewed {
+            self.is_renewed = true;
+            self.last = Some(Box::new(error));
+            return Ok(());
         }
         if !error.is_retryable() || self.attempts >= policy.max_attempts || !self.shared.retries.withdraw(now)
         {
@@ -144,6 +150,11 @@ pub(crate) struct Answered<T> {
 }
 
 impl Shared {
+    /// Whether the call was refused for its token, and another one may be had.
+    pub(crate) fn may_renew_token(&self, error: &Error) -> bool {
+        error.reason() == Some(&Reason::Unauthenticated) && self.lanes.may_renew_token()
+    }
+
     /// A call with one answer. `message` makes the request of each attempt, always with the same request id.
     pub(crate) async fn unary<M, T, F>(
         &self,

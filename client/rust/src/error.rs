@@ -228,6 +228,8 @@ impl Refusal {
             | Reason::PageNotFound
             | Reason::StoredDataCorrupt
             | Reason::BodyUrlUnsupported
+            | Reason::Unauthenticated
+            | Reason::PermissionDenied
             | Reason::Internal => false,
             Reason::Unstated | Reason::Unknown(_) => matches!(
                 self.code,
@@ -257,7 +259,9 @@ impl Refusal {
             | Reason::StoreUnavailable
             | Reason::Draining
             | Reason::StoredDataCorrupt
-            | Reason::BodyUrlUnsupported => false,
+            | Reason::BodyUrlUnsupported
+            | Reason::Unauthenticated
+            | Reason::PermissionDenied => false,
             Reason::Unstated | Reason::Unknown(_) => !matches!(
                 self.code,
                 Code::InvalidArgument
@@ -338,6 +342,10 @@ reasons! {
     StoredDataCorrupt = "STORED_DATA_CORRUPT",
     /// This store serves no URLs.
     BodyUrlUnsupported = "BODY_URL_UNSUPPORTED",
+    /// The call comes with no token or certificate, or with one that is not accepted, or not any more.
+    Unauthenticated = "UNAUTHENTICATED",
+    /// The caller has no such right over this tenant.
+    PermissionDenied = "PERMISSION_DENIED",
     /// A defect of the coordinator.
     Internal = "INTERNAL",
 }
@@ -377,6 +385,8 @@ mod tests {
             ("DEADLINE", Code::DeadlineExceeded, true, true),
             ("STORED_DATA_CORRUPT", Code::DataLoss, false, false),
             ("BODY_URL_UNSUPPORTED", Code::Unimplemented, false, false),
+            ("UNAUTHENTICATED", Code::Unauthenticated, false, false),
+            ("PERMISSION_DENIED", Code::PermissionDenied, false, false),
             ("INTERNAL", Code::Internal, false, true),
         ];
         for (reason, code, retryable, applied) in table {

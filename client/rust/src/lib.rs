@@ -49,6 +49,7 @@ mod lookup_stream;
 mod page;
 mod retry;
 pub mod runtime;
+mod security;
 mod serve;
 mod slots;
 mod state;
@@ -69,6 +70,7 @@ pub use page::{
     BodyDelivery, CurrentPage, FreshPage, Page, PageBody, PageMetadata, Regeneration, StalePage, StaleReason,
 };
 pub use retry::{RetryBudget, RetryPolicy};
+pub use security::{Security, Token, TokenError};
 pub use serve::{BodyStream, ServeOptions, ServedObject, ServedPage, ServedSidecar};
 pub use state::{BackoffState, EntryState, InvalidationState, LeaseState};
 pub use watch::{

@@ -1,5 +1,6 @@
 //! Connections to the coordinator, and how a bad one is replaced.
 
+use crate::security::{Authorized, Credentials};
 use leasehold_proto::v1::coordinator_service_client::CoordinatorServiceClient;
 use parking_lot::Mutex;
 use std::sync::{
@@ -8,7 +9,7 @@ use std::sync::{
 };
 use tonic::transport::Channel;
 
-pub(crate) type Client = CoordinatorServiceClient<Channel>;
+pub(crate) type Client = CoordinatorServiceClient<Authorized>;
 
 /// Makes a lazy channel. Called within a runtime only.
 pub(crate) type Connect = Arc<dyn Fn() -> Channel + Send + Sync>;
@@ -25,6 +26,7 @@ pub(crate) struct MessageLimits {
 pub(crate) struct Link {
     connect: Connect,
     limits: MessageLimits,
+    credentials: Option<Arc<Credentials>>,
     generation: AtomicU64,
     channel: Mutex<Option<Channel>>,
     /// Calls that occupy it for long.
@@ -32,9 +34,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn new(connect: Connect, limits: MessageLimits) -> Self {
+    fn new(connect: Connect, limits: MessageLimits, credentials: Option<Arc<Credentials>>) -> Self {
         let (generation, channel) = (AtomicU64::new(0), Mutex::new(None));
-        Self { connect, limits, generation, channel, load: AtomicUsize::new(0) }
+        Self { connect, limits, credentials, generation, channel, load: AtomicUsize::new(0) }
     }
 
     /// Of the channel in use.
@@ -51,7 +53,7 @@ impl Link {
 
     pub(crate) fn client(&self) -> (u64, Client) {
         let (generation, channel) = self.channel();
-        let client = CoordinatorServiceClient::new(channel)
+        let client = CoordinatorServiceClient::new(Authorized::new(channel, self.credentials.clone()))
             .max_decoding_message_size(self.limits.decoding)
             .max_encoding_message_size(self.limits.encoding);
         (generation, client)
@@ -77,6 +79,7 @@ pub(crate) struct Lanes {
     waiting: Mutex<Vec<Arc<Link>>>,
     connect: Connect,
     limits: MessageLimits,
+    credentials: Option<Arc<Credentials>>,
 }
 
 /// Waiting calls on one connection: well below what servers allow.
@@ -85,9 +88,18 @@ const WAITERS_PER_LINK: usize = 90;
 const WAITING_LINKS: usize = 64;
 
 impl Lanes {
-    pub(crate) fn new(connect: Connect, limits: MessageLimits) -> Self {
-        let prompt = Arc::new(Link::new(connect.clone(), limits));
-        Self { prompt, waiting: Mutex::new(Vec::new()), connect, limits }
+    pub(crate) fn new(
+        connect: Connect,
+        limits: MessageLimits,
+        credentials: Option<Arc<Credentials>>,
+    ) -> Self {
+        let prompt = Arc::new(Link::new(connect.clone(), limits, credentials.clone()));
+        Self { prompt, waiting: Mutex::new(Vec::new()), connect, limits, credentials }
+    }
+
+    /// Whether a call that was refused may be tried with another token.
+    pub(crate) fn may_renew_token(&self) -> bool {
+        self.credentials.as_ref().is_some_and(|credentials| credentials.may_renew())
     }
 
     pub(crate) fn prompt(&self) -> &Arc<Link> {
@@ -100,7 +112,7 @@ impl Lanes {
         let found = links.iter().find(|link| link.load.load(Ordering::Relaxed) < WAITERS_PER_LINK).cloned();
         let link = found.unwrap_or_else(|| {
             if links.len() < WAITING_LINKS {
-                links.push(Arc::new(Link::new(self.connect.clone(), self.limits)));
+                links.push(Arc::new(Link::new(self.connect.clone(), self.limits, self.credentials.clone())));
                 Arc::clone(&links[links.len() - 1])
             } else {
                 let least = links.iter().min_by_key(|link| link.load.load(Ordering::Relaxed));

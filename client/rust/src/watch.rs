@@ -140,6 +140,7 @@ impl Coordinator {
             resume,
             open: None,
             failures: 0,
+            is_renewed: false,
             asked_pause: None,
             over: false,
         }
@@ -154,6 +155,8 @@ pub struct Watch {
     open: Option<(Streaming<pb::WatchResponse>, Place, u64)>,
     /// In a row.
     failures: u32,
+    /// Refused for its token, which was renewed since.
+    is_renewed: bool,
     asked_pause: Option<Duration>,
     over: bool,
 }
@@ -182,7 +185,9 @@ impl Watch {
             {
                 place.link().replace(generation);
             }
-            self.over = !error.is_retryable();
+            let renews = self.coordinator.shared.may_renew_token(&error) && !self.is_renewed;
+            self.is_renewed |= renews;
+            self.over = !error.is_retryable() && !renews;
             if self.over || clock::now() >= deadline {
                 return Some(Err(error));
             }
@@ -223,6 +228,7 @@ impl Watch {
             }
             event => WatchEvent::from_wire(event)?,
         };
+        self.is_renewed = false;
         if event != WatchEvent::Started {
             self.failures = 0;
         }

@@ -1,6 +1,6 @@
 //! What a person sees on stdout when the coordinator has started: where it is, and what to type next.
 
-use crate::serve::Started;
+use crate::{access::Auth, serve::Started};
 use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -15,8 +15,8 @@ pub(crate) fn print(started: &Started, program: &Path) {
 }
 
 fn text(started: &Started, invocation: &Invocation) -> String {
-    let Started { address, place: data, admin } = started;
-    let endpoint = endpoint_option(*address);
+    let Started { address, place: data, is_encrypted, auth, admin } = started;
+    let endpoint = endpoint_option(*address, *is_encrypted);
     let Invocation { command, place } = invocation;
     let run = |arguments: &str| format!("  {command} {arguments}{endpoint}\n");
     let first_page = "commit hello --html - --tag greetings --revalidate 60s";
@@ -26,6 +26,18 @@ fn text(started: &Started, invocation: &Invocation) -> String {
     text.push_str(&run("lookup hello --body"));
     text.push_str(&run("explain hello"));
     text.push_str(&run("invalidate tag greetings"));
+    let needs = match (is_encrypted, auth) {
+        (false, Auth::None) => "",
+        (true, Auth::None) => "LEASEHOLD_CA_PEM or --ca",
+        (false, Auth::Token { .. }) => "LEASEHOLD_AUTH_TOKEN or --auth-token-file",
+        (true, Auth::Token { .. }) => {
+            "LEASEHOLD_CA_PEM or --ca, and LEASEHOLD_AUTH_TOKEN or --auth-token-file"
+        }
+        (_, Auth::Mtls { .. }) => "--ca, --client-cert and --client-key",
+    };
+    if !needs.is_empty() {
+        text.push_str(&format!("Whoever calls says who he is, or whom he believes: by {needs}\n"));
+    }
     if let Some(admin) = admin {
         text.push_str(&format!("\nIts admin port, which is private: http://{admin}/\n"));
     }
@@ -64,13 +76,14 @@ fn invocation(program: &Path) -> Invocation {
 
 /// The option that leads from this machine to `address`, with a space before it; nothing where the default
 /// does.
-fn endpoint_option(address: SocketAddr) -> String {
+fn endpoint_option(address: SocketAddr, is_encrypted: bool) -> String {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    let endpoint = format!("http://{}", SocketAddr::new(ip, address.port()));
+    let scheme = if is_encrypted { "https" } else { "http" };
+    let endpoint = format!("{scheme}://{}", SocketAddr::new(ip, address.port()));
     if endpoint == leasehold_client::DEFAULT_ENDPOINT {
         String::new()
     } else {
@@ -92,7 +105,7 @@ mod tests {
             ("192.0.2.1:7420", " --endpoint http://192.0.2.1:7420"),
         ];
         for (address, expected) in table {
-            assert_eq!(endpoint_option(address.parse().unwrap()), expected, "{address}");
+            assert_eq!(endpoint_option(address.parse().unwrap(), false), expected, "{address}");
         }
     }
 }

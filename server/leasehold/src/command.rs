@@ -17,8 +17,8 @@ use crate::{
     quantity::duration,
 };
 use clap::{Args, Subcommand};
-use leasehold_client::{Coordinator, EntryRef, Error, RetryPolicy, Scope};
-use std::{process::ExitCode, time::Duration};
+use leasehold_client::{Coordinator, EntryRef, Error, RetryPolicy, Scope, Security};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// A command and the coordinator that it is for.
 #[derive(Debug)]
@@ -66,7 +66,19 @@ pub(crate) struct ClientFlags {
     #[arg(long, env = "LEASEHOLD_ENDPOINT", value_name = "URL", global = true, value_parser = endpoint,
         default_value = leasehold_client::DEFAULT_ENDPOINT)]
     endpoint: String,
-    /// Whose pages. Without it, the tenant `default`
+    /// Believe a coordinator of these authorities only (PEM), with https. Or LEASEHOLD_CA, or LEASEHOLD_CA_PEM with the text
+    #[arg(long, value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
+    /// Present this certificate, where the coordinator knows callers by theirs (PEM). Or LEASEHOLD_CLIENT_CERT
+    #[arg(long, value_name = "FILE", global = true, requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its private key (PEM). Or LEASEHOLD_CLIENT_KEY
+    #[arg(long, value_name = "FILE", global = true, requires = "client_cert")]
+    client_key: Option<PathBuf>,
+    /// Present the token in this file. Or LEASEHOLD_AUTH_TOKEN_FILE, or LEASEHOLD_AUTH_TOKEN with the token
+    #[arg(long, value_name = "FILE", global = true)]
+    auth_token_file: Option<PathBuf>,
+    /// Whose pages. Without it, the caller's own, or else the tenant `default`
     #[arg(long, env = "LEASEHOLD_TENANT", value_name = "NAME", global = true)]
     tenant: Option<String>,
     /// The release whose pages are kept apart. Not for `invalidate` and `watch`, which reach every release
@@ -83,6 +95,24 @@ pub(crate) struct ClientFlags {
     #[arg(long, env = "LEASEHOLD_LOG", value_name = "FILTER", global = true, default_value = "warn",
         value_parser = Filter::parse)]
     log: Filter,
+}
+
+impl ClientFlags {
+    /// What the environment says, and flags before it.
+    fn security(&self) -> Result<Security, Error> {
+        let Self { ca, client_cert, client_key, auth_token_file, .. } = self;
+        let mut security = Security::from_env()?;
+        if let Some(ca) = ca {
+            security = security.ca_file(ca);
+        }
+        if let (Some(certificate), Some(key)) = (client_cert, client_key) {
+            security = security.client_certificate_files(certificate, key);
+        }
+        if let Some(file) = auth_token_file {
+            security = security.token_file(file);
+        }
+        Ok(security)
+    }
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -116,7 +146,8 @@ pub(crate) struct Session {
 
 impl Session {
     fn open(flags: &ClientFlags, attempts: u32) -> Result<Self, Failure> {
-        let ClientFlags { endpoint, tenant, deployment, timeout, json, log: _ } = flags.clone();
+        let security = flags.security().map_err(|error| Failure::of_call(&error, &flags.endpoint))?;
+        let ClientFlags { endpoint, tenant, deployment, timeout, json, .. } = flags.clone();
         let built = Coordinator::builder()
             .endpoint(&endpoint)
             .overall_timeout(timeout)
@@ -125,6 +156,7 @@ impl Session {
             // A person waits: a coordinator that is not there is said so at once.
             .retry(RetryPolicy { max_attempts: attempts, ..RetryPolicy::default() })
             .owner(owner())
+            .security(security)
             .build();
         let coordinator = built.map_err(|error| Failure::of_call(&error, &endpoint))?;
         let named = |name: Option<String>| name.filter(|name| !name.is_empty());

@@ -180,8 +180,16 @@ fn advice(error: &Error, reason: Option<&Reason>) -> &'static str {
         Some(Reason::ObjectConflict | Reason::ObjectMissing) => {
             "commit again under a new lease, and what you name yourself under a new name"
         }
+        Some(Reason::Unauthenticated) => {
+            "present a token (--auth-token-file, LEASEHOLD_AUTH_TOKEN) or a certificate (--client-cert) that it knows"
+        }
+        Some(Reason::PermissionDenied) => {
+            "ask whoever keeps the coordinator's policy, or name another --tenant"
+        }
         Some(Reason::StoreUnavailable | Reason::Draining | Reason::Deadline) => "try again in a moment",
-        _ if matches!(error, Error::Configuration(_)) => "correct --endpoint or LEASEHOLD_ENDPOINT",
+        _ if matches!(error, Error::Configuration(_)) => {
+            "correct --endpoint or LEASEHOLD_ENDPOINT, and what is to go with it"
+        }
         _ if error.may_have_been_applied() => {
             "it may have been applied: see `leasehold explain` before you repeat it"
         }

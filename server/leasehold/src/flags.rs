@@ -4,6 +4,7 @@
 //! Every flag `--some-name` has the variable `LEASEHOLD_SOME_NAME`. What they come to is [`crate::settings`].
 
 use crate::{
+    access::{KeyPlace, Source},
     logs::{DEFAULT, Filter, LogFormat},
     quantity::{count, duration, size},
 };
@@ -36,6 +37,8 @@ pub(crate) struct ServeFlags {
     #[command(flatten)]
     pub(crate) place: PlaceFlags,
     #[command(flatten)]
+    pub(crate) access: AccessFlags,
+    #[command(flatten)]
     pub(crate) aws: AwsFlags,
     #[command(flatten)]
     pub(crate) names: NameFlags,
@@ -64,8 +67,8 @@ pub(crate) struct PlaceFlags {
     #[arg(long, env = "LEASEHOLD_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:7420",
         value_parser = address)]
     pub(crate) listen: SocketAddr,
-    /// Allow --listen on an address that other machines reach. There is no authentication yet: whoever
-    /// reaches it can read, replace and purge every page
+    /// Allow --listen on an address that other machines reach where whoever reaches it could do everything, as with
+    /// --auth none, or read the tokens of others, as with --auth token without --tls-cert
     #[arg(long, env = "LEASEHOLD_ALLOW_REMOTE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) allow_remote: bool,
     /// Keep everything in --data-dir, for one process on one machine, or in DynamoDB and S3, for any number
@@ -74,6 +77,61 @@ pub(crate) struct PlaceFlags {
     /// Keep everything in this directory, which is made where it is missing. One process at a time
     #[arg(long, env = "LEASEHOLD_DATA_DIR", value_name = "DIR", default_value = "data")]
     pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Who may call")]
+pub(crate) struct AccessFlags {
+    /// Let everybody do everything (none), or those who present a token (token) or a certificate (mtls) do what
+    /// --policy allows
+    #[arg(long, env = "LEASEHOLD_AUTH", value_name = "MODE", default_value = "none")]
+    pub(crate) auth: AuthMode,
+    /// What each principal may do, in TOML. Instead of a file, LEASEHOLD_POLICY_TOML may hold the text
+    #[arg(long, env = "LEASEHOLD_POLICY", value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Static tokens and their principals, in TOML, with --auth token. Instead of a file, LEASEHOLD_TOKENS_TOML may hold
+    /// the text
+    #[arg(long, env = "LEASEHOLD_TOKENS", value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// The keys of those whose JSON Web Tokens are accepted, with --auth token: a JSON Web Key Set, in a file or at an
+    /// https URL, which is asked again every five minutes
+    #[arg(long, env = "LEASEHOLD_JWT_KEYS", value_name = "FILE|URL", value_parser = key_place)]
+    pub(crate) jwt_keys: Option<KeyPlace>,
+    /// Who must have issued these tokens: their `iss`
+    #[arg(long, env = "LEASEHOLD_JWT_ISSUER", value_name = "TEXT")]
+    pub(crate) jwt_issuer: Option<String>,
+    /// For whom they must be: their `aud`
+    #[arg(long, env = "LEASEHOLD_JWT_AUDIENCE", value_name = "TEXT")]
+    pub(crate) jwt_audience: Option<String>,
+    /// Which of their claims names the principal
+    #[arg(long, env = "LEASEHOLD_JWT_PRINCIPAL_CLAIM", value_name = "CLAIM", default_value = "sub")]
+    pub(crate) jwt_principal_claim: String,
+    /// Serve TLS with this certificate: PEM, with the chain. Instead of a file, LEASEHOLD_TLS_CERT_PEM may hold the text
+    #[arg(long, env = "LEASEHOLD_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key: PEM. Instead of a file, LEASEHOLD_TLS_KEY_PEM may hold the text
+    #[arg(long, env = "LEASEHOLD_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The authorities of clients' certificates, with --auth mtls: PEM. Instead of a file, LEASEHOLD_TLS_CLIENT_CA_PEM may
+    /// hold the text
+    #[arg(long, env = "LEASEHOLD_TLS_CLIENT_CA", value_name = "FILE")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Look at these files so often, and on SIGHUP. What changed takes effect without a restart; what cannot be used is
+    /// logged, and what held before goes on holding. 100ms to 1h
+    #[arg(long, env = "LEASEHOLD_RELOAD_INTERVAL", value_name = "DURATION", default_value = "10s",
+        value_parser = duration(ms(100), hours(1)))]
+    pub(crate) reload_interval: Duration,
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuthMode {
+    /// Everybody.
+    None,
+    /// Whoever presents a token.
+    Token,
+    /// Whoever has a certificate.
+    Mtls,
 }
 
 /// Which store.
@@ -353,6 +411,24 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     numeric.parse().map_err(|_| {
         "is not an address; allowed: IP:PORT, such as 127.0.0.1:7420, 0.0.0.0:7420 or [::1]:7420".to_owned()
     })
+}
+
+fn key_place(text: &str) -> Result<KeyPlace, String> {
+    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let Some(url) = url else {
+        return Ok(KeyPlace::Local(Source::File(text.into())));
+    };
+    // Whoever could change what is fetched could let anybody in.
+    let is_here = url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    });
+    if url.scheme() == "https" || is_here {
+        Ok(KeyPlace::Url(url.into()))
+    } else {
+        Err("would be fetched in plain text; allowed: an https URL, http on this machine, or a file"
+            .to_owned())
+    }
 }
 
 fn boundary_header(text: &str) -> Result<String, String> {

@@ -3,10 +3,12 @@
 //!
 //! - [`cli`]: the command line, from text to what is to be done.
 //! - [`serve`]: a coordinator, from its first socket to its last byte, over the embedded store or DynamoDB and S3.
+//! - [`access`]: who may call it.
 //! - [`place`]: where a coordinator keeps its state.
 //! - [`prepare`]: what is done to a place without a coordinator.
 //! - [`command`]: what operators ask of a coordinator that runs, through the public client.
 
+pub mod access;
 pub mod cli;
 pub mod command;
 pub mod place;
@@ -17,6 +19,7 @@ mod admin;
 mod banner;
 mod exit;
 mod flags;
+mod incoming;
 mod logs;
 mod output;
 mod quantity;

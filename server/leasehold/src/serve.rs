@@ -1,16 +1,16 @@
 //! A coordinator, from its first socket to its last byte.
 
 use crate::{
+    access::{Access, AccessError, AccessSettings, Auth},
     admin::Admin,
     banner,
     cli::variable,
     exit::Failure,
+    incoming::connections,
     logs::Logging,
     place::{Place, PlaceError},
 };
-use futures::{Stream, StreamExt as _, stream};
 use leasehold_service::{
-    access::Guard,
     engine::{Dependencies, Engine, EngineError},
     random::Entropy,
     server::{self, Stopped, TransportSettings},
@@ -18,7 +18,7 @@ use leasehold_service::{
     time::{Clock, SystemClock},
 };
 use std::{ffi::OsString, io, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// What a coordinator is to be.
@@ -28,6 +28,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where its state is.
     pub place: Place,
+    /// Who may call.
+    pub access: AccessSettings,
     /// The engine's settings.
     pub settings: Settings,
     /// The transport's.
@@ -46,6 +48,10 @@ pub struct Started {
     pub address: SocketAddr,
     /// Where its data is, for people.
     pub place: String,
+    /// Whether it speaks TLS.
+    pub is_encrypted: bool,
+    /// Who may call it.
+    pub auth: Auth,
     /// Where its admin port is, with the port that it got.
     pub admin: Option<SocketAddr>,
 }
@@ -67,6 +73,9 @@ pub enum ServeError {
     /// The place of its state cannot be used.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// It cannot be told who may call.
+    #[error("{0}")]
+    Access(#[from] AccessError),
     /// The invalidation log could not be read.
     #[error(
         "the store does not answer: {0}; see whether its disk is full or failing, or whether it is throttled"
@@ -101,13 +110,6 @@ async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener,
 
 /// How long the threads that are still busy get after everything else has ended.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
-/// The pause when no more connections can be accepted: they wait in the system's queue meanwhile.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A peer that has said nothing for so long is no gRPC client: those begin with a preface.
-const FIRST_WORD: Duration = Duration::from_secs(10);
-/// With so many connections on which nothing was said yet, further ones wait in the system's queue.
-const SILENT_CONNECTIONS: usize = 4096;
-
 /// Runs a coordinator until `shutdown`, and calls `started` as soon as it can be reached. Ends in order:
 /// calls in progress are finished, the engine's tasks are ended, the store is closed.
 ///
@@ -118,7 +120,8 @@ pub async fn run(
     shutdown: CancellationToken,
     started: impl FnOnce(&Started),
 ) -> Result<Stopped, ServeError> {
-    let Config { listen: address, place, settings, transport, admin, logging: _, program: _ } = config;
+    let Config { listen: address, place, access, settings, transport, admin, logging: _, program: _ } =
+        config;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     // First, so that a second start in the same place says so before it looks at the data.
     let (listener, address) = listen(address, "listen").await?;
@@ -130,6 +133,10 @@ pub async fn run(
         }
         None => None,
     };
+    let auth = access.auth.clone();
+    let is_encrypted = access.tls.is_some();
+    let access = Access::load(access, Arc::clone(&clock)).await?;
+    let (guard, tls) = (access.guard.clone(), access.tls.clone());
     let place = Arc::new(place.open(&settings.object_prefix).await?);
     let dependencies = Dependencies {
         stores: place.stores(),
@@ -148,24 +155,22 @@ pub async fn run(
         let (place, settings, stop) = (Arc::clone(&place), engine.settings().clone(), keeping_house.clone());
         tokio::spawn(async move { place.keep_house(clock, &settings, stop).await })
     };
-    tracing::info!(server.address = %address, store = %place, "serving");
-    if !address.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            server.address = %address,
-            "other machines can reach this coordinator, and there is no authentication: whoever reaches it \
-             can read, replace and purge every page"
-        );
-    }
+    let keeping_up = tokio::spawn(access.keep_up(keeping_house.clone()));
+    tracing::info!(server.address = %address, store = %place, access.mode = auth.name(), tls = is_encrypted, "serving");
+    warn_of_strangers(address, &auth, is_encrypted);
     if let Some(admin) = &admin {
         admin.serves(engine.clone());
     }
     let admin_address = admin.as_ref().map(Admin::address);
-    started(&Started { address, place: place.to_string(), admin: admin_address });
-    let served = server::run(connections(listener), engine, Guard::open(), transport, shutdown).await;
+    started(&Started { address, place: place.to_string(), admin: admin_address, is_encrypted, auth });
+    let served = server::run(connections(listener, tls), engine, guard, transport, shutdown).await;
 
     keeping_house.cancel();
     if housekeeper.await.is_err() {
         tracing::error!("housekeeping died");
+    }
+    if keeping_up.await.is_err() {
+        tracing::error!("what watches policy, tokens and certificates died");
     }
     place.close().await;
     drop(admin);
@@ -179,41 +184,24 @@ pub async fn run(
     served.map_err(|error| ServeError::Transport(error.to_string()))
 }
 
-/// Connections as they come, each once its peer has said something. One that stays silent is closed after a
-/// while, and at once by a stop, which would else wait for its first word until the drain timeout. Accepting
-/// does not end with a connection that fails, nor spin when there are too many.
-fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> + Send {
-    stream::unfold(listener, |listener| async move { Some((accept(&listener).await, listener)) })
-        .map(|connection| async move {
-            // Not `readable`, which may say so of a connection that nothing has come on.
-            let spoken = tokio::time::timeout(FIRST_WORD, connection.peek(&mut [0])).await;
-            matches!(spoken, Ok(Ok(1))).then_some(Ok(connection))
-        })
-        .buffer_unordered(SILENT_CONNECTIONS)
-        .filter_map(std::future::ready)
-}
-
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((connection, _)) => {
-                // Without it small answers wait for acknowledgements. It fails only for a peer that has gone.
-                if connection.set_nodelay(true).is_ok() {
-                    return connection;
-                }
-            }
-            Err(error) if is_of_the_peer(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+/// Says at every start what was allowed by a flag only.
+fn warn_of_strangers(address: SocketAddr, auth: &Auth, is_encrypted: bool) {
+    if address.ip().to_canonical().is_loopback() {
+        return;
     }
-}
-
-fn is_of_the_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    match auth {
+        Auth::None => tracing::warn!(
+            server.address = %address,
+            "other machines can reach this coordinator, and there is no authentication: whoever reaches it \
+             can read, replace and purge every page"
+        ),
+        Auth::Token { .. } if !is_encrypted => tracing::warn!(
+            server.address = %address,
+            "other machines can reach this coordinator, and there is no TLS: whoever sees its traffic has the \
+             tokens of its callers"
+        ),
+        Auth::Token { .. } | Auth::Mtls { .. } => {}
+    }
 }
 
 /// Serves until a signal says otherwise: the whole of `leasehold serve`.

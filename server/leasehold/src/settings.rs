@@ -14,13 +14,27 @@ use crate::{
 use leasehold_aws::{AwsSettings, Layout, Timeouts};
 use leasehold_core::key::TenantBoundary;
 use leasehold_service::{server::TransportSettings, settings::Settings};
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
+
+mod access;
 
 impl ServeFlags {
     /// The configuration, where it makes sense as a whole.
     pub(crate) fn into_config(self) -> Result<Config, Refused> {
-        let Self { place, aws, names, leases, log, keeping, memory, limits, transport, admin, logging } =
-            self;
+        let Self {
+            place,
+            access,
+            aws,
+            names,
+            leases,
+            log,
+            keeping,
+            memory,
+            limits,
+            transport,
+            admin,
+            logging,
+        } = self;
         at_most("lease-default-ttl", leases.lease_default_ttl, "lease-max-ttl", leases.lease_max_ttl)?;
         at_most("lease-max-ttl", leases.lease_max_ttl, "lease-max-hold", leases.lease_max_hold)?;
         at_most("backoff-base", leases.backoff_base, "backoff-max", leases.backoff_max)?;
@@ -39,9 +53,7 @@ impl ServeFlags {
         fits("max-body-bytes", limits.max_body_bytes, "max-streamed-bytes", limits.max_streamed_bytes)?;
 
         let PlaceFlags { listen, allow_remote, store, data_dir } = place;
-        if !listen.ip().to_canonical().is_loopback() && !allow_remote {
-            return Err(reachable(listen));
-        }
+        let access = access.into_settings(listen, allow_remote)?;
         let place = match store {
             StoreKind::Embedded => {
                 aws.refuse_without_effect()?;
@@ -66,6 +78,7 @@ impl ServeFlags {
         Ok(Config {
             listen,
             place,
+            access,
             settings,
             transport: transport_settings,
             admin: admin.admin_listen,
@@ -143,16 +156,6 @@ impl From<LoggingFlags> for Logging {
 
 fn missing(flag: &str, instead: &str) -> Refused {
     Refused::usage(format!("--store aws needs --{flag} ({}): {instead}", variable(flag)))
-}
-
-fn reachable(listen: SocketAddr) -> Refused {
-    let danger = "whoever reaches it can read, replace and purge every page";
-    let local = format!("a loopback address such as 127.0.0.1:{}", listen.port());
-    let remote = "any with --allow-remote (LEASEHOLD_ALLOW_REMOTE=true) in a network that you trust";
-    Refused::usage(format!(
-        "--listen {listen} (LEASEHOLD_LISTEN) can be reached from other machines, and there is no \
-         authentication yet: {danger}; allowed: {local}, or {remote}"
-    ))
 }
 
 fn set_names(settings: &mut Settings, flags: NameFlags) -> Result<(), Refused> {
@@ -362,14 +365,55 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_others_reach_takes_a_second_word() {
+    fn an_address_that_others_reach_takes_authentication_and_tls_or_a_second_word() {
+        let token = ["--auth=token", "--policy=p", "--tokens=t"];
+        let tls = ["--tls-cert=c", "--tls-key=k"];
+        let mtls = ["--auth=mtls", "--policy=p", "--tls-cert=c", "--tls-key=k", "--tls-client-ca=a"];
         for listen in ["0.0.0.0:7420", "[::]:0", "192.0.2.1:80"] {
-            let refused = config(&["--listen", listen]).unwrap_err().to_string();
-            assert!(refused.contains("--allow-remote") && refused.contains("--listen"), "{refused}");
-            assert!(config(&["--listen", listen, "--allow-remote"]).is_ok());
+            let listen = ["--listen", listen];
+            for (open, better) in [(&[][..], "--auth"), (&token, "--tls-cert")] {
+                let refused = config(&[&listen[..], open].concat()).unwrap_err().to_string();
+                for part in ["--allow-remote", "--listen", better] {
+                    assert!(refused.contains(part), "{refused}");
+                }
+                assert!(config(&[&listen[..], open, &["--allow-remote"]].concat()).is_ok());
+            }
+            assert!(config(&[&listen[..], &token, &tls].concat()).is_ok());
+            assert!(config(&[&listen[..], &mtls].concat()).is_ok());
         }
         for listen in ["127.0.0.1:0", "[::1]:7420", "localhost:7420", "127.8.8.8:1"] {
             assert!(config(&["--listen", listen]).is_ok(), "{listen}");
+            assert!(config(&[&["--listen", listen], &token[..]].concat()).is_ok(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn what_would_guard_nothing_is_refused() {
+        let table: [(&[&str], [&str; 2]); 12] = [
+            (&["--policy=p"], ["--policy", "--auth"]),
+            (&["--tokens=t"], ["--tokens", "--auth token"]),
+            (&["--jwt-keys=k"], ["--jwt-keys", "--auth token"]),
+            (&["--auth=token", "--tokens=t"], ["--auth token", "--policy"]),
+            (&["--auth=token", "--policy=p"], ["--tokens", "--jwt-keys"]),
+            (&["--auth=token", "--policy=p", "--jwt-keys=k"], ["--jwt-keys", "--jwt-issuer"]),
+            (
+                &["--auth=token", "--policy=p", "--jwt-keys=k", "--jwt-issuer=i"],
+                ["--jwt-keys", "--jwt-audience"],
+            ),
+            (&["--auth=token", "--policy=p", "--tokens=t", "--jwt-issuer=i"], ["--jwt-issuer", "--jwt-keys"]),
+            (&["--auth=mtls", "--policy=p"], ["--auth mtls", "--tls-cert"]),
+            (
+                &["--auth=mtls", "--policy=p", "--tls-cert=c", "--tls-key=k"],
+                ["--auth mtls", "--tls-client-ca"],
+            ),
+            (&["--tls-cert=c"], ["--tls-cert", "--tls-key"]),
+            (&["--tls-key=k"], ["--tls-key", "--tls-cert"]),
+        ];
+        for (args, parts) in table {
+            let refused = config(args).expect_err(args[0]).to_string();
+            for part in parts {
+                assert!(refused.contains(part), "{args:?}: {part} is missing from: {refused}");
+            }
         }
     }
 }
