@@ -4,7 +4,7 @@ use crate::{
     error::Call,
     item::{Item, MAX_ITEM_BYTES, PK, bits, bytes_value, size_bytes},
     row::{self, VERSION},
-    table::Table,
+    table::{Table, units},
 };
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{operation::put_item::PutItemError, types::ReturnValuesOnConditionCheckFailure};
@@ -13,7 +13,10 @@ use leasehold_core::{
     identity::{EntryId, Version},
     time::Timestamp,
 };
-use leasehold_store::port::{EntryStore, Expected, ReadError, Swap, WriteError};
+use leasehold_store::{
+    consumed::{self, Consumed},
+    port::{EntryStore, Expected, ReadError, Swap, WriteError},
+};
 use std::sync::Arc;
 
 /// The registers of entries, in a table.
@@ -68,7 +71,10 @@ impl DynamoEntries {
             .send()
             .await;
         match sent {
-            Ok(_) => Ok(Outcome::Applied),
+            Ok(put) => {
+                consumed::report(Consumed::by_writing(units(put.consumed_capacity.as_slice())));
+                Ok(Outcome::Applied)
+            }
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(refused)) => {
                     Ok(Outcome::Refused(refused.item.clone()))

@@ -15,7 +15,7 @@ use crate::{
         size_bytes, text_value, whole_number,
     },
     row::whole_seconds,
-    table::Table,
+    table::{Table, units},
 };
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{
@@ -28,6 +28,7 @@ use leasehold_core::{
     mutation::{self, Mutation},
 };
 use leasehold_store::{
+    consumed::{self, Consumed},
     port::{Append, Head, InvalidationLog, ReadError, WriteError},
     record,
 };
@@ -222,6 +223,7 @@ impl InvalidationLog for DynamoLog {
                 .send()
                 .await
                 .map_err(|error| call.read(&error))?;
+            consumed::report(Consumed::by_reading(units(page.consumed_capacity.as_slice())));
             for item in page.items.unwrap_or_default() {
                 let event = read_event(&item).map_err(|why| call.corrupt_read(why))?;
                 // What is before a hole has expired too, and only was not deleted yet.
@@ -274,7 +276,8 @@ impl InvalidationLog for DynamoLog {
             .send()
             .await;
         match sent {
-            Ok(_) => {
+            Ok(appended) => {
+                consumed::report(Consumed::by_writing(units(appended.consumed_capacity())));
                 let head = Head { seq: event.seq, last_event: Some(event.id) };
                 self.learn(Known { head, keep_until_secs });
                 Ok(Append::Appended)

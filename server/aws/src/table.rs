@@ -5,8 +5,14 @@ use crate::{
     item::Item,
     settings::Layout,
 };
-use aws_sdk_dynamodb::{Client, types::ReturnConsumedCapacity};
-use leasehold_store::port::ReadError;
+use aws_sdk_dynamodb::{
+    Client,
+    types::{ConsumedCapacity, ReturnConsumedCapacity},
+};
+use leasehold_store::{
+    consumed::{self, Consumed},
+    port::ReadError,
+};
 
 /// A table, and how to talk to it.
 pub(crate) struct Table {
@@ -35,7 +41,16 @@ impl Table {
             .set_return_consumed_capacity(self.capacity())
             .send()
             .await
-            .map(|answer| answer.item)
+            .map(|answer| {
+                consumed::report(Consumed::by_reading(units(answer.consumed_capacity.as_slice())));
+                answer.item
+            })
             .map_err(|error| self.call("GetItem").read(&error))
     }
+}
+
+/// What an answer says that its request consumed: in all, where it is of several tables or indexes. Nothing where it was not
+/// asked to say so.
+pub(crate) fn units(consumed: &[ConsumedCapacity]) -> f64 {
+    consumed.iter().filter_map(|consumed| consumed.capacity_units).sum()
 }

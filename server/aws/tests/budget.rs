@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use leasehold_aws::{
-    Aws,
+    Aws, AwsSettings,
     testing::{Doubles, samples::page_of_five_tags},
 };
 use leasehold_core::{
@@ -11,7 +11,8 @@ use leasehold_core::{
 };
 use leasehold_store::{
     conformance::samples::{LATER, body, digest, entry, event, id, object_meta, object_name},
-    port::{Append, Expected, Put, Swap},
+    consumed::{Consumed, measured},
+    port::{Append, Expected, Put, Stores, Swap},
     record,
 };
 use serde_json::json;
@@ -174,4 +175,32 @@ async fn nothing_is_asked_for_before_a_port_is_called() {
     let small = aws.stores().entries;
     small.swap(&id("a"), Expected::Absent, &entry(version(1).0, 1), LATER).await.unwrap();
     assert_eq!(doubles.counters.total(), 1);
+}
+
+/// By whoever counts requests: it is what the service bills.
+#[tokio::test]
+async fn what_a_call_consumed_is_told_to_whoever_measures() {
+    let (doubles, aws) = ready().await;
+    let Stores { entries, log, .. } = aws.stores();
+    let id = id("a");
+    let (swapped, consumed) = measured(entries.swap(&id, Expected::Absent, &entry(1, 1), LATER)).await;
+    assert_eq!(swapped.unwrap(), Swap::Applied);
+    assert_eq!(consumed, Consumed::by_writing(doubles.counters.capacity_units("PutItem")));
+    let (_, consumed) = measured(entries.read(&id)).await;
+    assert_eq!(consumed, Consumed::by_reading(doubles.counters.capacity_units("GetItem")));
+    doubles.counters.reset();
+    let (_, consumed) = measured(log.append(Seq::START, &event(1, 1))).await;
+    let told = Consumed {
+        read_units: doubles.counters.capacity_units("GetItem"),
+        write_units: doubles.counters.capacity_units("TransactWriteItems"),
+    };
+    assert_eq!(consumed, told);
+    assert_eq!(consumed.write_units, 4.0);
+    let (_, consumed) = measured(log.events(Seq::START, 10)).await;
+    assert_eq!(consumed, Consumed::by_reading(doubles.counters.capacity_units("Query")));
+    assert!(consumed.read_units > 0.0);
+
+    let silent = doubles.connect(AwsSettings { report_capacity: false, ..Doubles::settings() });
+    let (_, consumed) = measured(silent.stores().entries.read(&id)).await;
+    assert_eq!(consumed, Consumed::NOTHING, "it was not asked to tell");
 }

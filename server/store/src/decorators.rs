@@ -2,6 +2,7 @@
 
 pub mod counting;
 pub mod faults;
+pub mod observing;
 
 /// What a store can be asked for: one per method of the ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
