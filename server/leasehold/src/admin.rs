@@ -6,10 +6,12 @@
 //! | `/readyz` | 200 when it serves; 503 while it starts, and from the word to stop on |
 //! | `/statusz` | how it stands, as JSON |
 //! | `/leases` | who renders, as far as it knows, as JSON |
+//! | `/metrics` | what it has counted, and how it stands, for Prometheus: the text of OpenMetrics |
 //!
 //! Nobody is asked who he is. So nothing here changes anything, and nothing is told that could be used: no lease's token, no
 //! entry's key, path or tags, no page.
 
+mod metrics;
 mod shapes;
 
 use axum::{
@@ -20,6 +22,7 @@ use axum::{
     routing::get,
 };
 use leasehold_service::{engine::Engine, time::Clock};
+use prometheus_client::registry::Registry;
 use shapes::{LeasesShape, StatusShape};
 use std::{
     net::SocketAddr,
@@ -31,7 +34,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// The most leases that are listed.
 const MAX_LEASES: usize = 1_000;
 
-const INDEX: &str = "The admin port of a Leasehold coordinator.\n\n/livez\n/readyz\n/statusz\n/leases\n";
+const INDEX: &str =
+    "The admin port of a Leasehold coordinator.\n\n/livez\n/readyz\n/statusz\n/leases\n/metrics\n";
 
 /// An admin port. Dropped, it is closed.
 pub(crate) struct Admin {
@@ -44,7 +48,7 @@ pub(crate) struct Admin {
 pub(crate) struct Watched {
     clock: Arc<dyn Clock>,
     store: &'static str,
-    engine: OnceLock<Engine>,
+    engine: OnceLock<(Engine, Registry)>,
     stopping: CancellationToken,
 }
 
@@ -71,6 +75,10 @@ impl Readiness {
 }
 
 impl Watched {
+    fn engine(&self) -> Option<&Engine> {
+        self.engine.get().map(|(engine, _)| engine)
+    }
+
     fn readiness(&self) -> Readiness {
         // The very word to stop, on which the health service says that it does not serve, and calls are sent elsewhere.
         if self.stopping.is_cancelled() {
@@ -122,8 +130,9 @@ impl Admin {
 
     /// From here on there is a coordinator to be asked about.
     pub(crate) fn serves(&self, engine: Engine) {
+        let registry = metrics::registry(&engine, self.watched.store);
         // There is one in the life of a process.
-        let _ = self.watched.engine.set(engine);
+        let _ = self.watched.engine.set((engine, registry));
     }
 }
 
@@ -134,6 +143,7 @@ fn routes(watched: Arc<Watched>) -> Router {
         .route("/readyz", get(readyz))
         .route("/statusz", get(statusz))
         .route("/leases", get(leases))
+        .route("/metrics", get(metrics::answer))
         .with_state(watched)
 }
 
@@ -148,7 +158,7 @@ async fn statusz(State(watched): State<Arc<Watched>>) -> Response {
 }
 
 async fn leases(State(watched): State<Arc<Watched>>) -> Response {
-    let running = watched.engine.get().map(|engine| engine.running_leases(MAX_LEASES));
+    let running = watched.engine().map(|engine| engine.running_leases(MAX_LEASES));
     (current(), Json(LeasesShape::of(running))).into_response()
 }
 

@@ -383,6 +383,11 @@ pub(crate) struct AdminFlags {
     /// whoever reaches it sees tenants and who renders. Without it, nowhere. Port 0 takes a free one
     #[arg(long, env = "LEASEHOLD_ADMIN_LISTEN", value_name = "IP:PORT", value_parser = address)]
     pub(crate) admin_listen: Option<SocketAddr>,
+    /// Tell so many tenants apart in the metrics, the first that are seen; the rest are counted together, as
+    /// `other`. 0 to 10000
+    #[arg(long, env = "LEASEHOLD_METRICS_TENANTS", value_name = "NUMBER", default_value = "100",
+        value_parser = count(0, 10_000))]
+    pub(crate) metrics_tenants: usize,
 }
 
 #[derive(Args, Clone, Debug)]

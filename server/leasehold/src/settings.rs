@@ -59,7 +59,11 @@ impl ServeFlags {
                 aws.refuse_without_effect()?;
                 Place::Embedded { data_dir }
             }
-            StoreKind::Aws => Place::Aws(Box::new(aws.into_settings(transport.store_timeout)?)),
+            StoreKind::Aws => Place::Aws(Box::new(AwsSettings {
+                // It makes answers longer: only where somebody can see it.
+                report_capacity: admin.admin_listen.is_some(),
+                ..aws.into_settings(transport.store_timeout)?
+            })),
         };
         let mut settings = Settings::default();
         if store == StoreKind::Aws {
@@ -75,6 +79,7 @@ impl ServeFlags {
         set_memory(&mut settings, &memory);
         set_limits(&mut settings, &mut transport_settings, &limits);
         set_transport(&mut settings, &mut transport_settings, &transport);
+        settings.metrics.tenants = admin.metrics_tenants;
         Ok(Config {
             listen,
             place,

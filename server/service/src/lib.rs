@@ -6,6 +6,7 @@ pub mod access;
 pub mod conformance;
 pub mod edge;
 pub mod engine;
+pub mod meters;
 pub mod random;
 pub mod server;
 pub mod settings;

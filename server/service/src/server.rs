@@ -2,7 +2,7 @@
 
 use crate::{
     access::{Guard, Guarded},
-    edge::Edge,
+    edge::{Edge, calls::CountCalls},
     engine::Engine,
 };
 use futures::Stream;
@@ -72,6 +72,7 @@ where
     let (mut health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<CoordinatorServiceServer<Edge>>().await;
     let mut server = Server::builder()
+        .layer(CountCalls::new(&engine))
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(transport.keepalive_interval))
         .http2_keepalive_timeout(Some(transport.keepalive_timeout))

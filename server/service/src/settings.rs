@@ -30,6 +30,15 @@ pub struct Settings {
     pub reread_interval: Option<Duration>,
     /// A watch says so often that it is alive.
     pub watch_progress_interval: Duration,
+    /// What is counted.
+    pub metrics: MetricsSettings,
+}
+
+/// What is counted.
+#[derive(Clone, Debug)]
+pub struct MetricsSettings {
+    /// So many tenants are told apart, the first that are seen.
+    pub tenants: usize,
 }
 
 /// How leases and waits are bounded.
@@ -162,6 +171,7 @@ impl Default for Settings {
             deletion_grace: Duration::from_secs(60 * 60),
             reread_interval: None,
             watch_progress_interval: Duration::from_secs(15),
+            metrics: MetricsSettings { tenants: 100 },
         }
     }
 }

@@ -12,6 +12,14 @@
 #[expect(dead_code, unused_imports, unreachable_pub, reason = "the edge, which is not here, uses more of it")]
 #[path = "../../../server/service/src/engine/mod.rs"]
 mod engine;
+#[expect(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "edge and binary, which are not here, use more of it"
+)]
+#[path = "../../../server/service/src/meters/mod.rs"]
+mod meters;
 #[expect(dead_code, unreachable_pub, reason = "the binary, which is not here, uses more of it")]
 #[path = "../../../server/service/src/random.rs"]
 mod random;

@@ -45,7 +45,7 @@ struct MemoryShape {
 
 impl StatusShape {
     pub(super) fn of(watched: &Watched) -> Self {
-        let stats = watched.engine.get().map(|engine| (engine, engine.stats()));
+        let stats = watched.engine().map(|engine| (engine, engine.stats()));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             state: watched.readiness().as_str(),

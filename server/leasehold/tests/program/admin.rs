@@ -1,8 +1,11 @@
 //! The admin port, as those see it who watch over the process.
 
 use crate::process::{Coordinator, Ended, PATIENCE, get, keys, program, serving};
-use leasehold_aws::testing::{Doubles, Fault, Rule};
-use std::{net::TcpListener, time::Duration};
+use leasehold_aws::{
+    AwsSettings,
+    testing::{Doubles, Fault, Listening, Rule},
+};
+use std::{net::TcpListener, process::Command, time::Duration};
 use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -18,7 +21,7 @@ fn there_is_no_admin_port_unless_it_is_asked_for_and_then_it_is_not_that_of_the_
     assert_ne!(coordinator.admin(), coordinator.endpoint);
     let (status, index) = coordinator.get("/");
     assert_eq!(status, 200);
-    for path in ["/livez", "/readyz", "/statusz", "/leases"] {
+    for path in ["/livez", "/readyz", "/statusz", "/leases", "/metrics"] {
         assert!(index.contains(path), "{index}");
         assert_eq!(coordinator.get(path).0, 200, "{path}");
     }
@@ -193,6 +196,18 @@ fn healthcheck_asks_an_admin_port_and_says_what_is_none() {
     }
 }
 
+/// `leasehold` with an admin port, on these services.
+pub(crate) fn on_doubles(listening: &Listening, args: &[&str]) -> Command {
+    let AwsSettings { table, bucket, .. } = Doubles::settings();
+    let mut command = program(["--listen", "127.0.0.1:0", "--store", "aws", "--s3-path-style"]);
+    command.args(ADMIN).args(["--table", &table, "--bucket", &bucket, "--region", "eu-west-1"]).args(args);
+    command.args(["--dynamodb-endpoint", &listening.dynamodb_url, "--s3-endpoint", &listening.s3_url]);
+    // Nothing of an account that the developer may have is used.
+    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    command.env("AWS_ACCESS_KEY_ID", Doubles::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", Doubles::SECRET_KEY);
+    command
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_the_store_leaves_it_ready() {
     let doubles = Doubles::new();
@@ -200,18 +215,7 @@ async fn an_outage_of_the_store_leaves_it_ready() {
     let network = doubles.beside();
     let listening = network.listen().await;
     let dir = tempfile::tempdir().unwrap();
-    let mut command = program(["--listen", "127.0.0.1:0", "--store", "aws", "--s3-path-style"]);
-    command.args(ADMIN).args([
-        "--table",
-        &Doubles::settings().table,
-        "--bucket",
-        &Doubles::settings().bucket,
-    ]);
-    command.args(["--dynamodb-endpoint", &listening.dynamodb_url, "--s3-endpoint", &listening.s3_url]);
-    command.args(["--region", "eu-west-1", "--tail-interval", "20ms", "--staleness-bound", "200ms"]);
-    // Nothing of an account that the developer may have is used.
-    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
-    command.env("AWS_ACCESS_KEY_ID", Doubles::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", Doubles::SECRET_KEY);
+    let command = on_doubles(&listening, &["--tail-interval", "20ms", "--staleness-bound", "200ms"]);
     let coordinator = tokio::task::spawn_blocking(|| Coordinator::started(dir, command)).await.unwrap();
     let admin = coordinator.admin().to_owned();
     let verified = || async {

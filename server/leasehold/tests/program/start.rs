@@ -151,6 +151,7 @@ fn wrong_value_names_its_flag_its_variable_and_what_is_allowed() {
         ("--store-timeout", "0s", "100ms to 10m"),
         ("--stall-timeout", "0s", "1s to 10m"),
         ("--admin-listen", "everywhere", "IP:PORT"),
+        ("--metrics-tenants", "all", "0 to 10000"),
         ("--watch-progress", "1m", "100ms to 30s"),
         ("--tenant-header", "not a name", "allowed: such as x-workspace-id"),
         ("--object-prefix", "/a//b/", "allowed: letters"),

@@ -115,6 +115,12 @@ impl EdgeError {
         }
     }
 
+    /// The reason as the contract's `ErrorInfo` has it.
+    pub(crate) fn reason_name(&self) -> &'static str {
+        let name = self.reason().as_str_name();
+        name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+    }
+
     fn message(&self) -> String {
         match self {
             Self::Field { field, rule } => format!("{field} {rule}"),
@@ -215,10 +221,8 @@ impl From<Unauthenticated> for EdgeError {
 
 impl From<EdgeError> for Status {
     fn from(error: EdgeError) -> Self {
-        let name = error.reason().as_str_name();
-        let reason = name.strip_prefix("ERROR_REASON_").unwrap_or(name);
         let mut details = ErrorDetails::new();
-        details.set_error_info(reason, ERROR_DOMAIN, error.metadata());
+        details.set_error_info(error.reason_name(), ERROR_DOMAIN, error.metadata());
         if let EdgeError::Field { field, rule } = &error {
             details.add_bad_request_violation(field, rule);
         }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod body_stream;
+pub(crate) mod calls;
 mod deadline;
 mod error;
 #[cfg(feature = "fuzzing")]

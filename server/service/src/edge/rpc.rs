@@ -11,16 +11,21 @@ use super::{
 };
 use crate::access::Guard;
 use crate::engine::{Consistency, Engine, EngineError, Place, Places, ReadObject, UploadRequest, Uploaded};
+use crate::meters::{
+    Acquired as Told, Served, Upload, Via,
+    purpose::{Event, Purpose},
+};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
 use leasehold_core::{
     access::Permissions,
     freshness::Freshness,
+    identity::TenantId,
     invalidation::Verdict,
     transition::{Committed, ReleaseOutcome, Renewed},
 };
 use leasehold_proto::v1::{self, coordinator_service_server::CoordinatorService};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tonic::{Request, Response, Status, Streaming};
 
 /// The longest that one lookup on a stream may be given.
@@ -46,7 +51,7 @@ impl Edge {
     /// A service over this engine, with the limits of its settings, for those whom the guard lets in.
     pub fn new(engine: Engine, guard: Guard) -> Self {
         let limits = &engine.settings().limits;
-        Self {
+        let edge = Self {
             calls: Places::new("concurrent calls", limits.concurrent_calls),
             watches: Places::new("watches", limits.watches),
             lookup_streams: Places::new("lookup streams", limits.lookup_streams),
@@ -55,7 +60,20 @@ impl Edge {
             streamed: Arc::new(BodyPlaces::new(limits.streamed_bytes, limits.concurrent_calls)),
             engine,
             guard,
-        }
+        };
+        edge.engine.meters().show_places([
+            ("calls", &edge.calls),
+            ("watches", &edge.watches),
+            ("lookup_streams", &edge.lookup_streams),
+            ("uploads", &edge.uploads),
+            ("upload_bytes", &edge.upload_bytes),
+        ]);
+        edge
+    }
+
+    /// A call for a tenant, to which what it asks the store for is put down.
+    fn cover<F: Future>(&self, event: Event, tenant: &TenantId, call: F) -> impl Future<Output = F::Output> {
+        Purpose::of_tenant(event, self.engine.meters().tenants.of(tenant)).cover(call)
     }
 
     /// What a call is read with.
@@ -73,7 +91,7 @@ impl Edge {
     }
 
     /// Answers from memory where that will do; else gives back what is left to be done.
-    fn lookup_quickly(&self, ask: LookupAsk) -> Quick {
+    fn lookup_quickly(&self, ask: LookupAsk, via: Via) -> Quick {
         let now = self.engine.now();
         if ask.consistency == Consistency::Bounded
             && !ask.explain
@@ -81,6 +99,7 @@ impl Edge {
             && let Some(answer) =
                 render::lookup_remembered(&self.engine, &looked, self.wish(ask.delivery, ask.known))
         {
+            self.engine.note_lookup(via, &looked);
             return Quick::Answer(Box::new(answer));
         }
         Quick::Ask(Box::new(ask), now)
@@ -90,10 +109,15 @@ impl Edge {
         &self,
         ask: LookupAsk,
         now: crate::time::Moment,
+        via: Via,
     ) -> Result<v1::LookupResponse, EdgeError> {
         let LookupAsk { target, consistency, at_least, delivery, known, explain } = ask;
-        let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
-        let (looked, mut response) = render::lookup(&self.engine, looked, self.wish(delivery, known)).await?;
+        let looking = async {
+            let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
+            render::lookup(&self.engine, looked, self.wish(delivery, known)).await
+        };
+        let (looked, mut response) = self.cover(Event::Lookup, &target.id.tenant, looking).await?;
+        self.engine.note_lookup(via, &looked);
         if explain {
             response.state = Some(Box::new(render::state(&self.engine, &looked)));
         }
@@ -109,26 +133,47 @@ impl Edge {
         let v1::LookupStreamRequest { id, lookup, timeout } = request;
         let admission = Admission::new(permissions, &self.engine.settings().boundary);
         let parsed = parse::lookup_on_stream(lookup, timeout, &admission)
-            .map(|(timeout, ask)| (timeout, self.lookup_quickly(ask)));
+            .map(|(timeout, ask)| (timeout, self.lookup_quickly(ask, Via::Stream)));
         match parsed {
-            Err(error) => Ok(answer_on_stream(id, Err(error))),
-            Ok((_, Quick::Answer(answer))) => Ok(answer_on_stream(id, Ok(*answer))),
+            Err(error) => Ok(self.answer_on_stream(id, Err(error))),
+            Ok((_, Quick::Answer(answer))) => Ok(self.answer_on_stream(id, Ok(*answer))),
             Ok((timeout, Quick::Ask(ask, now))) => {
                 let asked = timeout.map(|timeout| timeout.min(MAX_LOOKUP_TIMEOUT));
                 let deadline = Deadline::within(asked, self.engine.settings().store.default_deadline);
                 let place = match self.calls.take() {
                     Ok(place) => place,
-                    Err(error) => return Ok(answer_on_stream(id, Err(error.into()))),
+                    Err(error) => return Ok(self.answer_on_stream(id, Err(error.into()))),
                 };
                 let edge = self.clone();
                 Err(async move {
-                    let result = deadline.read(edge.lookup_thoroughly(*ask, now)).await;
+                    let result = deadline.read(edge.lookup_thoroughly(*ask, now, Via::Stream)).await;
                     drop(place);
-                    answer_on_stream(id, result)
+                    edge.answer_on_stream(id, result)
                 }
                 .boxed())
             }
         }
+    }
+
+    fn answer_on_stream(
+        &self,
+        id: u64,
+        result: Result<v1::LookupResponse, EdgeError>,
+    ) -> v1::LookupStreamResponse {
+        use v1::lookup_stream_response::Result as Wire;
+        let result = match result {
+            Ok(response) => Wire::Response(response),
+            Err(error) => {
+                self.engine.meters().calls.failed("LookupStream", error.reason_name());
+                let status = Status::from(error);
+                Wire::Error(v1::LookupError {
+                    code: status.code().into(),
+                    message: status.message().to_owned(),
+                    status_details: Bytes::copy_from_slice(status.details()),
+                })
+            }
+        };
+        v1::LookupStreamResponse { id, result: Some(result) }
     }
 
     /// A body in messages, where there is room for one more that is on its way.
@@ -140,6 +185,14 @@ impl Edge {
     ) -> Result<Answers<T>, EdgeError> {
         let place = self.streamed.take(&body)?;
         Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.stall_timeout))
+    }
+
+    fn note_commit(&self, committed: &Committed, tenant: &TenantId, arrived: Duration) {
+        let meters = self.engine.meters();
+        meters.committed(committed, self.engine.now().elapsed.saturating_sub(arrived));
+        if matches!(committed, Committed::Committed | Committed::CommittedStale(_)) {
+            meters.tenants.of(tenant).committed();
+        }
     }
 
     async fn read_upload(
@@ -183,22 +236,6 @@ enum Quick {
     Ask(Box<LookupAsk>, crate::time::Moment),
 }
 
-fn answer_on_stream(id: u64, result: Result<v1::LookupResponse, EdgeError>) -> v1::LookupStreamResponse {
-    use v1::lookup_stream_response::Result as Wire;
-    let result = match result {
-        Ok(response) => Wire::Response(response),
-        Err(error) => {
-            let status = Status::from(error);
-            Wire::Error(v1::LookupError {
-                code: status.code().into(),
-                message: status.message().to_owned(),
-                status_details: Bytes::copy_from_slice(status.details()),
-            })
-        }
-    };
-    v1::LookupStreamResponse { id, result: Some(result) }
-}
-
 #[tonic::async_trait]
 impl CoordinatorService for Edge {
     type LookupStreamStream = LookupAnswers;
@@ -215,10 +252,10 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::lookup(request.into_inner(), &admission)?;
-        match self.lookup_quickly(ask) {
+        match self.lookup_quickly(ask, Via::Lookup) {
             Quick::Answer(answer) => Ok(Response::new(*answer)),
             Quick::Ask(ask, now) => {
-                Ok(Response::new(deadline.read(self.lookup_thoroughly(*ask, now)).await?))
+                Ok(Response::new(deadline.read(self.lookup_thoroughly(*ask, now, Via::Lookup)).await?))
             }
         }
     }
@@ -252,16 +289,18 @@ impl CoordinatorService for Edge {
             parse::acquire(request.into_inner(), &admission, self.engine.settings())?;
         ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
         let deadline = deadline.and_wait(ask.wait);
+        let tenant = self.engine.meters().tenants.of(&ask.id.tenant);
         let call = async {
             let (wait, mut place) = (ask.wait, Some(place));
             let used = || self.engine.now().elapsed.saturating_sub(arrived.elapsed);
             loop {
                 let acquisition = self.engine.acquire(ask.clone(), place.take()).await?;
+                let told = acquisition.outcome.told();
                 let time =
                     AcquireTime { arrived: arrived.wall, left: deadline.time().saturating_sub(used()) };
                 let wish = self.wish(delivery, known);
                 match render::acquire(&self.engine, acquisition, time, wish).await? {
-                    Some(answer) => return Ok(answer),
+                    Some(answer) => return Ok((answer, told)),
                     // As its caller would, who can do nothing else.
                     None => {
                         ask.wait = wait.saturating_sub(used());
@@ -270,7 +309,12 @@ impl CoordinatorService for Edge {
                 }
             }
         };
-        let (response, receipt) = deadline.change(call).await?;
+        let call = Purpose::of_tenant(Event::Acquire, Arc::clone(&tenant)).cover(call);
+        let ((response, receipt), told) = deadline.change(call).await?;
+        self.engine.meters().acquired(told);
+        if told == Told::Granted {
+            tenant.granted();
+        }
         if let Some(receipt) = receipt {
             receipt.delivered();
         }
@@ -288,7 +332,10 @@ impl CoordinatorService for Edge {
         let (lease, ttl) = parse::renew(request.into_inner(), &admission, self.engine.settings())?;
         let now = self.engine.now().wall;
         let renewing = self.engine.renew(&lease.id, lease.token, lease.generation, ttl);
-        let outcome = match deadline.change(renewing.map(|result| Ok(result?))).await? {
+        let renewing = self.cover(Event::Renew, &lease.id.tenant, renewing);
+        let renewed = deadline.change(renewing.map(|result| Ok(result?))).await?;
+        self.engine.meters().renewed(&renewed);
+        let outcome = match renewed {
             Renewed::Renewed(lease) => Outcome::Renewed(render::renewed(&lease, now)),
             Renewed::Lost => Outcome::Lost(v1::LeaseLost {}),
         };
@@ -304,8 +351,11 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let (lease, release) = parse::release(request.into_inner(), &admission)?;
-        let releasing = self.engine.release(&lease.id, lease.token, lease.generation, release);
-        let outcome = match deadline.change(releasing.map(|result| Ok(result?))).await? {
+        let releasing = self.engine.release(&lease.id, lease.token, lease.generation, release.clone());
+        let releasing = self.cover(Event::Release, &lease.id.tenant, releasing);
+        let released = deadline.change(releasing.map(|result| Ok(result?))).await?;
+        self.engine.meters().released(&release, &released);
+        let outcome = match released {
             ReleaseOutcome::Released => Outcome::Released(v1::LeaseReleased {}),
             ReleaseOutcome::NotHeld => Outcome::NotHeld(v1::LeaseNotHeld {}),
         };
@@ -323,8 +373,10 @@ impl CoordinatorService for Edge {
         let ask = parse::commit(request.into_inner(), &admission, self.engine.settings())?;
         let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
         let tenant = ask.id.tenant.clone();
-        let committing = self.engine.commit(ask);
+        let arrived = self.engine.now().elapsed;
+        let committing = self.cover(Event::Commit, &tenant, self.engine.commit(ask));
         let (committed, pointer) = deadline.change(committing.map(|result| Ok(result?))).await?;
+        self.note_commit(&committed, &tenant, arrived);
         let etag = pointer.as_ref().map(|pointer| pointer.meta.etag.clone()).unwrap_or_default();
         let sidecar_token = pointer.as_ref().map(render::sidecar_token).unwrap_or_default();
         let (html_object_name, sidecar_object_name) = pointer
@@ -366,10 +418,13 @@ impl CoordinatorService for Edge {
         let uploading = async {
             let admission = self.admission(&request)?;
             let (ask, body, _place) = self.read_upload(admission, request.into_inner()).await?;
-            Ok::<_, Status>(self.engine.upload(ask, body).await.map_err(EdgeError::from)?)
+            let tenant = ask.id.tenant.clone();
+            let uploading = self.cover(Event::Upload, &tenant, self.engine.upload(ask, body));
+            Ok::<_, Status>(uploading.await.map_err(EdgeError::from)?)
         };
-        let uploaded = deadline.and_wait(UPLOAD_TIME).change(uploading.map(Ok)).await?;
-        let outcome = match uploaded? {
+        let uploaded = deadline.and_wait(UPLOAD_TIME).change(uploading.map(Ok)).await??;
+        self.engine.meters().uploaded(Upload::of(&uploaded));
+        let outcome = match uploaded {
             Uploaded::Stored(stored) => Outcome::Uploaded(v1::UploadedBody {
                 object: stored.object.to_string(),
                 digest: Bytes::copy_from_slice(&stored.digest.0),
@@ -395,7 +450,9 @@ impl CoordinatorService for Edge {
         let admission = self.admission(&request)?;
         let ask = parse::serve_sidecar(request.into_inner(), &admission)?;
         let reading = self.engine.sidecar(&ask.target.id, &ask.token, ask.at_least);
+        let reading = self.cover(Event::Sidecar, &ask.target.id.tenant, reading);
         let object = deadline.read(reading.map(|result| Ok(result?))).await?;
+        self.engine.meters().served(Served::Sidecar);
         let head =
             v1::SidecarHead { content_type: object.meta.content_type, size_bytes: object.body.len() as u64 };
         let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
@@ -413,7 +470,9 @@ impl CoordinatorService for Edge {
         let admission = self.admission(&request)?;
         let ask = parse::serve_object(request.into_inner(), &admission)?;
         let reading = self.engine.object(&ask.tenant, &ask.name, ask.at_least);
+        let reading = self.cover(Event::Object, &ask.tenant, reading);
         let ReadObject { object, kind, digest } = deadline.read(reading.map(|result| Ok(result?))).await?;
+        self.engine.meters().served(Served::Object);
         let head = v1::ObjectHead {
             content_type: object.meta.content_type,
             size_bytes: object.body.len() as u64,
@@ -440,7 +499,8 @@ impl CoordinatorService for Edge {
             let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
             Ok(self.engine.page_body(looked).await?)
         };
-        let (looked, object) = deadline.read(call).await?;
+        let (looked, object) = deadline.read(self.cover(Event::Page, &target.id.tenant, call)).await?;
+        self.engine.note_lookup(Via::Page, &looked);
         let (Some(head), Some(object)) = (render::serve_page_head(&self.engine, &looked), object) else {
             let why = match looked.freshness {
                 Freshness::Missing(why) => render::missing_reason(why),
@@ -450,6 +510,7 @@ impl CoordinatorService for Edge {
             let cause = name.strip_prefix("MISSING_REASON_").unwrap_or(name);
             return Err(EdgeError::PageNotFound { cause }.into());
         };
+        self.engine.meters().served(Served::Page);
         let head = v1::ServePageResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServePageResponse { part: Some(Part::Chunk(chunk)) };
         Ok(Response::new(self.stream(head, object.body, chunk)?))
@@ -463,8 +524,12 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let invalidation = parse::invalidate(request.into_inner(), &admission)?;
+        let depth = invalidation.depth;
+        let tenants: BTreeSet<TenantId> =
+            invalidation.scopes.iter().filter_map(|scope| scope.tenant().cloned()).collect();
         let appending = self.engine.invalidate(invalidation);
         let seq = deadline.change(appending.map(|result| Ok(result?))).await?;
+        self.engine.meters().invalidated(depth, &tenants);
         Ok(Response::new(v1::InvalidateResponse { consistency_token: parse::write_token(seq) }))
     }
 

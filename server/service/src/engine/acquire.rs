@@ -8,10 +8,15 @@ use super::{
     transitions::{Settled, Trust},
     view::{Slot, View},
 };
+use crate::meters::{
+    Acquired as Told, TookOver, Waited,
+    purpose::{Event, Purpose},
+};
 use leasehold_core::{
     entry::Lease,
     freshness::Freshness,
     identity::{EntryId, Generation, LeaseToken, Owner, PagePath, Seq},
+    invalidation::Verdict,
     object::PageObjects,
     time::Timestamp,
     transition::{self, Acquire, Acquired, Decision, Release},
@@ -92,6 +97,45 @@ impl Receipt {
     }
 }
 
+impl AcquireOutcome {
+    /// As it is counted.
+    pub(crate) const fn told(&self) -> Told {
+        match self {
+            Self::Granted { .. } => Told::Granted,
+            Self::Ready(_) => Told::Ready,
+            Self::Held { .. } => Told::Held,
+            Self::BackingOff { .. } => Told::BackingOff,
+            Self::Ended => Told::Ended,
+        }
+    }
+}
+
+/// A call that waits, in a place among those that do. Dropped, its caller has gone away.
+struct Waiting<'a> {
+    engine: &'a Engine,
+    since: Duration,
+    outcome: Waited,
+    _place: Place,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(engine: &'a Engine) -> Result<Self, EngineError> {
+        let place = engine.0.waiters.take()?;
+        Ok(Self { engine, since: engine.now().elapsed, outcome: Waited::Abandoned, _place: place })
+    }
+
+    fn end(mut self, outcome: Waited) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let time = self.engine.now().elapsed.saturating_sub(self.since);
+        self.engine.0.meters.waited(self.outcome, time);
+    }
+}
+
 type Reply = Result<(Settled<Acquired>, Receipt), EngineError>;
 
 impl Engine {
@@ -105,6 +149,23 @@ impl Engine {
         request: AcquireRequest,
         place: Option<Place>,
     ) -> Result<Acquisition, EngineError> {
+        let mut waiting = None;
+        let result = self.acquire_or_wait(request, place, &mut waiting).await;
+        if let Some(waiting) = waiting {
+            waiting.end(match &result {
+                Ok(acquisition) => Waited::For(acquisition.outcome.told()),
+                Err(_) => Waited::Failed,
+            });
+        }
+        result
+    }
+
+    async fn acquire_or_wait<'a>(
+        &'a self,
+        request: AcquireRequest,
+        place: Option<Place>,
+        waiting: &mut Option<Waiting<'a>>,
+    ) -> Result<Acquisition, EngineError> {
         let mut call_place = place;
         let inner = &self.0;
         let give_up_at = self.now().elapsed + request.wait.min(inner.settings.leases.max_wait);
@@ -115,7 +176,6 @@ impl Engine {
         // Before the first look: what changes after it, wakes.
         let mut changed = slot.subscribe();
         let mut log_moved = inner.log.state().subscribe();
-        let mut wait_place = None;
         let mut ask = Acquire {
             token: request.token,
             owner: request.owner,
@@ -140,8 +200,8 @@ impl Engine {
             if inner.draining.is_cancelled() {
                 return Err(EngineError::Draining);
             }
-            if wait_place.is_none() {
-                wait_place = Some(inner.waiters.take()?);
+            if waiting.is_none() {
+                *waiting = Some(Waiting::begin(self)?);
                 call_place = None;
             }
             let seen = acquisition.looked.pointer().map_or(Generation(0), |pointer| pointer.generation);
@@ -156,7 +216,7 @@ impl Engine {
                 _ = changed.changed() => {}
                 _ = log_moved.changed() => {}
                 () = tokio::time::sleep(left.min(free_in)) => may_reread = true,
-                never = self.poll(&slot) => match never {},
+                never = Purpose::now_of(Event::Wait).cover(self.poll(&slot)) => match never {},
             }
         }
     }
@@ -278,12 +338,31 @@ impl Inner {
             return;
         };
         slot.note_grant(&lease);
+        self.meters.granted(self.took_over(&slot.id, &settled, ask.path.as_ref()));
         let (receipt, heard) = oneshot::channel();
         // Where nobody takes it, it is dropped with its receipt.
         let _ = reply.send(Ok((settled, Receipt(Some(receipt)))));
         if heard.await.is_err() {
             self.undo(&slot, lease).await;
         }
+    }
+
+    /// What a grant took the place of.
+    fn took_over(&self, id: &EntryId, settled: &Settled<Acquired>, path: Option<&PagePath>) -> TookOver {
+        let before = settled.replaced.as_ref().and_then(|replaced| replaced.0.as_ref());
+        let Some((entry, lease)) = before.and_then(|entry| Some((entry, entry.lease.as_ref()?))) else {
+            return TookOver::Nothing;
+        };
+        if self.clock.now().wall >= lease.expires_at {
+            return TookOver::Expired;
+        }
+        let meta = entry.pointer.as_ref().map(|pointer| &pointer.meta);
+        let tags = meta.map_or(&[][..], |meta| &meta.tags);
+        let paths = [meta.and_then(|meta| meta.path.as_ref()), path];
+        let is_overtaken =
+            |path| self.log.state().marks(id, tags, path).verdict(lease.seen) != Verdict::Valid;
+        // Else it is over by a clock that is behind the one that its end was written by.
+        if paths.into_iter().any(is_overtaken) { TookOver::Overtaken } else { TookOver::Expired }
     }
 
     /// Gives back a lease whose caller went away, unless a repetition of the call, here or on another coordinator, was told
@@ -300,7 +379,12 @@ impl Inner {
             )
             .await;
         match result {
-            Ok(settled) => self.retire_replaced(&slot.id, &settled),
+            Ok(settled) => {
+                if settled.replaced.is_some() {
+                    self.meters.unheard();
+                }
+                self.retire_replaced(&slot.id, &settled);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a lease that nobody heard of could not be given back; it expires by itself");
             }

@@ -46,6 +46,11 @@ impl Places {
         }
     }
 
+    /// How many there are.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// How many are taken.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)

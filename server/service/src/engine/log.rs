@@ -7,6 +7,7 @@
 
 use super::{caller::StoreCaller, error::EngineError, watch::WatchHub};
 use crate::{
+    meters::purpose::{Event, Purpose},
     random::Entropy,
     settings::Settings,
     time::{Clock, Moment},
@@ -153,10 +154,11 @@ impl LogHandle {
             failing: AtomicBool::new(false),
         });
         // What happened before this run began is no news to anybody who watches.
-        reader.catch_up(Publish::No).await?;
+        Purpose::of(Event::Tail).cover(reader.catch_up(Publish::No)).await?;
         let (reads, read_inbox) = mpsc::channel(QUEUE);
         let follower = Follower { reader: Arc::clone(&reader), tail_interval: settings.log.tail_interval };
-        tokio::spawn(tasks.track_future(follower.run(read_inbox, shutdown.clone())));
+        let following = follower.run(read_inbox, shutdown.clone());
+        tokio::spawn(tasks.track_future(Purpose::of(Event::Tail).cover(following)));
         let (appends, append_inbox) = mpsc::channel(QUEUE);
         let appender = Appender {
             store,
@@ -165,7 +167,8 @@ impl LogHandle {
             keep_for: settings.rules.retention + settings.log.retention_margin,
             entropy,
         };
-        tokio::spawn(tasks.track_future(appender.run(append_inbox, shutdown)));
+        let appending = appender.run(append_inbox, shutdown);
+        tokio::spawn(tasks.track_future(Purpose::of(Event::Invalidate).cover(appending)));
         Ok(Self { state, appends, reads })
     }
 

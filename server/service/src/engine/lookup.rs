@@ -8,7 +8,10 @@ use super::{
     transitions::Trust,
     view::{Doubt, Slot, View},
 };
-use crate::time::Moment;
+use crate::{
+    meters::{Via, tenants::TenantMeters},
+    time::Moment,
+};
 use leasehold_core::{
     entry::{Entry, Lease},
     freshness::{self, Freshness},
@@ -117,6 +120,11 @@ impl Looked {
         self.entry()?.pointer.as_ref()
     }
 
+    /// What its tenant's pages cost.
+    pub(crate) fn tenant(&self) -> &Arc<TenantMeters> {
+        &self.slot.tenant
+    }
+
     /// What may be served, fresh or stale.
     pub fn servable(&self) -> Option<&Pointer> {
         match self.freshness {
@@ -127,6 +135,12 @@ impl Looked {
 }
 
 impl Engine {
+    /// Counts what a caller is told.
+    pub(crate) fn note_lookup(&self, via: Via, looked: &Looked) {
+        self.0.meters.looked_up(via, looked.freshness);
+        looked.tenant().looked_up(looked.freshness);
+    }
+
     /// Answers from memory; `None` where a store must be asked. For bounded lookups without a body.
     pub fn lookup_remembered(&self, id: &EntryId, at_least: Option<Seq>, now: Moment) -> Option<Looked> {
         let inner = &self.0;

@@ -30,6 +30,10 @@ pub use running::{RunningLease, RunningLeases};
 pub use watch::{Cursor, Next, WatchEvent, WatchFilter, WatchHub};
 
 use crate::{
+    meters::{
+        Meters,
+        purpose::{Event, Purpose, inherited},
+    },
     random::Entropy,
     settings::Settings,
     time::{Clock, Moment},
@@ -80,6 +84,7 @@ struct Inner {
     cleaner: Arc<Cleaner>,
     staged: Arc<Staged>,
     hub: Arc<WatchHub>,
+    meters: Meters,
     waiters: Arc<Places>,
     draining: CancellationToken,
     stopped: CancellationToken,
@@ -113,6 +118,8 @@ impl Engine {
     /// Reads the invalidation log and starts to follow it.
     pub async fn start(dependencies: Dependencies, settings: Settings) -> Result<Self, EngineError> {
         let Dependencies { stores, clock, entropy } = dependencies;
+        let meters = Meters::new(&settings.metrics, Arc::clone(&clock));
+        let stores = meters.observe(stores);
         let caller = StoreCaller::new(&settings.store, Arc::clone(&entropy));
         let stopped = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -125,17 +132,20 @@ impl Engine {
             hub: Arc::clone(&hub),
         };
         let log = LogHandle::start(log, &settings, stopped.clone(), &tasks).await?;
-        let views = Arc::new(Views::new(stores.entries, caller.clone(), settings.memory.entry_bytes));
+        let tenants = Arc::clone(&meters.tenants);
+        let views = Views::new(stores.entries, caller.clone(), tenants, settings.memory.entry_bytes);
+        let views = Arc::new(views);
         let bodies = Arc::new(Bodies::new(stores.objects, caller.clone(), settings.memory.body_bytes));
         let cleaner = Arc::new(Cleaner::new(
             settings.deletion_grace,
             settings.memory.pending_deletions,
             Arc::clone(&clock),
         ));
-        tokio::spawn(tasks.track_future(Arc::clone(&cleaner).run(Arc::clone(&bodies), stopped.clone())));
+        let deleting = Arc::clone(&cleaner).run(Arc::clone(&bodies), stopped.clone());
+        tokio::spawn(tasks.track_future(Purpose::of(Event::Deletion).cover(deleting)));
         let staged = Arc::new(Staged::new(settings.memory.pending_deletions, Arc::clone(&clock)));
         let looking = Arc::clone(&staged).run(Arc::clone(&views), Arc::clone(&cleaner), stopped.clone());
-        tokio::spawn(tasks.track_future(looking));
+        tokio::spawn(tasks.track_future(Purpose::of(Event::Deletion).cover(looking)));
         let transitions = Arc::new(Transitions {
             views: Arc::clone(&views),
             log: Arc::clone(log.state()),
@@ -155,6 +165,7 @@ impl Engine {
             cleaner,
             staged,
             hub,
+            meters,
             draining: CancellationToken::new(),
             stopped,
             tasks,
@@ -179,6 +190,11 @@ impl Engine {
     /// Commits and invalidations, to watch.
     pub fn watch_hub(&self) -> &Arc<WatchHub> {
         &self.0.hub
+    }
+
+    /// What this coordinator counts.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.0.meters
     }
 
     /// Figures about this coordinator.
@@ -288,7 +304,7 @@ impl Engine {
 impl Inner {
     /// Runs a task that a stop waits for.
     fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        tokio::spawn(self.tasks.track_future(task))
+        tokio::spawn(self.tasks.track_future(inherited(task)))
     }
 
     /// The names under which a lease's bodies are stored. They follow from the lease, so that every repetition of the

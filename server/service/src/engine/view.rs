@@ -4,7 +4,13 @@
 //! on a slot hears of every change that this coordinator makes or sees.
 
 use super::{caller::StoreCaller, error::EngineError, foreign, log::LogState};
-use crate::time::Moment;
+use crate::{
+    meters::{
+        purpose::inherited,
+        tenants::{TenantMeters, Tenants},
+    },
+    time::Moment,
+};
 use leasehold_core::{
     entry::{Entry, Lease},
     freshness::{self, Freshness},
@@ -130,6 +136,8 @@ fn unpack(word: u64) -> Option<(Seq, Verdict)> {
 /// One entry on this coordinator.
 pub(crate) struct Slot {
     pub(crate) id: EntryId,
+    /// What its tenant's pages cost, to be counted without looking for the tenant.
+    pub(crate) tenant: Arc<TenantMeters>,
     /// One swap at a time: rivals on this coordinator would only refuse each other's.
     pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
     state: RwLock<SlotState>,
@@ -342,14 +350,20 @@ pub(crate) struct Views {
     registry: Arc<Registry>,
     store: Arc<dyn EntryStore>,
     caller: StoreCaller,
+    tenants: Arc<Tenants>,
 }
 
 impl Views {
-    pub(crate) fn new(store: Arc<dyn EntryStore>, caller: StoreCaller, capacity_bytes: u64) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn EntryStore>,
+        caller: StoreCaller,
+        tenants: Arc<Tenants>,
+        capacity_bytes: u64,
+    ) -> Self {
         // An estimate for the cache's tables: what an entry of a page with a few tags takes.
         let estimate = usize::try_from(capacity_bytes / 2048).unwrap_or(usize::MAX).clamp(64, 1 << 22);
         let kept = Arc::new(Cache::with_weighter(estimate, capacity_bytes, ByBytes));
-        Self { kept, registry: Arc::default(), store, caller }
+        Self { kept, registry: Arc::default(), store, caller, tenants }
     }
 
     /// Weighs a slot again after its entry has changed.
@@ -384,6 +398,7 @@ impl Views {
         if let Some(kept) = self.kept.get(id) {
             return kept.slot;
         }
+        let tenant = self.tenants.of(&id.tenant);
         let slot = {
             let mut slots = self.registry.slots.lock();
             match slots.get(id).and_then(Weak::upgrade) {
@@ -391,6 +406,7 @@ impl Views {
                 None => {
                     let slot = Arc::new(Slot {
                         id: id.clone(),
+                        tenant,
                         gate: Arc::default(),
                         state: RwLock::default(),
                         changed: watch::Sender::new(()),
@@ -427,7 +443,7 @@ impl Views {
                 store: Arc::clone(&self.store),
                 caller: self.caller.clone(),
             };
-            tokio::spawn(reader.run());
+            tokio::spawn(inherited(reader.run()));
         }
         match answer.await {
             Ok(result) => Ok(result?),

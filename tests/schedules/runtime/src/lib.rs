@@ -2,7 +2,7 @@
 //! and locks are tokio's own, which need nothing but wakers.
 
 pub use shuttle::future::spawn;
-pub use tokio::{select, sync};
+pub use tokio::{select, sync, task_local};
 
 /// Tasks.
 pub mod task {

@@ -1,0 +1,104 @@
+//! For what, and for whom, a store is asked: known where a call begins, and needed where its requests are counted.
+//!
+//! It goes with the task, as who asks has nothing to do with what a port must do. A task that is begun for a call's sake takes
+//! it along by [`inherited`].
+
+use super::tenants::TenantMeters;
+use std::sync::Arc;
+
+/// What makes the coordinator ask a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Event {
+    /// A page is looked up, and its body read: a hit that is not warm.
+    Lookup,
+    /// A lease is asked for.
+    Acquire,
+    /// Somebody waits for another's lease.
+    Wait,
+    /// A lease is renewed.
+    Renew,
+    /// A lease is given back.
+    Release,
+    /// A page is committed.
+    Commit,
+    /// A body is uploaded ahead of its commit.
+    Upload,
+    /// A page is streamed.
+    Page,
+    /// A sidecar is streamed.
+    Sidecar,
+    /// A body is read by its worker's name.
+    Object,
+    /// An invalidation is appended.
+    Invalidate,
+    /// The invalidation log is read.
+    Tail,
+    /// What was superseded is deleted.
+    Deletion,
+    /// None of these: a request that nobody has accounted for.
+    Other,
+}
+
+impl Event {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lookup => "lookup",
+            Self::Acquire => "acquire",
+            Self::Wait => "wait",
+            Self::Renew => "renew",
+            Self::Release => "release",
+            Self::Commit => "commit",
+            Self::Upload => "upload",
+            Self::Page => "page",
+            Self::Sidecar => "sidecar",
+            Self::Object => "object",
+            Self::Invalidate => "invalidate",
+            Self::Tail => "tail",
+            Self::Deletion => "deletion",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Why a store is asked.
+#[derive(Clone)]
+pub(crate) struct Purpose {
+    pub(crate) event: Event,
+    /// For whom, where it is for one tenant.
+    pub(crate) tenant: Option<Arc<TenantMeters>>,
+}
+
+tokio::task_local! {
+    static PURPOSE: Purpose;
+}
+
+impl Purpose {
+    /// For nobody in particular.
+    pub(crate) fn of(event: Event) -> Self {
+        Self { event, tenant: None }
+    }
+
+    pub(crate) fn of_tenant(event: Event, tenant: Arc<TenantMeters>) -> Self {
+        Self { event, tenant: Some(tenant) }
+    }
+
+    /// What is asked for meanwhile is asked for this.
+    pub(crate) fn cover<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        PURPOSE.scope(self, work)
+    }
+
+    /// Whatever it is for, this kind of event, for the same tenant.
+    pub(crate) fn now_of(event: Event) -> Self {
+        Self { event, ..Self::current() }
+    }
+
+    /// That of the task that asks.
+    pub(crate) fn current() -> Self {
+        PURPOSE.try_with(Self::clone).unwrap_or(Self { event: Event::Other, tenant: None })
+    }
+}
+
+/// A task that is begun for the sake of the one that begins it.
+pub(crate) fn inherited<F: Future>(task: F) -> impl Future<Output = F::Output> {
+    Purpose::current().cover(task)
+}
