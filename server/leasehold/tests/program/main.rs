@@ -6,6 +6,7 @@
 mod admin;
 mod commands;
 mod explain;
+mod metrics;
 mod prepare;
 mod process;
 mod start;
