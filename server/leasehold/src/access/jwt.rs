@@ -18,8 +18,8 @@ const FETCH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 const FETCH_PAUSE: Duration = Duration::from_secs(10);
 /// Tokens whose signature was checked, and need not be checked again.
 const REMEMBERED_TOKENS: usize = 10_000;
-/// The longest token that is looked at, in bytes.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// The longest token that is looked at, in bytes. With the other headers of a call it must fit into 16 KiB anyway.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// Whose tokens are believed.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ impl fmt::Debug for Jwt {
 const MALFORMED: Unauthenticated =
     Unauthenticated::because("the call's token is not known here, and is no JWT");
 const TOO_LONG: Unauthenticated =
-    Unauthenticated::because("the call's token is over the limit of 16384 bytes");
+    Unauthenticated::because("the call's token is over the limit of 8192 bytes");
 const UNKNOWN_KEY: Unauthenticated = Unauthenticated {
     why: "the call's token is signed by a key that is not known here",
     is_of_unknown_key: true,
