@@ -93,6 +93,8 @@ REASONS = [
     ("CONSISTENCY_TOKEN_UNKNOWN", Code.FAILED_PRECONDITION, False, False),
     ("SIDECAR_NOT_FOUND", Code.NOT_FOUND, False, False),
     ("OBJECT_NOT_FOUND", Code.NOT_FOUND, False, False),
+    ("UNAUTHENTICATED", Code.UNAUTHENTICATED, False, False),
+    ("PERMISSION_DENIED", Code.PERMISSION_DENIED, False, False),
     ("PAGE_NOT_FOUND", Code.NOT_FOUND, False, False),
     ("LIMIT_REACHED", Code.RESOURCE_EXHAUSTED, True, False),
     ("STORE_UNAVAILABLE", Code.UNAVAILABLE, True, False),

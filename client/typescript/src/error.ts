@@ -29,6 +29,8 @@ export const REASONS = [
   'BODY_URL_UNSUPPORTED',
   'INTERNAL',
   'OBJECT_NOT_FOUND',
+  'UNAUTHENTICATED',
+  'PERMISSION_DENIED',
 ] as const;
 
 /**
@@ -337,6 +339,8 @@ function isRetryable(refusal: Refusal): boolean {
     case 'CONSISTENCY_TOKEN_UNKNOWN':
     case 'SIDECAR_NOT_FOUND':
     case 'OBJECT_NOT_FOUND':
+    case 'UNAUTHENTICATED':
+    case 'PERMISSION_DENIED':
     case 'PAGE_NOT_FOUND':
     case 'STORED_DATA_CORRUPT':
     case 'BODY_URL_UNSUPPORTED':
@@ -368,6 +372,8 @@ function mayHaveBeenApplied(refusal: Refusal): boolean {
     case 'CONSISTENCY_TOKEN_UNKNOWN':
     case 'SIDECAR_NOT_FOUND':
     case 'OBJECT_NOT_FOUND':
+    case 'UNAUTHENTICATED':
+    case 'PERMISSION_DENIED':
     case 'PAGE_NOT_FOUND':
     case 'LIMIT_REACHED':
     case 'STORE_UNAVAILABLE':

@@ -79,6 +79,8 @@ test('every reason of the contract says whether to retry and whether it may have
     ['BODY_URL_UNSUPPORTED', status.UNIMPLEMENTED, false, false],
     ['INTERNAL', status.INTERNAL, false, true],
     ['OBJECT_NOT_FOUND', status.NOT_FOUND, false, false],
+    ['UNAUTHENTICATED', status.UNAUTHENTICATED, false, false],
+    ['PERMISSION_DENIED', status.PERMISSION_DENIED, false, false],
   ];
   for (const [reason, code, isRetryable, mayHaveBeenApplied] of table) {
     const error = refused(code, { reason });

@@ -1,7 +1,7 @@
 //! Certificates, made in the test.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Signs certificates.
 pub(crate) struct Authority {
@@ -43,8 +43,9 @@ impl Authority {
     fn certify(&self, names: Vec<SanType>, life: Duration) -> Certified {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names;
-        params.not_before = (SystemTime::now() - Duration::from_secs(3600)).into();
-        params.not_after = (SystemTime::now() + life - Duration::from_secs(1)).into();
+        let now = super::now();
+        params.not_before = (now - Duration::from_secs(3600)).into();
+        params.not_after = (now + life - Duration::from_secs(1)).into();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Certified { certificate: certificate.pem(), key: key.serialize_pem() }

@@ -15,7 +15,12 @@ use leasehold::{
 use leasehold_client::{
     Acquire, AcquireOptions, Coordinator, EntryRef, Error, LookupOptions, Reason, Security,
 };
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use leasehold_service::time::{Clock as _, SystemClock};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -120,6 +125,12 @@ impl Drop for World {
             running.shutdown.cancel();
         }
     }
+}
+
+/// By the machine's clock.
+fn now() -> SystemTime {
+    let wall = SystemClock::start().now().wall;
+    SystemTime::UNIX_EPOCH + Duration::from_millis(wall.as_millis())
 }
 
 fn page_of(tenant: &str) -> EntryRef {

@@ -83,6 +83,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_BODY_URL_UNSUPPORTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_OBJECT_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
+    ERROR_REASON_PERMISSION_DENIED: _ClassVar[ErrorReason]
 CONSISTENCY_UNSPECIFIED: Consistency
 CONSISTENCY_BOUNDED: Consistency
 CONSISTENCY_STRICT: Consistency
@@ -129,6 +131,8 @@ ERROR_REASON_STORED_DATA_CORRUPT: ErrorReason
 ERROR_REASON_BODY_URL_UNSUPPORTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_OBJECT_NOT_FOUND: ErrorReason
+ERROR_REASON_UNAUTHENTICATED: ErrorReason
+ERROR_REASON_PERMISSION_DENIED: ErrorReason
 
 class LookupRequest(_message.Message):
     __slots__ = ("entry", "consistency", "consistency_token", "body", "known_generation", "explain")
