@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_that_report_a_bad_channel_one_replaces_it() {
         let (connect, made) = counting();
-        let link = Link::new(connect, LIMITS);
+        let link = Link::new(connect, LIMITS, None);
         let (generation, _) = link.channel();
         for _ in 0..10 {
             link.replace(generation);
@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiters_spread_over_connections_and_give_their_places_back() {
-        let lanes = Lanes::new(counting().0, LIMITS);
+        let lanes = Lanes::new(counting().0, LIMITS, None);
         let places: Vec<_> = (0..WAITERS_PER_LINK * 2 + 1).map(|_| lanes.waiting()).collect();
         assert_eq!(lanes.waiting.lock().len(), 3);
         drop(places);

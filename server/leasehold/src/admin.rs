@@ -48,6 +48,7 @@ pub(crate) struct Admin {
 pub(crate) struct Watched {
     clock: Arc<dyn Clock>,
     store: &'static str,
+    auth: &'static str,
     engine: OnceLock<(Engine, Registry)>,
     stopping: CancellationToken,
 }
@@ -98,6 +99,7 @@ impl Admin {
         address: SocketAddr,
         clock: Arc<dyn Clock>,
         store: &'static str,
+        auth: &'static str,
         stopping: CancellationToken,
     ) -> Self {
         tracing::info!(admin.address = %address, "the admin port is open");
@@ -108,7 +110,7 @@ impl Admin {
                  sees tenants, who renders, and how much"
             );
         }
-        let watched = Arc::new(Watched { clock, store, engine: OnceLock::new(), stopping });
+        let watched = Arc::new(Watched { clock, store, auth, engine: OnceLock::new(), stopping });
         let closing = CancellationToken::new();
         let serving = axum::serve(listener, routes(Arc::clone(&watched)));
         let closed = closing.clone().cancelled_owned();

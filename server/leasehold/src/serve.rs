@@ -129,7 +129,14 @@ pub async fn run(
     let admin = match admin {
         Some(address) => {
             let (listener, address) = listen(address, "admin-listen").await?;
-            Some(Admin::start(listener, address, Arc::clone(&clock), place.kind(), shutdown.clone()))
+            Some(Admin::start(
+                listener,
+                address,
+                Arc::clone(&clock),
+                place.kind(),
+                access.auth.name(),
+                shutdown.clone(),
+            ))
         }
         None => None,
     };

@@ -14,6 +14,8 @@ pub(super) struct StatusShape {
     state: &'static str,
     uptime_ms: u64,
     store: &'static str,
+    /// Who may call: `none` stands for everybody.
+    auth: &'static str,
     /// `null` while it starts.
     log: Option<LogShape>,
     memory: Option<MemoryShape>,
@@ -51,6 +53,7 @@ impl StatusShape {
             state: watched.readiness().as_str(),
             uptime_ms: millis(watched.clock.now().elapsed),
             store: watched.store,
+            auth: watched.auth,
             log: stats.map(|(_, stats)| LogShape {
                 position: stats.log_position.0,
                 lag_ms: stats.log_age.map(millis),

@@ -58,11 +58,11 @@ fn statusz_tells_how_it_stands() {
     let before = coordinator.get_json("/statusz");
     assert_eq!(
         keys(&before),
-        ["log", "memory", "pending_deletions", "state", "store", "uptime_ms", "version", "waiters"]
+        ["auth", "log", "memory", "pending_deletions", "state", "store", "uptime_ms", "version", "waiters"]
     );
     assert_eq!(
-        [&before["version"], &before["state"], &before["store"]],
-        [env!("CARGO_PKG_VERSION"), "ready", "embedded"]
+        [&before["version"], &before["state"], &before["store"], &before["auth"]],
+        [env!("CARGO_PKG_VERSION"), "ready", "embedded", "none"]
     );
     assert_eq!((&before["log"]["position"], &before["log"]["verified"]), (&0.into(), &true.into()));
     let memory = &before["memory"];
