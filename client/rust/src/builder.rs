@@ -200,7 +200,7 @@ impl Builder {
     pub(crate) fn build_by(self, connect: Connect) -> Coordinator {
         let limits = MessageLimits { decoding: self.max_received_bytes, encoding: self.max_sent_bytes };
         let shared = Shared {
-            lanes: Lanes::new(connect, limits, self.security.credentials()),
+            lanes: Lanes::new(connect, limits, &self.security),
             lookups: Lookups::new(self.streamed_lookups),
             limits: Limits {
                 attempt: self.attempt_timeout,

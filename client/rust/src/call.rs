@@ -1,7 +1,7 @@
 //! One call: its attempts, its deadlines, and what is known of its effect when it fails.
 
 use crate::{
-    Error, Reason, clock,
+    Error, clock,
     coordinator::Shared,
     link::{Client, Link},
 };
@@ -111,7 +111,7 @@ impl<'a> Call<'a> {
             self.last = Some(Box::new(error));
             return Err(self.too_late());
         }
-        if self.shared.may_renew_token(&error) && !self.is_renewed {
+        if self.shared.may_renew_identity(&error) && !self.is_renewed {
             self.is_renewed = true;
             self.last = Some(Box::new(error));
             return Ok(());
@@ -150,9 +150,9 @@ pub(crate) struct Answered<T> {
 }
 
 impl Shared {
-    /// Whether the call was refused for its token, and another one may be had.
-    pub(crate) fn may_renew_token(&self, error: &Error) -> bool {
-        error.reason() == Some(&Reason::Unauthenticated) && self.lanes.may_renew_token()
+    /// Whether the call was refused for what its caller presented, and may present something else.
+    pub(crate) fn may_renew_identity(&self, error: &Error) -> bool {
+        error.is_unauthenticated() && self.lanes.may_renew_identity()
     }
 
     /// A call with one answer. `message` makes the request of each attempt, always with the same request id.
@@ -174,7 +174,7 @@ impl Shared {
             match attempt.settle(send(client, request)).await {
                 Ok(answer) => return Ok(Answered { answer, started: attempt.started }),
                 Err(error) => {
-                    if error.suspects_connection() {
+                    if self.lanes.are_suspect(&error) {
                         link.replace(generation);
                     }
                     call.retry_after(error).await?;

@@ -304,7 +304,7 @@ impl Lease {
             match attempt.settle(client.upload_body(request)).await {
                 Ok(answer) => break answer,
                 Err(error) => {
-                    if error.suspects_connection() {
+                    if shared.lanes.are_suspect(&error) {
                         place.link().replace(generation);
                     }
                     call.retry_after(error).await?;

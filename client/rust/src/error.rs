@@ -128,6 +128,11 @@ impl Error {
         Self::Broken(Box::new(status))
     }
 
+    /// Whether the coordinator does not know the caller, or not any more.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.reason() == Some(&Reason::Unauthenticated)
+    }
+
     /// Whether another connection, maybe to another coordinator, is the better place to try again.
     pub(crate) fn suspects_connection(&self) -> bool {
         match self {

@@ -1,6 +1,9 @@
 //! Connections to the coordinator, and how a bad one is replaced.
 
-use crate::security::{Authorized, Credentials};
+use crate::{
+    Error, Security,
+    security::{Authorized, Credentials},
+};
 use leasehold_proto::v1::coordinator_service_client::CoordinatorServiceClient;
 use parking_lot::Mutex;
 use std::sync::{
@@ -80,6 +83,7 @@ pub(crate) struct Lanes {
     connect: Connect,
     limits: MessageLimits,
     credentials: Option<Arc<Credentials>>,
+    presents_certificate: bool,
 }
 
 /// Waiting calls on one connection: well below what servers allow.
@@ -88,18 +92,21 @@ const WAITERS_PER_LINK: usize = 90;
 const WAITING_LINKS: usize = 64;
 
 impl Lanes {
-    pub(crate) fn new(
-        connect: Connect,
-        limits: MessageLimits,
-        credentials: Option<Arc<Credentials>>,
-    ) -> Self {
+    pub(crate) fn new(connect: Connect, limits: MessageLimits, security: &Security) -> Self {
+        let (credentials, presents_certificate) = (security.credentials(), security.presents_certificate());
         let prompt = Arc::new(Link::new(connect.clone(), limits, credentials.clone()));
-        Self { prompt, waiting: Mutex::new(Vec::new()), connect, limits, credentials }
+        Self { prompt, waiting: Mutex::new(Vec::new()), connect, limits, credentials, presents_certificate }
     }
 
-    /// Whether a call that was refused may be tried with another token.
-    pub(crate) fn may_renew_token(&self) -> bool {
-        self.credentials.as_ref().is_some_and(|credentials| credentials.may_renew())
+    /// Whether a call that was refused may be tried with another token, or on a connection with another certificate.
+    pub(crate) fn may_renew_identity(&self) -> bool {
+        self.presents_certificate
+            || self.credentials.as_ref().is_some_and(|credentials| credentials.may_renew())
+    }
+
+    /// Whether the connection of a call that failed so is to be replaced: it is bad, or its certificate is over.
+    pub(crate) fn are_suspect(&self, error: &Error) -> bool {
+        error.suspects_connection() || (self.presents_certificate && error.is_unauthenticated())
     }
 
     pub(crate) fn prompt(&self) -> &Arc<Link> {
@@ -170,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiters_spread_over_connections_and_give_their_places_back() {
-        let lanes = Lanes::new(counting().0, LIMITS, None);
+        let lanes = Lanes::new(counting().0, LIMITS, &Security::default());
         let places: Vec<_> = (0..WAITERS_PER_LINK * 2 + 1).map(|_| lanes.waiting()).collect();
         assert_eq!(lanes.waiting.lock().len(), 3);
         drop(places);

@@ -137,7 +137,7 @@ impl Shared {
         let link = self.lanes.prompt();
         let (generation, mut client) = link.client();
         let result = attempt.settle(client.lookup(attempt.request(request))).await;
-        if result.as_ref().is_err_and(Error::suspects_connection) {
+        if result.as_ref().is_err_and(|error| self.lanes.are_suspect(error)) {
             link.replace(generation);
         }
         result
@@ -393,7 +393,7 @@ async fn read(multiplex: Arc<Multiplex>, mut client: Client, until: Instant, sha
         Ok(Err(status)) if status.code() == Code::Unimplemented => (Ended::Unsupported, false),
         Ok(Err(status)) => {
             let error = Error::from_status(status);
-            (Ended::NeverOpened(error.to_string()), error.suspects_connection())
+            (Ended::NeverOpened(error.to_string()), error.suspects_connection() || error.is_unauthenticated())
         }
         Ok(Ok(response)) => read_answers(&multiplex, response.into_inner()).await,
     };
@@ -435,7 +435,8 @@ async fn read_answers(
                         return (Ended::Unsupported, false);
                     }
                     let error = Error::from_status(status);
-                    return (Ended::Broken(error.to_string()), error.suspects_connection());
+                    let suspect = error.suspects_connection() || error.is_unauthenticated();
+                    return (Ended::Broken(error.to_string()), suspect);
                 }
             }
             _ = idle.tick() => multiplex.end_if_idle(),

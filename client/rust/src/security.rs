@@ -239,6 +239,10 @@ impl Security {
         })
     }
 
+    pub(crate) fn presents_certificate(&self) -> bool {
+        self.identity.is_some()
+    }
+
     pub(crate) fn credentials(&self) -> Option<Arc<Credentials>> {
         let source = self.token.clone()?;
         Some(Arc::new(Credentials { source, kept: Mutex::new(None), asking: tokio::sync::Mutex::new(()) }))

@@ -181,11 +181,11 @@ impl Watch {
             self.failures = self.failures.saturating_add(1);
             self.asked_pause = error.retry_after();
             if let Some((_, place, generation)) = self.open.take()
-                && error.suspects_connection()
+                && self.coordinator.shared.lanes.are_suspect(&error)
             {
                 place.link().replace(generation);
             }
-            let renews = self.coordinator.shared.may_renew_token(&error) && !self.is_renewed;
+            let renews = self.coordinator.shared.may_renew_identity(&error) && !self.is_renewed;
             self.is_renewed |= renews;
             self.over = !error.is_retryable() && !renews;
             if self.over || clock::now() >= deadline {
@@ -254,7 +254,7 @@ impl Watch {
             Ok(Err(status)) => Error::from_status(status),
             Err(_) => Error::TimedOut { after: limit },
         };
-        if error.suspects_connection() {
+        if shared.lanes.are_suspect(&error) {
             place.link().replace(generation);
         }
         Err(error)

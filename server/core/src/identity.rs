@@ -1,7 +1,10 @@
 //! Names that requests carry. A value of one of these types is valid by being one: the only way in is `parse`.
 
 use sha2::{Digest, Sha256};
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 /// The longest tenant or deployment name, in bytes of UTF-8.
 pub const MAX_TENANT_BYTES: usize = 128;
@@ -124,7 +127,9 @@ name!(
 impl TenantId {
     /// The tenant of requests that declare none.
     pub fn unnamed() -> Self {
-        Self("default".into())
+        // Made once: every hit of theirs asks for it.
+        static UNNAMED: LazyLock<TenantId> = LazyLock::new(|| TenantId("default".into()));
+        UNNAMED.clone()
     }
 }
 

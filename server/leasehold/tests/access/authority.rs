@@ -35,6 +35,11 @@ impl Authority {
         self.certify(vec![named(name)], Duration::from_secs(3600))
     }
 
+    /// For as long as this. Certificates go by whole seconds.
+    pub(crate) fn short_lived(&self, name: &str, life: Duration) -> Certified {
+        self.certify(vec![named(name)], life)
+    }
+
     /// One that is over.
     pub(crate) fn expired(&self, name: &str) -> Certified {
         self.certify(vec![named(name)], Duration::ZERO)

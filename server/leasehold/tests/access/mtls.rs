@@ -83,6 +83,33 @@ async fn whoever_cannot_prove_who_he_is_gets_no_connection() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn a_connection_whose_certificate_is_over_is_replaced_by_one_with_the_next() {
+    let authority = Authority::new();
+    let world = world(&authority).await;
+    let install = |client: &Certified| {
+        world.write("client.key", &client.key);
+        world.write("client.pem", &client.certificate);
+    };
+    let short = authority.short_lived(RENDERER, Duration::from_secs(4));
+    install(&short);
+    let files = Security::default()
+        .ca_pem(&authority.pem)
+        .client_certificate_files(world.path("client.pem"), world.path("client.key"));
+    // Both are connected; one has nothing else to present.
+    let (renewing, lasting) = (world.caller(files), world.caller(presenting(&authority, short)));
+    assert_eq!((tried(&renewing).await, tried(&lasting).await), (MAY_BOTH, MAY_BOTH));
+    install(&authority.client(RENDERER));
+    let over = async {
+        while lasting.lookup(&page_of("acme"), &LookupOptions::default()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, over).await.expect("it is never over");
+    assert_eq!(tried(&renewing).await, MAY_BOTH);
+    world.stop().await;
+}
+
 /// Every certificate is replaced, and then its authority: first both are believed, then all certificates are of the new one,
 /// then it alone is believed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 //! in: there is no tenant behind the edge that was not asked about.
 
 use super::error::EdgeError;
-use crate::access::Lost;
+use crate::access::{Caller, Lost};
 use leasehold_core::{
     access::{Permissions, Right},
     identity::TenantId,
@@ -61,6 +61,14 @@ impl<'a> Admission<'a> {
         }
         Err(EdgeError::PermissionDenied { right, tenant: Some(tenant) })
     }
+}
+
+/// That a caller who was let in may do this still.
+pub(crate) fn still_may(caller: &Caller, right: Right, tenant: &TenantId) -> Result<(), EdgeError> {
+    if caller.permissions()?.allow(right, tenant) {
+        return Ok(());
+    }
+    Err(EdgeError::PermissionDenied { right, tenant: Some(tenant.clone()) })
 }
 
 /// What a stream is told that its caller may go on with no more.

@@ -1,7 +1,7 @@
 //! The service: each call is parsed, admitted, handed to the engine within its deadline, and answered.
 
 use super::{
-    admission::Admission,
+    admission::{self, Admission},
     body_stream::{self, BodyPlaces},
     deadline::Deadline,
     error::EdgeError,
@@ -18,7 +18,7 @@ use crate::meters::{
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
 use leasehold_core::{
-    access::Permissions,
+    access::{Permissions, Right},
     freshness::Freshness,
     identity::TenantId,
     invalidation::Verdict,
@@ -284,12 +284,14 @@ impl CoordinatorService for Edge {
         let place = self.calls.take().map_err(EdgeError::from)?;
         let arrived = self.engine.now();
         let deadline = self.deadline(&request);
+        let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
         let admission = self.admission(&request)?;
         let AcquireAsk { request: mut ask, delivery, known } =
             parse::acquire(request.into_inner(), &admission, self.engine.settings())?;
         ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
         let deadline = deadline.and_wait(ask.wait);
-        let tenant = self.engine.meters().tenants.of(&ask.id.tenant);
+        let id_tenant = ask.id.tenant.clone();
+        let tenant = self.engine.meters().tenants.of(&id_tenant);
         let call = async {
             let (wait, mut place) = (ask.wait, Some(place));
             let used = || self.engine.now().elapsed.saturating_sub(arrived.elapsed);
@@ -311,6 +313,8 @@ impl CoordinatorService for Edge {
         };
         let call = Purpose::of_tenant(Event::Acquire, Arc::clone(&tenant)).cover(call);
         let ((response, receipt), told) = deadline.change(call).await?;
+        // While it waited its right may have been taken away. A lease is then given back: its receipt is dropped.
+        admission::still_may(&caller, Right::Render, &id_tenant)?;
         self.engine.meters().acquired(told);
         if told == Told::Granted {
             tenant.granted();

@@ -92,3 +92,25 @@ async fn a_policy_takes_effect_for_the_next_call() {
     guard.replace_policy(Policy::default());
     assert_refused(ask().await, Code::PermissionDenied, "PERMISSION_DENIED");
 }
+
+#[tokio::test]
+async fn who_waits_for_a_page_and_loses_the_right_to_it_is_not_told_of_it() {
+    let world = World::new();
+    let names = Names::knowing(&["holder", "waiter"]);
+    let (guard, node) = guarded(&world, &names, vec![may_all("holder"), may_all("waiter")]).await;
+    let page = entry("page");
+    let asked = acquire(&page);
+    let granted =
+        client_as(&node, "holder").acquire_lease(asked.clone()).await.expect("an acquire").into_inner();
+    let Some(v1::acquire_lease_response::Outcome::Granted(grant)) = granted.outcome else {
+        panic!("not granted: {granted:?}")
+    };
+    let mut waiter = client_as(&node, "waiter");
+    let waiting = tokio::spawn(async move { waiter.acquire_lease(acquire_waiting(&page, secs(10))).await });
+    until(async || node.engine.stats().waiters == 1).await;
+    guard.replace_policy(policy(vec![may_all("holder")]));
+    let commit = Render::of(&asked, grant).page("a page");
+    soon(client_as(&node, "holder").commit_pointer(commit)).await.expect("a commit");
+    let refused = soon(waiting).await.expect("an answer").map(drop);
+    assert_refused(refused, Code::PermissionDenied, "PERMISSION_DENIED");
+}
