@@ -109,6 +109,15 @@ impl Lanes {
         error.suspects_connection() || (self.presents_certificate && error.is_unauthenticated())
     }
 
+    /// What a stream was opened by is over: the next one takes another token, and another connection where a certificate is
+    /// what it was known by.
+    pub(crate) fn identity_is_over(&self) -> bool {
+        if let Some(credentials) = &self.credentials {
+            credentials.forget();
+        }
+        self.presents_certificate
+    }
+
     pub(crate) fn prompt(&self) -> &Arc<Link> {
         &self.prompt
     }

@@ -383,17 +383,39 @@ impl Stream for Outgoing {
     }
 }
 
+/// What is to blame for the end of a stream.
+enum Fault {
+    None,
+    Connection,
+    /// Its caller is not known any more.
+    Identity,
+}
+
+impl Fault {
+    fn of(error: &Error) -> Self {
+        if error.is_unauthenticated() {
+            Self::Identity
+        } else if error.suspects_connection() {
+            Self::Connection
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// Opens a stream and reads it to its end.
 async fn read(multiplex: Arc<Multiplex>, mut client: Client, until: Instant, shared: Weak<Shared>) {
     // However this task ends, with the runtime or by a panic, nobody is left waiting.
     let _end = Carrier(Arc::clone(&multiplex));
     let outgoing = Outgoing { multiplex: Arc::clone(&multiplex), taken: VecDeque::new() };
-    let (why, suspect) = match timeout_at(until, client.lookup_stream(outgoing)).await {
-        Err(_) => (Ended::NeverOpened("the lookup stream was not opened in time".to_owned()), true),
-        Ok(Err(status)) if status.code() == Code::Unimplemented => (Ended::Unsupported, false),
+    let (why, fault) = match timeout_at(until, client.lookup_stream(outgoing)).await {
+        Err(_) => {
+            (Ended::NeverOpened("the lookup stream was not opened in time".to_owned()), Fault::Connection)
+        }
+        Ok(Err(status)) if status.code() == Code::Unimplemented => (Ended::Unsupported, Fault::None),
         Ok(Err(status)) => {
             let error = Error::from_status(status);
-            (Ended::NeverOpened(error.to_string()), error.suspects_connection() || error.is_unauthenticated())
+            (Ended::NeverOpened(error.to_string()), Fault::of(&error))
         }
         Ok(Ok(response)) => read_answers(&multiplex, response.into_inner()).await,
     };
@@ -401,7 +423,12 @@ async fn read(multiplex: Arc<Multiplex>, mut client: Client, until: Instant, sha
     tracing::debug!(?why, "lookup stream ended");
     if let Some(shared) = shared.upgrade() {
         shared.lookups.ended(&why, multiplex.answers.load(Ordering::Relaxed));
-        if suspect {
+        let replaces = match fault {
+            Fault::None => false,
+            Fault::Connection => true,
+            Fault::Identity => shared.lanes.identity_is_over(),
+        };
+        if replaces {
             shared.lanes.prompt().replace(multiplex.generation);
         }
     }
@@ -410,7 +437,7 @@ async fn read(multiplex: Arc<Multiplex>, mut client: Client, until: Instant, sha
 async fn read_answers(
     multiplex: &Multiplex,
     answers: tonic::Streaming<pb::LookupStreamResponse>,
-) -> (Ended, bool) {
+) -> (Ended, Fault) {
     let mut answers = answers.ready_chunks(BATCH);
     let mut idle = tokio::time::interval(IDLE);
     loop {
@@ -419,7 +446,7 @@ async fn read_answers(
                 let Some(chunk) = chunk else {
                     let over = multiplex.inner.lock().ended.clone();
                     let gone = Ended::Broken("the coordinator ended the lookup stream".to_owned());
-                    return (over.unwrap_or(gone), false);
+                    return (over.unwrap_or(gone), Fault::None);
                 };
                 let mut messages = Vec::with_capacity(chunk.len());
                 let mut failure = None;
@@ -432,11 +459,10 @@ async fn read_answers(
                 multiplex.answer(messages);
                 if let Some(status) = failure {
                     if status.code() == Code::Unimplemented {
-                        return (Ended::Unsupported, false);
+                        return (Ended::Unsupported, Fault::None);
                     }
                     let error = Error::from_status(status);
-                    let suspect = error.suspects_connection() || error.is_unauthenticated();
-                    return (Ended::Broken(error.to_string()), suspect);
+                    return (Ended::Broken(error.to_string()), Fault::of(&error));
                 }
             }
             _ = idle.tick() => multiplex.end_if_idle(),

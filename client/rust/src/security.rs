@@ -1,7 +1,7 @@
 //! How a handle says who it is, and whom it believes.
 
 use crate::{Error, clock};
-use futures::future::{BoxFuture, Either, FutureExt as _, MapErr, TryFutureExt as _};
+use futures::future::{BoxFuture, Either, FutureExt as _, MapErr, Shared, TryFutureExt as _};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -245,7 +245,7 @@ impl Security {
 
     pub(crate) fn credentials(&self) -> Option<Arc<Credentials>> {
         let source = self.token.clone()?;
-        Some(Arc::new(Credentials { source, kept: Mutex::new(None), asking: tokio::sync::Mutex::new(()) }))
+        Some(Arc::new(Credentials { source, kept: Mutex::new(None), asking: Mutex::new(None) }))
     }
 }
 
@@ -263,13 +263,19 @@ fn header(token: &str) -> Result<http::HeaderValue, Error> {
 pub(crate) struct Credentials {
     source: TokenSource,
     kept: Mutex<Option<Kept>>,
-    /// Held by whoever asks the source.
-    asking: tokio::sync::Mutex<()>,
+    /// The question to the source that is under way.
+    asking: Mutex<Option<Asking>>,
 }
+
+/// One question, for all calls that wait for its answer: one that is given up takes nothing with it.
+type Asking = Shared<BoxFuture<'static, Result<http::HeaderValue, Arc<str>>>>;
 
 #[derive(Clone)]
 struct Kept {
     header: http::HeaderValue,
+    /// When another one is asked for.
+    renewed_at: Option<Instant>,
+    /// When it is over, where that is known before it is refused.
     until: Option<Instant>,
 }
 
@@ -279,11 +285,24 @@ impl Credentials {
         !matches!(self.source, TokenSource::Fixed(_))
     }
 
+    /// Forgets the token in use: it was refused, or what it had opened was ended for it.
+    pub(crate) fn forget(&self) {
+        if self.may_renew() {
+            *self.kept.lock() = None;
+        }
+    }
+
     fn at_hand(&self) -> Option<http::HeaderValue> {
         let kept = self.kept.lock();
-        kept.as_ref()
-            .filter(|kept| kept.until.is_none_or(|until| clock::now() < until))
-            .map(|kept| kept.header.clone())
+        let is_due = |kept: &&Kept| kept.renewed_at.is_none_or(|at| clock::now() < at);
+        kept.as_ref().filter(is_due).map(|kept| kept.header.clone())
+    }
+
+    /// One that is due to be renewed, and not over yet.
+    fn not_over(&self) -> Option<http::HeaderValue> {
+        let kept = self.kept.lock();
+        let lives = |kept: &&Kept| kept.until.is_none_or(|until| clock::now() < until);
+        kept.as_ref().filter(lives).map(|kept| kept.header.clone())
     }
 
     /// Forgets the token that was refused, unless another one has taken its place.
@@ -296,25 +315,61 @@ impl Credentials {
         }
     }
 
-    async fn get(&self) -> Result<http::HeaderValue, Status> {
-        let _asking = self.asking.lock().await;
-        // Whoever asked before has got one.
-        if let Some(header) = self.at_hand() {
-            return Ok(header);
+    async fn get(self: &Arc<Self>) -> Result<http::HeaderValue, Status> {
+        let asking = {
+            let mut asking = self.asking.lock();
+            // Whoever asked before has got one.
+            if let Some(header) = self.at_hand() {
+                return Ok(header);
+            }
+            let begun = asking.take().unwrap_or_else(|| {
+                let credentials = Arc::clone(self);
+                let task = tokio::spawn(async move { credentials.renew().await });
+                task.map(|ended| ended.unwrap_or_else(|_| Err("asking for it died".into()))).boxed().shared()
+            });
+            asking.insert(begun).clone()
+        };
+        match (asking.await, self.not_over()) {
+            (Ok(header), _) => Ok(header),
+            (Err(why), Some(header)) => {
+                tracing::warn!(%why, "a token could not be renewed; going on with the one of before");
+                Ok(header)
+            }
+            (Err(why), None) => Err(no_token(&why)),
         }
-        let asked = clock::now();
-        let token = tokio::time::timeout(TOKEN_TIMEOUT, self.ask())
-            .await
-            .map_err(|_| no_token(&format!("its source did not answer within {TOKEN_TIMEOUT:?}")))??;
-        let header = header(&token.value).map_err(|error| no_token(&error.to_string()))?;
-        let until = token.expires_in.map(|life| {
-            clock::later(asked, life.saturating_sub(RENEWED_BEFORE).max(life.mul_f64(2.0 / 3.0).min(life)))
-        });
-        *self.kept.lock() = Some(Kept { header: header.clone(), until });
-        Ok(header)
     }
 
-    async fn ask(&self) -> Result<Token, Status> {
+    /// Asks the source, and keeps what it answers.
+    async fn renew(&self) -> Result<http::HeaderValue, Arc<str>> {
+        let asked = clock::now();
+        let answer = tokio::time::timeout(TOKEN_TIMEOUT, self.ask()).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(format!("its source did not answer within {TOKEN_TIMEOUT:?}")));
+        let kept = answer.and_then(|token| {
+            let header = header(&token.value).map_err(|error| error.to_string())?;
+            let life = token.expires_in;
+            let renewed_in = match (&self.source, life) {
+                (TokenSource::File(_), _) => Some(FILE_READ_INTERVAL),
+                (_, life) => {
+                    life.map(|life| life.saturating_sub(RENEWED_BEFORE).max(life.mul_f64(2.0 / 3.0)))
+                }
+            };
+            let later = |after: Duration| clock::later(asked, after);
+            Ok(Kept { header, renewed_at: renewed_in.map(later), until: life.map(later) })
+        });
+        let mut asking = self.asking.lock();
+        *asking = None;
+        match kept {
+            Ok(kept) => {
+                let header = kept.header.clone();
+                *self.kept.lock() = Some(kept);
+                Ok(header)
+            }
+            Err(why) => Err(why.into()),
+        }
+    }
+
+    async fn ask(&self) -> Result<Token, String> {
         match &self.source {
             TokenSource::Fixed(token) => Ok(Token::new(token)),
             TokenSource::File(path) => {
@@ -324,11 +379,10 @@ impl Credentials {
                         .map_err(|error| format!("cannot read {}: {error}", path.display()))
                 });
                 let text = read.await.unwrap_or_else(|_| Err("reading it died".to_owned()));
-                let text = text.map_err(|why| no_token(&why))?;
-                Ok(Token::new(text.trim()).expires_in(FILE_READ_INTERVAL))
+                Ok(Token::new(text?.trim()))
             }
             TokenSource::Function(function) => {
-                function().await.map_err(|error| no_token(&format!("its source failed: {error}")))
+                function().await.map_err(|error| format!("its source failed: {error}"))
             }
         }
     }

@@ -180,10 +180,12 @@ impl Watch {
             };
             self.failures = self.failures.saturating_add(1);
             self.asked_pause = error.retry_after();
-            if let Some((_, place, generation)) = self.open.take()
-                && self.coordinator.shared.lanes.are_suspect(&error)
-            {
-                place.link().replace(generation);
+            if let Some((_, place, generation)) = self.open.take() {
+                let lanes = &self.coordinator.shared.lanes;
+                let is_over = error.is_unauthenticated() && lanes.identity_is_over();
+                if is_over || error.suspects_connection() {
+                    place.link().replace(generation);
+                }
             }
             let renews = self.coordinator.shared.may_renew_identity(&error) && !self.is_renewed;
             self.is_renewed |= renews;
