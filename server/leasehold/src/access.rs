@@ -133,39 +133,57 @@ impl Access {
     /// Reads everything that the settings name.
     pub(crate) async fn load(settings: AccessSettings, clock: Arc<dyn Clock>) -> Result<Self, AccessError> {
         let AccessSettings { auth, tls, reload_interval } = settings;
+        // Each text is read once: what is in effect is what is compared with later.
+        let mut reloading = Reloading::every(reload_interval, &auth);
         let tls = match tls {
-            Some(tls) => Some(Tls::load(tls)?),
             None => None,
+            Some(settings) => {
+                let sources = certificates::sources(&settings);
+                let texts = source::read_all(&sources)?;
+                let tls = Tls::load(settings, &texts)?;
+                reloading.certificates(sources, &texts, Arc::clone(&tls));
+                Some(tls)
+            }
         };
-        let mut reloading = Reloading::every(reload_interval);
         let guard = match auth {
             Auth::None => Guard::open(),
             Auth::Token { policy, tokens, jwt } => {
-                let rules = policy::read(&policy)?;
-                let known = tokens.as_ref().map(Tokens::read).transpose()?.unwrap_or_default();
-                let jwt = match jwt {
-                    Some(settings) => Some(Jwt::start(settings).await?),
-                    None => None,
+                let rules = policy.read()?;
+                let guarded_by = policy::read(&rules, &policy, true)?;
+                let (known, text) = match &tokens {
+                    None => (Tokens::default(), None),
+                    Some(source) => {
+                        let text = source.read()?;
+                        (Tokens::read(&text, source, true)?, Some(text))
+                    }
+                };
+                let (jwt, keys) = match jwt {
+                    None => (None, None),
+                    Some(settings) => {
+                        let keys = match &settings.keys {
+                            KeyPlace::Local(source) => Some((source.clone(), source.read()?)),
+                            KeyPlace::Url(_) => None,
+                        };
+                        let text = keys.as_ref().map(|(_, text)| &**text);
+                        (Some(Jwt::start(settings, text).await?), keys)
+                    }
                 };
                 let by_token = Arc::new(ByToken::new(known, jwt));
-                let guard = Guard::new(Arc::clone(&by_token) as _, rules, clock);
-                reloading.policy(policy, &guard);
-                if let Some(tokens) = tokens {
-                    reloading.tokens(tokens, Arc::clone(&by_token), &guard);
+                let guard = Guard::new(Arc::clone(&by_token) as _, guarded_by, clock);
+                reloading.policy(policy, rules, &guard);
+                if let (Some(source), Some(text)) = (tokens, text) {
+                    reloading.tokens(source, text, Arc::clone(&by_token), &guard);
                 }
-                reloading.keys(by_token, &guard);
+                reloading.keys(keys, by_token, &guard);
                 guard
             }
             Auth::Mtls { policy } => {
-                let rules = policy::read(&policy)?;
-                let guard = Guard::new(Arc::new(ByCertificate), rules, clock);
-                reloading.policy(policy, &guard);
+                let rules = policy.read()?;
+                let guard = Guard::new(Arc::new(ByCertificate), policy::read(&rules, &policy, true)?, clock);
+                reloading.policy(policy, rules, &guard);
                 guard
             }
         };
-        if let Some(tls) = &tls {
-            reloading.certificates(Arc::clone(tls));
-        }
         Ok(Self { guard, tls, reloading })
     }
 

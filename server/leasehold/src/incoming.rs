@@ -15,6 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::Connected;
 
 /// The pause when no more connections can be accepted: they wait in the system's queue meanwhile.
@@ -45,8 +46,9 @@ pub(crate) fn connections(
         .map(move |connection| {
             let tls = tls.clone();
             async move {
-                let begun = tokio::time::timeout(FIRST_WORD, begin(connection, tls));
-                begun.await.ok().flatten().map(Ok)
+                // In tasks of their own: agreeing on TLS takes its time on a processor.
+                let begun = tokio::spawn(tokio::time::timeout(FIRST_WORD, begin(connection, tls)));
+                AbortOnDropHandle::new(begun).await.ok()?.ok().flatten().map(Ok)
             }
         })
         .buffer_unordered(SILENT_CONNECTIONS)

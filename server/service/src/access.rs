@@ -5,7 +5,7 @@
 //! with what let it in.
 
 use crate::time::Clock;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use leasehold_core::{
     access::{Permissions, Policy, Right},
     identity::{Principal, TenantId},
@@ -233,6 +233,11 @@ impl Caller {
             LazyLock::new(|| Arc::new(Permissions::unrestricted()));
         let Some(known) = &self.0 else { return Ok(Arc::clone(&EVERYTHING)) };
         known.now_standing().map(|standing| standing.permissions)
+    }
+
+    /// Waits until nothing vouches for them any more; `None` where nobody is asked.
+    pub(crate) fn loses_identity(self) -> Option<BoxFuture<'static, Lost>> {
+        self.0.is_some().then(|| async move { self.loses(Right::Read, &[]).await }.boxed())
     }
 
     /// Waits until they may no longer do this to one of these tenants.

@@ -1,9 +1,6 @@
 //! TLS: the coordinator's own certificate, and whom those of clients name.
 
-use super::{
-    TlsSettings,
-    source::{Source, SourceError},
-};
+use super::{TlsSettings, source::Source};
 use leasehold_core::{identity::Principal, time::Timestamp};
 use leasehold_service::access::Peer;
 use parking_lot::RwLock;
@@ -20,9 +17,6 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// A text cannot be had.
-    #[error(transparent)]
-    Source(#[from] SourceError),
     /// There is none in it.
     #[error("{place}: holds no {what} in PEM")]
     Missing {
@@ -49,8 +43,9 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(super) fn load(settings: TlsSettings) -> Result<Arc<Self>, CertificateError> {
-        let current = RwLock::new(Arc::new(config(&settings)?));
+    /// `texts` are those of [`Tls::sources`].
+    pub(super) fn load(settings: TlsSettings, texts: &[String]) -> Result<Arc<Self>, CertificateError> {
+        let current = RwLock::new(Arc::new(config(&settings, texts)?));
         Ok(Arc::new(Self { settings, current }))
     }
 
@@ -59,25 +54,27 @@ impl Tls {
         Arc::clone(&self.current.read())
     }
 
-    /// From here on new connections see what stands in the files now; those that are open go on.
-    pub(super) fn reload(&self) -> Result<(), CertificateError> {
-        let config = Arc::new(config(&self.settings)?);
+    /// From here on new connections see these; those that are open go on.
+    pub(super) fn reload(&self, texts: &[String]) -> Result<(), CertificateError> {
+        let config = Arc::new(config(&self.settings, texts)?);
         *self.current.write() = config;
         Ok(())
     }
-
-    pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
-        let TlsSettings { certificate, key, client_ca } = &self.settings;
-        [certificate, key].into_iter().chain(client_ca)
-    }
 }
 
-fn config(settings: &TlsSettings) -> Result<ServerConfig, CertificateError> {
+/// Certificate, key, and authorities of clients where there are any.
+pub(super) fn sources(settings: &TlsSettings) -> Vec<Source> {
     let TlsSettings { certificate, key, client_ca } = settings;
+    [certificate, key].into_iter().chain(client_ca).cloned().collect()
+}
+
+fn config(settings: &TlsSettings, texts: &[String]) -> Result<ServerConfig, CertificateError> {
+    let TlsSettings { certificate, key, client_ca } = settings;
+    let text = |at: usize| texts.get(at).map(String::as_str).unwrap_or_default();
     let unusable =
         |source: &Source, why: String| CertificateError::Unusable { place: source.to_string(), why };
-    let chain = certificates(certificate)?;
-    let private = PrivateKeyDer::from_pem_slice(key.read()?.as_bytes())
+    let chain = certificates(certificate, text(0))?;
+    let private = PrivateKeyDer::from_pem_slice(text(1).as_bytes())
         .map_err(|_| CertificateError::Missing { place: key.to_string(), what: "private key" })?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -87,7 +84,7 @@ fn config(settings: &TlsSettings) -> Result<ServerConfig, CertificateError> {
         None => builder.with_no_client_auth(),
         Some(source) => {
             let mut roots = RootCertStore::empty();
-            for authority in certificates(source)? {
+            for authority in certificates(source, text(2))? {
                 roots.add(authority).map_err(|error| unusable(source, error.to_string()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -106,11 +103,10 @@ fn config(settings: &TlsSettings) -> Result<ServerConfig, CertificateError> {
     Ok(config)
 }
 
-fn certificates(source: &Source) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+fn certificates(source: &Source, text: &str) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let missing = || CertificateError::Missing { place: source.to_string(), what: "certificate" };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(source.read()?.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|_| missing())?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|_| missing())?;
     if chain.is_empty() { Err(missing()) } else { Ok(chain) }
 }
 

@@ -4,11 +4,14 @@ use super::key_set::{Fetcher, KeyPlace, KeySet, KeySetError};
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use leasehold_core::{identity::Principal, time::Timestamp};
 use leasehold_service::access::{Identity, Unauthenticated};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::Instant,
+};
 
 /// How much the clocks of those who sign may differ from ours.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
@@ -16,6 +19,8 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
 const FETCH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// And because of a token with an unknown key, not more often than this: tokens are easily made up.
 const FETCH_PAUSE: Duration = Duration::from_secs(10);
+/// So many calls wait for keys at a time; others are refused at once.
+const WAITING_CALLS: usize = 256;
 /// Tokens whose signature was checked, and need not be checked again.
 const REMEMBERED_TOKENS: usize = 10_000;
 /// The longest token that is looked at, in bytes. With the other headers of a call it must fit into 16 KiB anyway.
@@ -47,8 +52,17 @@ pub(super) struct Jwt {
     settings: JwtSettings,
     fetcher: Option<Fetcher>,
     state: RwLock<State>,
-    /// When keys were last asked for. Held while they are.
-    fetched: Mutex<Option<Instant>>,
+    fetching: Fetching,
+}
+
+/// One task fetches, for all who want it: a caller that goes away takes nothing with it.
+struct Fetching {
+    wanted: Notify,
+    /// Counts what was fetched, or tried to.
+    rounds: watch::Sender<u64>,
+    last: Mutex<Option<Instant>>,
+    /// Calls that wait for it.
+    waiting: Semaphore,
 }
 
 /// Keys, and what was checked with them: replaced together.
@@ -87,24 +101,41 @@ const EXPIRED: Unauthenticated = Unauthenticated::because("the call's token has 
 const TOO_EARLY: Unauthenticated = Unauthenticated::because("the call's token is not valid yet");
 
 impl Jwt {
-    pub(super) async fn start(settings: JwtSettings) -> Result<Self, KeySetError> {
+    /// `text` is that of a local key set.
+    pub(super) async fn start(settings: JwtSettings, text: Option<&str>) -> Result<Self, KeySetError> {
         let (fetcher, keys) = match &settings.keys {
-            KeyPlace::Local(source) => (None, KeySet::parse(&source.read()?, &settings.keys)?),
+            KeyPlace::Local(_) => (None, KeySet::parse(text.unwrap_or_default(), &settings.keys)?),
             KeyPlace::Url(url) => {
                 let fetcher = Fetcher::new(url)?;
                 let keys = fetcher.fetch().await?;
                 (Some(fetcher), keys)
             }
         };
-        Ok(Self { settings, fetcher, state: RwLock::new(State::of(keys)), fetched: Mutex::new(None) })
+        if keys.is_empty() {
+            return Err(KeySetError::empty(&settings.keys));
+        }
+        let fetching = Fetching {
+            wanted: Notify::new(),
+            rounds: watch::Sender::new(0),
+            last: Mutex::new(None),
+            waiting: Semaphore::new(WAITING_CALLS),
+        };
+        Ok(Self { settings, fetcher, state: RwLock::new(State::of(keys)), fetching })
     }
 
-    pub(super) fn settings(&self) -> &JwtSettings {
-        &self.settings
-    }
-
-    pub(super) fn replace_keys(&self, keys: KeySet) {
-        *self.state.write() = State::of(keys);
+    /// Whether these are others than before. What was checked with those is forgotten.
+    pub(super) fn replace_keys(&self, keys: KeySet) -> bool {
+        if keys.is_empty() {
+            tracing::warn!(
+                "the key set holds no key that tokens can be checked with: no signed token is accepted"
+            );
+        }
+        let mut state = self.state.write();
+        let differ = *state.keys != keys;
+        if differ {
+            *state = State::of(keys);
+        }
+        differ
     }
 
     /// Who presents this token, whose digest this is.
@@ -141,6 +172,10 @@ impl Jwt {
             return Err(TOO_LONG);
         }
         let header = decode_header(token).map_err(|_| MALFORMED)?;
+        // An extension that must be understood (RFC 7515, section 4.1.11), and none is.
+        if header.crit.is_some() {
+            return Err(WRONG);
+        }
         if matches!(header.alg, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
             return Err(WRONG);
         }
@@ -170,41 +205,52 @@ impl Jwt {
         })
     }
 
-    /// Fetches the keys, but not too soon again. Whoever comes meanwhile waits for the same.
+    /// Has the keys fetched, but not too soon again, and waits for that.
     pub(super) async fn learn(&self) {
-        self.fetch_after(FETCH_PAUSE).await;
+        let Fetching { wanted, rounds, last, waiting } = &self.fetching;
+        if self.fetcher.is_none() || last.lock().is_some_and(|at| at.elapsed() < FETCH_PAUSE) {
+            return;
+        }
+        let Ok(_place) = waiting.try_acquire() else { return };
+        let mut rounds = rounds.subscribe();
+        wanted.notify_one();
+        // It ends with the task that fetches, or with a fetch that takes too long.
+        let _ = tokio::time::timeout(FETCH_PAUSE, rounds.changed()).await;
     }
 
-    async fn fetch_after(&self, pause: Duration) -> bool {
-        let Some(fetcher) = &self.fetcher else { return false };
-        let mut fetched = self.fetched.lock().await;
-        if fetched.is_some_and(|at| at.elapsed() < pause) {
-            return false;
-        }
-        let answer = fetcher.fetch().await;
-        *fetched = Some(now());
-        match answer {
-            Ok(keys) => {
-                self.replace_keys(keys);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the keys that tokens are signed with could not be fetched; going on with those that are known");
-                false
-            }
-        }
+    /// Has the keys fetched soon, whoever asks.
+    pub(super) fn want_keys(&self) {
+        *self.fetching.last.lock() = None;
+        self.fetching.wanted.notify_one();
     }
 
-    /// Fetches the keys now and then, for good, and says so each time. Never, where they are not fetched.
-    pub(super) async fn keep_fetching(&self, fetched: impl Fn()) {
-        if self.fetcher.is_none() {
-            return std::future::pending().await;
-        }
+    /// Fetches the keys now and then and when they are wanted, for good, and calls `changed` when they are others. Never, where
+    /// they are not fetched.
+    pub(super) async fn keep_fetching(&self, changed: impl Fn()) {
+        let Some(fetcher) = &self.fetcher else { return std::future::pending().await };
+        let Fetching { wanted, rounds, last, .. } = &self.fetching;
         loop {
-            tokio::time::sleep(FETCH_INTERVAL).await;
-            if self.fetch_after(FETCH_INTERVAL / 2).await {
-                fetched();
+            tokio::select! {
+                () = tokio::time::sleep(FETCH_INTERVAL) => {}
+                () = wanted.notified() => {}
             }
+            // Several may have wanted the same.
+            if last.lock().is_some_and(|at| at.elapsed() < FETCH_PAUSE) {
+                continue;
+            }
+            match fetcher.fetch().await {
+                Ok(keys) => {
+                    if self.replace_keys(keys) {
+                        changed();
+                    }
+                }
+                Err(error) => tracing::warn!(
+                    %error,
+                    "the keys that tokens are signed with could not be fetched; going on with those that are known"
+                ),
+            }
+            *last.lock() = Some(now());
+            rounds.send_modify(|rounds| *rounds += 1);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The keys that tokens are signed with: a JSON Web Key Set (RFC 7517), from a file or fetched.
 
-use super::source::{Source, SourceError};
+use super::{
+    source::{Source, SourceError},
+    tokens::digest,
+};
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse},
@@ -13,7 +16,7 @@ const MAX_KEY_SET_BYTES: usize = 1 << 20;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a key set is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum KeyPlace {
     /// Here.
     Local(Source),
@@ -25,9 +28,22 @@ impl fmt::Display for KeyPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(source) => source.fmt(f),
-            // A query may hold what is nobody's business.
-            Self::Url(url) => f.write_str(url.split(['?', '#']).next().unwrap_or_default()),
+            Self::Url(url) => match reqwest::Url::parse(url) {
+                // Query and password may be what is nobody's business.
+                Ok(url) => {
+                    let (host, port) = (url.host_str().unwrap_or_default(), url.port());
+                    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                    write!(f, "{}://{host}{port}{}", url.scheme(), url.path())
+                }
+                Err(_) => f.write_str("a URL"),
+            },
         }
+    }
+}
+
+impl fmt::Debug for KeyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyPlace({self})")
     }
 }
 
@@ -56,8 +72,26 @@ pub enum KeySetError {
     },
 }
 
+impl KeySetError {
+    pub(super) fn empty(place: &KeyPlace) -> Self {
+        let why = "holds no public key that tokens can be checked with: RSA, P-256, P-384 or Ed25519, not kept for \
+                   encryption";
+        Self::Form { place: place.to_string(), why: why.to_owned() }
+    }
+}
+
 /// The keys, each with what it may be used for.
-pub(super) struct KeySet(Vec<Key>);
+pub(super) struct KeySet {
+    keys: Vec<Key>,
+    /// Of the text that they are from.
+    digest: [u8; 32],
+}
+
+impl PartialEq for KeySet {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
 
 pub(super) struct Key {
     id: Option<String>,
@@ -71,18 +105,17 @@ impl KeySet {
         let set: JwkSet =
             serde_json::from_str(text).map_err(|_| wrong("is no JSON Web Key Set (RFC 7517)"))?;
         // One that is for something else, or of a kind that is not known here, is none of ours.
-        let keys: Vec<_> = set.keys.iter().filter_map(Key::of).collect();
-        if keys.is_empty() {
-            return Err(wrong(
-                "holds no public key that tokens can be checked with: RSA, P-256, P-384 or Ed25519, not kept for encryption",
-            ));
-        }
-        Ok(Self(keys))
+        let keys = set.keys.iter().filter_map(Key::of).collect();
+        Ok(Self { keys, digest: digest(text) })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// The key that a token says it is signed with. Without an id there must be one that it could be.
     pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
-        let mut fitting = self.0.iter().filter(|key| key.algorithms.contains(&algorithm));
+        let mut fitting = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm));
         match id {
             Some(id) => fitting.find(|key| key.id.as_deref() == Some(id)),
             None => fitting.next().filter(|_| fitting.next().is_none()),
@@ -131,7 +164,7 @@ impl Key {
 
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| &key.id)).finish()
+        f.debug_list().entries(self.keys.iter().map(|key| &key.id)).finish()
     }
 }
 
@@ -147,12 +180,13 @@ impl Fetcher {
         let client = reqwest::Client::builder()
             .timeout(FETCH_TIMEOUT)
             // Keys are believed because of where they come from.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| KeySetError::Fetch {
-                place: KeyPlace::Url(url.to_owned()).to_string(),
-                why: error.without_url().to_string(),
-            })?;
+            .redirect(reqwest::redirect::Policy::none());
+        // What is in plain text is on this machine, and stays there.
+        let client = if url.starts_with("http:") { client.no_proxy() } else { client };
+        let client = client.build().map_err(|error| KeySetError::Fetch {
+            place: KeyPlace::Url(url.to_owned()).to_string(),
+            why: error.without_url().to_string(),
+        })?;
         Ok(Self { client, url: url.to_owned() })
     }
 

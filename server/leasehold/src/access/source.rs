@@ -53,6 +53,11 @@ impl Source {
     }
 }
 
+/// The texts, in their order.
+pub(super) fn read_all(sources: &[Source]) -> Result<Vec<String>, SourceError> {
+    sources.iter().map(Source::read).collect()
+}
+
 /// The place, never the text.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

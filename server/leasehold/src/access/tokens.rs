@@ -1,6 +1,6 @@
 //! Static tokens as they are written: TOML, each with its secret or the secret's digest.
 
-use super::{AccessError, policy::told, source::Source};
+use super::{AccessError, source::Source};
 use leasehold_core::identity::{InvalidName, Principal};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -65,17 +65,24 @@ struct Written {
 }
 
 impl Tokens {
-    pub(super) fn read(source: &Source) -> Result<Self, AccessError> {
-        let text = source.read()?;
-        Self::parse(&text).map_err(|error| AccessError::Tokens { place: source.to_string(), source: error })
+    /// The tokens that this text of `source` has. At the start none at all is a mistake; later it may be meant, when the last
+    /// one is taken away.
+    pub(super) fn read(text: &str, source: &Source, is_first: bool) -> Result<Self, AccessError> {
+        let wrong = |error| AccessError::Tokens { place: source.to_string(), source: error };
+        let tokens = Self::parse(text).map_err(wrong)?;
+        if !tokens.0.is_empty() {
+            return Ok(tokens);
+        }
+        if is_first {
+            return Err(wrong(TokensError::Empty));
+        }
+        tracing::warn!(place = %source, "there are no tokens any more: no static token is accepted");
+        Ok(tokens)
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, TokensError> {
         let File { token: written } =
-            toml::from_str(text).map_err(|error| TokensError::Form(told(&error)))?;
-        if written.is_empty() {
-            return Err(TokensError::Empty);
-        }
+            toml::from_str(text).map_err(|error| TokensError::Form(told(text, &error)))?;
         let mut tokens = HashMap::with_capacity(written.len());
         for (at, Written { principal, secret, sha256 }) in written.into_iter().enumerate() {
             let place = at + 1;
@@ -112,6 +119,17 @@ impl Tokens {
     }
 }
 
+/// Where it is wrong, and what it must be. Not what stands there, as the parser would tell: it may be a secret.
+fn told(text: &str, error: &toml::de::Error) -> String {
+    let line = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map_or(1, |before| before.lines().count().max(1));
+    format!(
+        "line {line}, or near it: must be TOML, of [[token]] with principal, and secret or sha256, each a text in quotes"
+    )
+}
+
 pub(super) fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
@@ -143,13 +161,15 @@ mod tests {
         let token = |fields: &str| format!("[[token]]\nprincipal = \"a\"\n{fields}\n");
         let twice = token(&format!("secret = \"{SECRET}\"")).repeat(2);
         let table = [
-            (String::new(), "has no [[token]]"),
             (token(""), "token 1: needs either"),
             (token(&format!("secret = \"{SECRET}\"\nsha256 = \"00\"")), "token 1: needs either"),
             (token("secret = \"xyzzy-short\""), "token 1: secret must have 20 to 1024"),
             (token("secret = \"xyzzy with spaces in it, long\""), "token 1: secret must be visible"),
             (token("sha256 = \"xyzzy\""), "token 1: sha256 must have 64"),
-            (token(&format!("secret = \"{SECRET}\"\nxyzzy = 1")), "unknown field"),
+            (token(&format!("secret = \"{SECRET}\"\nxyzzy-short = 1")), "line 4"),
+            (format!("token = \"{SECRET}\""), "line 1"),
+            (token(&format!("\"{SECRET}\" = \"x\"")), "must be TOML"),
+            (token("secret = 12345678901234567890"), "must be TOML"),
             (twice, "token 2: is there twice"),
             (
                 format!("[[token]]\nprincipal = \"\"\nsecret = \"{SECRET}\"\n"),
@@ -160,7 +180,9 @@ mod tests {
         for (text, why) in table {
             let error = Tokens::parse(&text).expect_err(&text).to_string();
             assert!(error.contains(why), "{text}: {error}");
-            assert!(!error.contains(SECRET) && !error.contains("xyzzy-short"), "{error}");
+            for secret in [SECRET, "xyzzy-short", "1234567890"] {
+                assert!(!error.contains(secret), "{error}");
+            }
         }
     }
 }

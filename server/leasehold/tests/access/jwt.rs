@@ -161,8 +161,11 @@ async fn keys_are_fetched_anew_for_a_token_of_an_unknown_key_but_not_for_each() 
     world.start(&format!("{FLAGS} --jwt-keys http://{address}/keys")).await;
     assert_eq!(tried(&world.caller(presenting(one.sign(&claims())))).await, MAY_BOTH);
     assert_eq!(served.lock().1, 1, "once, at the start");
+    let by_one = world.caller(presenting(one.sign(&claims())));
+    let mut watch = by_one.watch(&[leasehold_client::WatchFilter::whole_tenant("acme")], None);
+    watch.next().await.expect("it begins").expect("and stands");
 
-    served.lock().0 = set(&[&one, &two]);
+    served.lock().0 = set(&[&two]);
     assert_eq!(tried(&world.caller(presenting(two.sign(&claims())))).await, MAY_BOTH);
     assert_eq!(served.lock().1, 2);
     // Made up tokens are not worth a request each.
@@ -170,7 +173,10 @@ async fn keys_are_fetched_anew_for_a_token_of_an_unknown_key_but_not_for_each() 
         assert_eq!(tried(&world.caller(presenting(three.sign(&claims())))).await, UNKNOWN);
     }
     assert_eq!(served.lock().1, 2);
-    assert_eq!(tried(&world.caller(presenting(one.sign(&claims())))).await, MAY_BOTH);
+    // What was let in by a key that is there no more ends with it.
+    assert_eq!(tried(&by_one).await, UNKNOWN);
+    let ended = tokio::time::timeout(PATIENCE, watch.next()).await.expect("an end").expect("a reason");
+    assert_eq!(why(ended.map(drop)), Some(Reason::Unauthenticated));
     world.stop().await;
     serving.abort();
 }

@@ -67,6 +67,11 @@ async fn tokens_and_policy_change_while_calls_go_on() {
     world.write("policy.toml", "[[rule]]\nprincipal = \"reader\"\ntenants = [\"*\"]\nrights = [\"admin\"]\n");
     becomes(&renderer, DENIED).await;
     assert_eq!(tried(&reader).await, MAY_BOTH);
+    // To take everything away is a change as any other.
+    world.write("policy.toml", "");
+    becomes(&reader, DENIED).await;
+    world.write("tokens.toml", "");
+    becomes(&reader, UNKNOWN).await;
     world.stop().await;
 }
 
@@ -110,5 +115,26 @@ async fn a_call_without_a_token_to_present_is_not_sent() {
     let failing = world.caller(Security::default().token_by(|| async { Err("no network".into()) }));
     let error = failing.lookup(&page_of("acme"), &LookupOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("no network") && !error.may_have_been_applied(), "{error}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_with_the_next_token() {
+    let world = world().await;
+    let next = "the-next-token-of-the-renderer-of-acme";
+    let tokens_given = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = tokens_given.clone();
+    let caller = world.caller(Security::default().token_by(move || {
+        let first = counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        async move { Ok(leasehold_client::Token::new(if first { RENDERER } else { next })) }
+    }));
+    let mut watch = caller.watch(&[leasehold_client::WatchFilter::whole_tenant("acme")], None);
+    let started = leasehold_client::WatchEvent::Started;
+    assert_eq!(watch.next().await.unwrap().unwrap().event, started);
+    // What it was opened with is over: it is opened again with what holds now, without a word to its reader.
+    world.write("tokens.toml", &tokens(&[("render-acme", next)]));
+    let again = tokio::time::timeout(PATIENCE, watch.next()).await.expect("a message").unwrap().unwrap();
+    assert_eq!(again.event, started);
+    assert_eq!(tokens_given.load(std::sync::atomic::Ordering::Relaxed), 2);
     world.stop().await;
 }

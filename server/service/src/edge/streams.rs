@@ -28,6 +28,8 @@ pub(crate) type Answers<T> = BoxStream<'static, Result<T, Status>>;
 pub struct LookupAnswers {
     edge: Edge,
     caller: Caller,
+    /// Where nothing can be lost, there is nothing to wait for.
+    loses: Option<BoxFuture<'static, Lost>>,
     requests: Streaming<v1::LookupStreamRequest>,
     slow: FuturesUnordered<BoxFuture<'static, v1::LookupStreamResponse>>,
     max_slow: usize,
@@ -48,9 +50,11 @@ impl LookupAnswers {
         draining: CancellationToken,
         place: Place,
     ) -> Self {
+        let loses = caller.clone().loses_identity();
         Self {
             edge,
             caller,
+            loses,
             requests,
             slow: FuturesUnordered::new(),
             max_slow,
@@ -70,6 +74,14 @@ impl Stream for LookupAnswers {
         let this = self.get_mut();
         if !this.is_draining && this.draining.as_mut().poll(context).is_ready() {
             this.is_draining = true;
+        }
+        // One that asks nothing must not keep its place when it is nobody any more.
+        if !this.is_read
+            && let Some(loses) = &mut this.loses
+            && let Poll::Ready(lost) = loses.as_mut().poll(context)
+        {
+            this.is_read = true;
+            this.failure = Some(admission::lost(lost, Right::Read).into());
         }
         loop {
             // First: a caller that sends without pause must not keep these from being answered.
