@@ -17,6 +17,7 @@ import type { RandomSource } from './id.js';
 import type { Lanes, Link } from './link.js';
 import { backoffMs, type RetryBudget } from './retry.js';
 import type { Backoff } from './service-config.js';
+import type { Credentials } from './token.js';
 
 /** What all calls of one coordinator share. */
 export interface Shared {
@@ -24,6 +25,8 @@ export interface Shared {
   readonly budget: RetryBudget;
   readonly random: RandomSource;
   readonly maxAttempts: number;
+  /** Absent: calls present no token. */
+  readonly credentials?: Credentials;
 }
 
 /** How long a call may take. */
@@ -52,6 +55,8 @@ export interface Attempt {
   readonly endpoint: string;
   /** Whether there was one before it. */
   readonly isRetry: boolean;
+  /** The header of that name. Absent: there is none. */
+  readonly authorization: string | undefined;
 }
 
 /** The answer to a call, and when the attempt that got it began. */
@@ -81,6 +86,7 @@ class Call {
   #inDoubt = false;
   #last: LeaseholdError | undefined;
   #unreachableSince: number | undefined;
+  #isRenewed = false;
 
   constructor(shared: Shared, endpoint: string, limits: Limits) {
     shared.budget.deposit();
@@ -91,8 +97,10 @@ class Call {
     this.#deadline = this.#begunAt + limits.overallMs + limits.waitMs;
   }
 
-  /** The next attempt, or the end of the overall timeout. */
-  attempt(): Attempt {
+  /** The next attempt, or the end of the overall timeout. Its time begins when there is a token to present. */
+  async attempt(): Promise<Attempt> {
+    const { credentials } = this.#shared;
+    const authorization = credentials && (credentials.atHand() ?? (await this.#token(credentials)));
     this.#limits.signal?.throwIfAborted();
     const startedAt = now();
     if (startedAt >= this.#deadline) {
@@ -101,11 +109,32 @@ class Call {
     this.#attempts += 1;
     const waitMs = Math.max(0, this.#limits.waitMs - (startedAt - this.#begunAt));
     const until = Math.min(startedAt + this.#limits.attemptMs + waitMs, this.#deadline);
-    return { startedAt, until, waitMs, endpoint: this.#endpoint, isRetry: this.#attempts > 1 };
+    return { startedAt, until, waitMs, endpoint: this.#endpoint, isRetry: this.#attempts > 1, authorization };
   }
 
-  /** Pauses after a failed attempt, or gives the call up. */
-  async retryAfter(error: LeaseholdError, attempt: Attempt): Promise<void> {
+  async #token(credentials: Credentials): Promise<string> {
+    try {
+      return await credentials.get(Math.max(0, this.#deadline - now()), this.#limits.signal);
+    } catch (error) {
+      throw error instanceof LeaseholdError ? error.afterAttempts(this.#inDoubt) : error;
+    }
+  }
+
+  /** Whether a call that was refused for its token or certificate may be tried at once with another one. */
+  #renews(error: LeaseholdError, attempt: Attempt, renewConnection: () => boolean): boolean {
+    if (!error.isUnauthenticated) {
+      return false;
+    }
+    const { authorization } = attempt;
+    const hasToken = authorization !== undefined && this.#shared.credentials?.refused(authorization);
+    const may = renewConnection() || hasToken === true;
+    const renews = may && !this.#isRenewed && now() < this.#deadline;
+    this.#isRenewed ||= renews;
+    return renews;
+  }
+
+  /** Pauses after a failed attempt, or gives the call up. `renewConnection` does so where certificates have changed. */
+  async retryAfter(error: LeaseholdError, attempt: Attempt, renewConnection: () => boolean): Promise<void> {
     this.#inDoubt ||= error.mayHaveBeenApplied;
     const at = now();
     // A process that was frozen has not used the time that passed: its call is as good as new.
@@ -118,6 +147,10 @@ class Call {
       this.#unreachableSince = undefined;
     }
     this.#unreachableSince ??= at;
+    if (this.#renews(error, attempt, renewConnection)) {
+      this.#last = error;
+      return;
+    }
     if (!error.isRetryable) {
       throw error.afterAttempts(this.#inDoubt);
     }
@@ -155,7 +188,7 @@ export async function repeated<T>(
 ): Promise<Answered<T>> {
   const call = new Call(shared, link.endpoint, limits);
   for (;;) {
-    const attempt = call.attempt();
+    const attempt = await call.attempt();
     const { generation, client } = link.client();
     try {
       await link.ready(client, generation, attempt.until - attempt.startedAt, limits.signal);
@@ -171,7 +204,7 @@ export async function repeated<T>(
       if (error.suspectsConnection) {
         link.replace(generation);
       }
-      await call.retryAfter(error, attempt);
+      await call.retryAfter(error, attempt, () => link.renew(generation));
     }
   }
 }
@@ -192,7 +225,7 @@ export function unary<Req, Res>(
         identity,
         identity,
         request,
-        deadlineOf(attempt),
+        withDeadline(attempt),
         done,
       ),
     );
@@ -214,7 +247,7 @@ export function clientStreaming<Req, Res>(
         method.path,
         identity,
         identity,
-        deadlineOf(attempt),
+        withDeadline(attempt),
         done,
       );
       // What goes wrong is heard from `done`; unheard, it would end the process.
@@ -269,9 +302,16 @@ export async function serverStreaming<Req, Res>(
       identity,
       identity,
       method.requestSerialize(message),
+      presenting(attempt),
     );
     call.on('error', () => {});
-    const messages = new Messages(call, method, link.endpoint, () => link.replace(generation));
+    const messages = new Messages(
+      call,
+      method,
+      link.endpoint,
+      () => link.replace(generation),
+      () => attempt.authorization !== undefined && shared.credentials?.refused(attempt.authorization),
+    );
     try {
       return Object.assign(messages, { first: await messages.next(attempt.until - now(), limits.signal) });
     } catch (error) {
@@ -288,18 +328,21 @@ class Messages<Res> {
   readonly #method: Method<never, Res>;
   readonly #endpoint: string;
   readonly #suspect: () => void;
+  readonly #refused: () => void;
 
   constructor(
     call: ClientReadableStream<Buffer>,
     method: Method<never, Res>,
     endpoint: string,
     suspect: () => void,
+    refused: () => void,
   ) {
     this.#call = call;
     this.#messages = call[Symbol.asyncIterator]();
     this.#method = method;
     this.#endpoint = endpoint;
     this.#suspect = suspect;
+    this.#refused = refused;
   }
 
   async next(silenceMs: number, signal?: AbortSignal): Promise<Res | undefined> {
@@ -312,7 +355,13 @@ class Messages<Res> {
       const timer = setTimeout(() => reject(LeaseholdError.timedOut(silenceMs, this.#endpoint)), silenceMs);
       signal?.addEventListener('abort', abort, { once: true });
       next
-        .then(resolve, (error: ServiceError) => reject(LeaseholdError.fromStatus(error, this.#endpoint)))
+        .then(resolve, (error: ServiceError) => {
+          const judged = LeaseholdError.fromStatus(error, this.#endpoint);
+          if (judged.isUnauthenticated) {
+            this.#refused();
+          }
+          reject(judged);
+        })
         .finally(() => {
           clearTimeout(timer);
           signal?.removeEventListener('abort', abort);
@@ -364,14 +413,23 @@ function settled<T>(
 }
 
 /**
- * The deadline that the coordinator is to keep: a little shorter than the attempt. That it ran out of time is to be heard
+ * Who calls, and the deadline that the coordinator is to keep: a little shorter than the attempt. That it ran out of time is to be heard
  * from it, for a connection on which nothing is heard is replaced.
  */
-function deadlineOf(attempt: Attempt): Metadata {
+function withDeadline(attempt: Attempt): Metadata {
   const timeoutMs = Math.max(1, attempt.until - now());
   const remoteMs = Math.max(1, Math.floor(timeoutMs - Math.min(timeoutMs / 10, 200)));
-  const metadata = new Metadata();
+  const metadata = presenting(attempt);
   metadata.set('grpc-timeout', remoteMs < 1e8 ? `${remoteMs}m` : `${Math.floor(remoteMs / 1000)}S`);
+  return metadata;
+}
+
+/** Who calls. */
+function presenting({ authorization }: Attempt): Metadata {
+  const metadata = new Metadata();
+  if (authorization !== undefined) {
+    metadata.set('authorization', authorization);
+  }
   return metadata;
 }
 

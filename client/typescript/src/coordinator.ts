@@ -48,6 +48,7 @@ import {
   toWireScopes,
   type WatchFilter,
 } from './scope.js';
+import { type ParsedSecurity, parseSecurity, type Security, type SecurityOptions } from './security.js';
 import { type ServiceConfig, serviceConfig } from './service-config.js';
 import { Watch, type WatchOptions } from './watch.js';
 import { milliseconds, required, toDuration, toOptionalDuration } from './wire.js';
@@ -57,8 +58,10 @@ export const DEFAULT_ENDPOINT = 'http://127.0.0.1:7420';
 
 /** How a {@link Coordinator} is configured. */
 export interface CoordinatorOptions {
-  /** The coordinator, or what balances between several. Default: {@link DEFAULT_ENDPOINT}. */
+  /** The coordinator, or what balances between several; with `https://` by TLS. Default: {@link DEFAULT_ENDPOINT}. */
   readonly endpoint?: string | undefined;
+  /** Who calls, and whom to believe. Default: nobody, and for `https://` the authorities that Node.js knows. */
+  readonly security?: Security | SecurityOptions | undefined;
   /** The name that leases are acquired under, for people: a worker's, 1 to 256 bytes. Default: `leasehold-client`. */
   readonly owner?: string | undefined;
   /** How long one attempt of a call may take, in milliseconds; where it waits, on top of that. Default: 5 s. */
@@ -89,20 +92,23 @@ export interface CoordinatorOptions {
   readonly serviceConfig?: ServiceConfig | undefined;
 }
 
-const parseOptions = record<CoordinatorOptions>({
-  endpoint: optional(text),
-  owner: optional(text),
-  attemptTimeoutMs: optional(span),
-  timeoutMs: optional(span),
-  connectTimeoutMs: optional(span),
-  keepaliveIntervalMs: optional(span),
-  keepaliveTimeoutMs: optional(span),
-  maxReceivedBytes: optional(size),
-  maxSentBytes: optional(size),
-  inlineLimitBytes: optional(size),
-  retry: optional(parseRetryOptions),
-  serviceConfig: optional(objectAs<ServiceConfig>()),
-});
+const parseOptions = record<Omit<CoordinatorOptions, 'security'> & { security?: ParsedSecurity | undefined }>(
+  {
+    endpoint: optional(text),
+    security: optional(parseSecurity),
+    owner: optional(text),
+    attemptTimeoutMs: optional(span),
+    timeoutMs: optional(span),
+    connectTimeoutMs: optional(span),
+    keepaliveIntervalMs: optional(span),
+    keepaliveTimeoutMs: optional(span),
+    maxReceivedBytes: optional(size),
+    maxSentBytes: optional(size),
+    inlineLimitBytes: optional(size),
+    retry: optional(parseRetryOptions),
+    serviceConfig: optional(objectAs<ServiceConfig>()),
+  },
+);
 
 /** How a lookup is to be made. */
 export interface LookupOptions extends CallOptions {
@@ -279,7 +285,8 @@ export class Coordinator implements AsyncDisposable {
 
   /**
    * @param options - an endpoint such as `http://10.0.0.7:7420`, or all options.
-   * @throws LeaseholdError of the kind `configuration` for a malformed endpoint or service config.
+   * @throws LeaseholdError of the kind `configuration` for a malformed endpoint or service config, and for a security that cannot
+   *   be used.
    */
   constructor(options: string | CoordinatorOptions = {}) {
     const given = parseOptions(typeof options === 'string' ? { endpoint: options } : options, 'options');
@@ -290,9 +297,12 @@ export class Coordinator implements AsyncDisposable {
       perCall: given.retry?.budget?.perCall ?? config.retryThrottling?.tokenRatio ?? 0.2,
     };
     const { endpoint = DEFAULT_ENDPOINT } = given;
+    const { target, isTls } = parseEndpoint(endpoint);
+    const { tls, credentials } = (given.security ?? parseSecurity({}, 'options.security')).access(isTls);
     const lanes = new Lanes({
       endpoint,
-      target: parseEndpoint(endpoint),
+      target,
+      ...(tls && { tls }),
       connectTimeoutMs: given.connectTimeoutMs ?? 2000,
       keepaliveIntervalMs: given.keepaliveIntervalMs ?? 10_000,
       keepaliveTimeoutMs: given.keepaliveTimeoutMs ?? 5000,
@@ -304,6 +314,7 @@ export class Coordinator implements AsyncDisposable {
       budget: new RetryBudget(budget, now()),
       random: new RandomSource(),
       maxAttempts: given.retry?.maxAttempts ?? 100,
+      ...(credentials && { credentials }),
     };
     this.#calls = new Calls(shared, {
       serviceConfig: config,

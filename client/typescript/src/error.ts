@@ -63,7 +63,8 @@ export interface Refusal {
  * How a call came to have no outcome:
  *
  * - `refused`: the coordinator, or something on the way to it, refused; see {@link LeaseholdError.refusal}.
- * - `notSent`: no coordinator was reached; the call was surely not sent.
+ * - `notSent`: no coordinator was reached, or there was no token to present (the reason is then `UNAUTHENTICATED`); the call was
+ *   surely not sent.
  * - `broken`: the connection broke after the call may have been sent.
  * - `timedOut`: no answer in time.
  * - `deadlineExceeded`: the overall timeout passed, whatever was tried.
@@ -99,7 +100,10 @@ export class LeaseholdError extends Error {
   /** How it came about. */
   readonly kind: ErrorKind;
 
-  /** What the coordinator refused last, also when the call ended for another reason. */
+  /**
+   * What the coordinator refused last, also when the call ended for another reason. That there was no token to present is told in
+   * the same way, with `source: 'client'` in its metadata.
+   */
   readonly refusal?: Refusal;
 
   /** Where in what was given the fault is, such as `scopes[0].tag`. Of the kind `configuration`, where it is one field's. */
@@ -152,7 +156,7 @@ export class LeaseholdError extends Error {
    * coordinator that understood the call and refused it.
    */
   get isOutage(): boolean {
-    return this.isRetryable || this.reason === 'INTERNAL';
+    return this.isRetryable || this.reason === 'INTERNAL' || this.kind === 'notSent';
   }
 
   /** @internal */
@@ -172,6 +176,28 @@ export class LeaseholdError extends Error {
     const judged = { isRetryable: true, mayHaveBeenApplied: false, cause };
     const at = endpoint === undefined ? '' : ` at ${endpoint}`;
     return new LeaseholdError('notSent', `no coordinator was reached${at}${because(cause?.message)}`, judged);
+  }
+
+  /**
+   * There is no token to present: as from the coordinator, so that whoever branches on reasons needs to know one only.
+   *
+   * @internal
+   */
+  static noToken(why: string): LeaseholdError {
+    const message = `there is no token to present: ${why}`;
+    const refusal: Refusal = {
+      code: 'UNAUTHENTICATED',
+      reason: 'UNAUTHENTICATED',
+      statedReason: 'UNAUTHENTICATED',
+      message,
+      metadata: { source: 'client' },
+      fields: [],
+    };
+    return new LeaseholdError('notSent', `not sent (UNAUTHENTICATED): ${message}`, {
+      isRetryable: false,
+      mayHaveBeenApplied: false,
+      refusal,
+    });
   }
 
   /** @internal */
@@ -262,8 +288,20 @@ export class LeaseholdError extends Error {
    * @internal
    */
   afterAttempts(inDoubt: boolean): LeaseholdError {
-    // A refusal for good is the coordinator's truthful answer about all attempts.
-    return inDoubt && this.isRetryable && !this.mayHaveBeenApplied ? LeaseholdError.inDoubt(this) : this;
+    // A refusal for good is the coordinator's truthful answer about all attempts; but not one of whoever calls, for tokens and
+    // rights end between two attempts.
+    const isTruth =
+      !this.isRetryable && this.reason !== 'PERMISSION_DENIED' && this.refusal?.code !== 'UNAUTHENTICATED';
+    return inDoubt && !isTruth && !this.mayHaveBeenApplied ? LeaseholdError.inDoubt(this) : this;
+  }
+
+  /**
+   * Whether the call was refused because of its token or certificate, and another one may help.
+   *
+   * @internal
+   */
+  get isUnauthenticated(): boolean {
+    return this.kind === 'refused' && this.refusal?.code === 'UNAUTHENTICATED';
   }
 
   /**

@@ -28,5 +28,7 @@ export type {
 export * from './pages.js';
 export type { RetryBudgetOptions, RetryOptions } from './retry.js';
 export type { Depth, Scope, WatchFilter } from './scope.js';
+export { Security, type SecurityOptions } from './security.js';
 export { type ServiceConfig, serviceConfig } from './service-config.js';
+export type { Token, TokenSource } from './token.js';
 export * from './watch.js';

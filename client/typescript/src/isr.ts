@@ -2,7 +2,8 @@
  * `withRevalidate`, `invalidate` and `invalidateAll` as plain functions: a drop-in for caches that live in one process.
  *
  * They share one {@link DataCache}, which is made when it is first used, by {@link configure} or from the environment:
- * `LEASEHOLD_ENDPOINT` (default `http://127.0.0.1:7420`), `LEASEHOLD_TENANT` and `LEASEHOLD_NAMESPACE` (both `default`).
+ * `LEASEHOLD_ENDPOINT` (default `http://127.0.0.1:7420`), `LEASEHOLD_TENANT` and `LEASEHOLD_NAMESPACE` (both `default`), and
+ * what {@link Security.fromEnvironment} reads.
  *
  * @module
  */
@@ -10,6 +11,7 @@
 import { DataCache } from './data.js';
 import type { DataCacheOptions } from './data-options.js';
 import { LeaseholdError } from './error.js';
+import { Security } from './security.js';
 
 interface State {
   options?: DataCacheOptions | undefined;
@@ -77,7 +79,7 @@ function fromEnvironment(): DataCacheOptions {
     LEASEHOLD_NAMESPACE: namespace,
   } = process.env;
   return {
-    coordinator: { endpoint: endpoint || undefined },
+    coordinator: { endpoint: endpoint || undefined, security: Security.fromEnvironment() },
     tenant: tenant || undefined,
     namespace: namespace || undefined,
   };

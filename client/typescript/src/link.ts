@@ -4,9 +4,16 @@
  * @module
  */
 
-import { Client, connectivityState, credentials } from '@grpc/grpc-js';
+import {
+  type ChannelCredentials,
+  Client,
+  connectivityState,
+  credentials,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import { now } from './clock.js';
 import { LeaseholdError } from './error.js';
+import type { Tls } from './tls.js';
 
 /** How connections are made and watched over. */
 export interface ConnectionSettings {
@@ -14,6 +21,8 @@ export interface ConnectionSettings {
   readonly endpoint: string;
   /** Such as `dns:///127.0.0.1:7420`. */
   readonly target: string;
+  /** Absent: plain text. */
+  readonly tls?: Tls;
   readonly connectTimeoutMs: number;
   readonly keepaliveIntervalMs: number;
   readonly keepaliveTimeoutMs: number;
@@ -21,21 +30,26 @@ export interface ConnectionSettings {
   readonly maxSentBytes: number;
 }
 
-/**
- * The target that the channel takes for an endpoint such as `http://10.0.0.7:7420`.
- *
- * @throws LeaseholdError of the kind `configuration` unless it is `http://`, a host and a port.
- */
-export function parseEndpoint(endpoint: string): string {
+/** Where an endpoint such as `https://10.0.0.7:7420` leads to. */
+export interface Place {
+  /** What the channel takes, such as `dns:///10.0.0.7:7420`. */
+  readonly target: string;
+  readonly isTls: boolean;
+}
+
+/** @throws LeaseholdError of the kind `configuration` unless it is `http://` or `https://`, a host and a port. */
+export function parseEndpoint(endpoint: string): Place {
   let url: URL;
   try {
     url = new URL(endpoint);
   } catch {
     throw LeaseholdError.configuration(`endpoint ${JSON.stringify(endpoint)}: not a URL`);
   }
-  // The coordinator speaks plain text; were https let through, nobody would notice that nothing is encrypted.
-  if (url.protocol !== 'http:') {
-    throw LeaseholdError.configuration(`endpoint ${JSON.stringify(endpoint)}: must begin with http://`);
+  const isTls = url.protocol === 'https:';
+  if (!isTls && url.protocol !== 'http:') {
+    throw LeaseholdError.configuration(
+      `endpoint ${JSON.stringify(endpoint)}: must begin with http:// or https://`,
+    );
   }
   if (
     url.username ||
@@ -44,9 +58,9 @@ export function parseEndpoint(endpoint: string): string {
     url.search ||
     url.hash
   ) {
-    throw LeaseholdError.configuration('endpoint: only a host and a port may follow http://');
+    throw LeaseholdError.configuration('endpoint: only a host and a port may follow http:// or https://');
   }
-  return `dns:///${url.hostname}:${url.port || '80'}`;
+  return { target: `dns:///${url.hostname}:${url.port || (isTls ? '443' : '80')}`, isTls };
 }
 
 /**
@@ -57,6 +71,8 @@ export class Link {
   readonly #settings: ConnectionSettings;
   #generation = 0;
   #client: Client | undefined;
+  /** What the channel in use was made with. */
+  #credentials: ChannelCredentials | undefined;
   /** Calls that occupy it for long. */
   load = 0;
 
@@ -71,7 +87,10 @@ export class Link {
 
   /** The channel in use and its generation, to report it by. */
   client(): { generation: number; client: Client } {
-    this.#client ??= connect(this.#settings);
+    if (!this.#client) {
+      this.#credentials = this.#settings.tls?.credentials() ?? credentials.createInsecure();
+      this.#client = connect(this.#settings, this.#credentials);
+    }
     return { generation: this.#generation, client: this.#client };
   }
 
@@ -80,6 +99,19 @@ export class Link {
     if (this.#generation === generation) {
       this.close();
     }
+  }
+
+  /**
+   * Replaces the channel of this generation, where certificates have changed since it was made.
+   *
+   * @returns whether there is another one in its place, be it by whoever came first.
+   */
+  renew(generation: number): boolean {
+    const { tls } = this.#settings;
+    if (tls && this.#generation === generation && tls.credentials() !== this.#credentials) {
+      this.close();
+    }
+    return this.#generation !== generation;
   }
 
   close(): void {
@@ -108,8 +140,12 @@ export class Link {
       switch (state) {
         case connectivityState.READY:
           return;
-        case connectivityState.TRANSIENT_FAILURE:
-          throw LeaseholdError.notSent(undefined, endpoint);
+        case connectivityState.TRANSIENT_FAILURE: {
+          // Certificates are the likeliest reason, and which of them it is, nobody could guess.
+          const why = this.#settings.tls && (await reasonOf(client));
+          this.renew(generation);
+          throw LeaseholdError.notSent(why, endpoint);
+        }
         case connectivityState.SHUTDOWN:
           throw LeaseholdError.notSent(new Error('the connection was replaced'), endpoint);
         default: {
@@ -124,6 +160,30 @@ export class Link {
       }
     }
   }
+}
+
+const HEALTH = '/grpc.health.v1.Health/Check';
+/** It is told at once, unless there is a connection by now that says nothing. */
+const REASON_TIMEOUT_MS = 1000;
+
+/** Why a channel is not connected: only a call is told. It asks after the health, should there be a connection by now. */
+function reasonOf(client: Client): Promise<Error | undefined> {
+  return new Promise((resolve) => {
+    const same = (bytes: Buffer) => bytes;
+    const told = (error: ServiceError | null) => {
+      clearTimeout(timer);
+      const why = /Last error: (.*)/s.exec(error?.details ?? '')?.[1];
+      resolve(why === undefined ? undefined : new Error(why));
+    };
+    const timer = setTimeout(() => call?.cancel(), REASON_TIMEOUT_MS);
+    let call: { cancel(): void } | undefined;
+    try {
+      call = client.makeUnaryRequest(HEALTH, same, same, Buffer.alloc(0), told);
+    } catch {
+      // It was replaced, and is closed.
+      told(null);
+    }
+  });
 }
 
 /** Whether the state is another one within the time; the wall clock that the channel itself would go by may be set back. */
@@ -146,8 +206,10 @@ function changed(
   });
 }
 
-function connect(settings: ConnectionSettings): Client {
-  return new Client(settings.target, credentials.createInsecure(), {
+function connect(settings: ConnectionSettings, secured: ChannelCredentials): Client {
+  const serverName = settings.tls?.serverName;
+  return new Client(settings.target, secured, {
+    ...(serverName !== undefined && { 'grpc.ssl_target_name_override': serverName }),
     'grpc.keepalive_time_ms': settings.keepaliveIntervalMs,
     'grpc.keepalive_timeout_ms': settings.keepaliveTimeoutMs,
     'grpc.keepalive_permit_without_calls': 1,

@@ -117,6 +117,8 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
   /** In a row. */
   #failures = 0;
   #askedPauseMs = 0;
+  /** Refused for its token or certificate, and opened again at once, since it last brought something. */
+  #isRenewed = false;
   #over = false;
 
   /** @internal */
@@ -164,7 +166,18 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
         if (this.#over) {
           break;
         }
-        this.#leave((stream) => stream.suspect());
+        const wasOpen = this.#open !== undefined;
+        const isUnauthenticated = error instanceof LeaseholdError && error.isUnauthenticated;
+        this.#leave((stream) => {
+          if (!isUnauthenticated) {
+            stream.suspect();
+          }
+        });
+        // Whoever opens it again presents what can be had by then. What was refused when it was opened has had that chance.
+        if (wasOpen && isUnauthenticated && !this.#isRenewed) {
+          this.#isRenewed = true;
+          continue;
+        }
         if (!(error instanceof LeaseholdError)) {
           this.#over = true;
           throw error;
@@ -211,6 +224,7 @@ export class Watch implements AsyncIterableIterator<WatchMessage>, AsyncDisposab
     const event = parseEvent(message);
     if (event.type !== 'started') {
       this.#failures = 0;
+      this.#isRenewed = false;
     }
     return { resumeToken: message.resumeToken, event };
   }

@@ -56,7 +56,7 @@ export class CoordinatorProcess {
   }
 
   get endpoint(): string {
-    return `http://${this.#address}`;
+    return `${this.#flags.includes('--tls-cert') ? 'https' : 'http'}://${this.#address}`;
   }
 
   /** A handle of its own, closed with the test. */

@@ -224,9 +224,18 @@ test('timeouts and pauses are those of the service config', () => {
 });
 
 test('endpoints that could not work are refused at once', () => {
-  assert.equal(parseEndpoint('http://10.0.0.7:7420'), 'dns:///10.0.0.7:7420');
-  assert.equal(parseEndpoint('http://[::1]:7420/'), 'dns:///[::1]:7420');
-  for (const endpoint of ['10.0.0.7:7420', 'https://a:1', 'http://a:1/path', 'http://user@a:1', '']) {
+  assert.equal(parseEndpoint('http://10.0.0.7:7420').target, 'dns:///10.0.0.7:7420');
+  assert.equal(parseEndpoint('http://[::1]:7420/').target, 'dns:///[::1]:7420');
+  assert.deepEqual(parseEndpoint('https://a'), { target: 'dns:///a:443', isTls: true });
+  assert.deepEqual(parseEndpoint('http://a'), { target: 'dns:///a:80', isTls: false });
+  for (const endpoint of [
+    '10.0.0.7:7420',
+    'ftp://a:1',
+    'https://a:1/path',
+    'http://a:1/path',
+    'http://user@a:1',
+    '',
+  ]) {
     assert.throws(() => parseEndpoint(endpoint), { name: 'LeaseholdError', kind: 'configuration' }, endpoint);
   }
 });
