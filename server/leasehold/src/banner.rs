@@ -36,7 +36,7 @@ fn text(started: &Started, invocation: &Invocation) -> String {
         (_, Auth::Mtls { .. }) => "--ca, --client-cert and --client-key",
     };
     if !needs.is_empty() {
-        text.push_str(&format!("Whoever calls says who he is, or whom he believes: by {needs}\n"));
+        text.push_str(&format!("Callers say who they are, and whom they believe, by {needs}\n"));
     }
     if let Some(admin) = admin {
         text.push_str(&format!("\nIts admin port, which is private: http://{admin}/\n"));
