@@ -103,6 +103,9 @@ const MAY_READ = [undefined, 'PERMISSION_DENIED'];
 const DENIED = ['PERMISSION_DENIED', 'PERMISSION_DENIED'];
 const UNKNOWN = ['UNAUTHENTICATED', 'UNAUTHENTICATED'];
 
+/** For callers of whom nothing comes: tried once, and not given up because the machine is busy. */
+const ONCE = { retry: { maxAttempts: 1 }, connectTimeoutMs: 15_000, attemptTimeoutMs: 15_000 };
+
 /** Resolves when that is what comes of it. */
 async function becomes(handle: Coordinator, expected: (string | undefined)[]): Promise<void> {
   while (JSON.stringify(await tried(handle)) !== JSON.stringify(expected)) {
@@ -183,8 +186,9 @@ test('a token that was refused is renewed by its file and by its function, for c
 
 test('a stream and an upload that are refused at first are opened with another token', async (t) => {
   const { files, coordinator } = await byToken(t);
-  const given = [STRANGER_TO_ALL, RENDERER];
-  const tokenSource = () => ({ value: given.shift() ?? RENDERER });
+  const given = [STRANGER_TO_ALL];
+  // Asked for every call.
+  const tokenSource = () => ({ value: given.shift() ?? RENDERER, expiresInMs: 0 });
   const renderer = coordinator.connect({ security: { token: RENDERER } });
   const acquired = await renderer.acquire(ENTRY);
   assert.ok(acquired.outcome === 'granted');
@@ -195,7 +199,13 @@ test('a stream and an upload that are refused at first are opened with another t
   const watching = coordinator.connect({ security: { tokenSource } });
   await using watch = watching.watch([{ tenant: 'acme', wholeTenant: true }]);
   assert.equal((await watch.next()).value?.event.type, 'started');
-  assert.deepEqual(given, []);
+  assert.equal(given.length, 0);
+  const uploading = await watching.acquire({ tenant: 'acme', key: 'large' });
+  assert.ok(uploading.outcome === 'granted');
+  given.unshift(STRANGER_TO_ALL);
+  const html = 'x'.repeat(4 << 20);
+  assert.equal((await uploading.lease.commit({ html })).outcome, 'committed');
+  assert.equal(given.length, 0);
   // Whose tokens all are refused is told so.
   const refused = coordinator.connect({ security: { tokenFile: files.write('wrong', STRANGER_TO_ALL) } });
   await assert.rejects(refused.watch([{ wholeTenant: true }]).next(), { reason: 'UNAUTHENTICATED' });
@@ -222,9 +232,9 @@ test('with TLS, a coordinator is believed by its authority and its name', async 
     [{ caFile, serverName: 'elsewhere.shop' }, /elsewhere\.shop.*altnames/],
   ];
   for (const [security, why] of wrong) {
-    await cannotConnect(coordinator.connect({ endpoint: byName, timeoutMs: 500, security }), why);
+    await cannotConnect(coordinator.connect({ endpoint: byName, ...ONCE, security }), why);
   }
-  const plain = coordinator.connect({ endpoint: byName.replace('https', 'http'), timeoutMs: 500 });
+  const plain = coordinator.connect({ endpoint: byName.replace('https', 'http'), ...ONCE });
   await assert.rejects(plain.lookup(ENTRY), { isRetryable: true });
 });
 
@@ -240,7 +250,7 @@ test('no environment variable has a coordinator believed that is not', async (t)
       process.env.NODE_TLS_REJECT_UNAUTHORIZED = before;
     }
   });
-  await cannotConnect(coordinator.connect({ timeoutMs: 500 }), /certificate/);
+  await cannotConnect(coordinator.connect(ONCE), /certificate/);
 });
 
 test('callers may do what their certificate says, and certificates are replaced under a handle', async (t) => {
@@ -257,14 +267,14 @@ test('callers may do what their certificate says, and certificates are replaced 
   const presenting = ({ certificate, key }: Certified, caPem = old.pem) =>
     coordinator.connect({
       security: { caPem, clientCertificatePem: certificate, clientKeyPem: key },
-      timeoutMs: 500,
+      ...ONCE,
     });
   assert.deepEqual(await tried(presenting(old.certify(SPIFFE))), MAY_BOTH);
   assert.deepEqual(await tried(presenting(old.certify('DNS:reader'))), MAY_READ);
   assert.deepEqual(await tried(presenting(old.certify('URI:spiffe://shop/globex/render'))), DENIED);
   const refused = [
     presenting(next.certify(SPIFFE)),
-    coordinator.connect({ security: { caPem: old.pem }, timeoutMs: 500 }),
+    coordinator.connect({ security: { caPem: old.pem }, ...ONCE }),
   ];
   for (const handle of refused) {
     await cannotConnect(handle, /./);
