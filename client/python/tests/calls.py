@@ -691,7 +691,8 @@ def it_shows_no_secrets(coordinator: Coordinator, name: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "https://a:1",
+        "https://a",
+        "https://user:a-secret@a:1",
         "ftp://a:1",
         "a",
         "127.0.0.1:7420",
@@ -706,8 +707,9 @@ def it_shows_no_secrets(coordinator: Coordinator, name: str) -> None:
     ],
 )
 def it_refuses_an_address_of_no_use(connect: Callable[..., Coordinator], address: str) -> None:
-    with pytest.raises(ConfigurationError, match="http://"):
+    with pytest.raises(ConfigurationError, match="http://") as raised:
         connect(address)
+    assert "secret" not in str(raised.value)
 
 
 def it_agrees_with_the_service_config() -> None:

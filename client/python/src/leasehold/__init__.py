@@ -7,7 +7,7 @@
 
 What holds for every call: it retries by itself, with one request id, and so has one effect; it ends within its timeout,
 whatever the network does; and a ``LeaseholdError`` says whether it may have been applied. Spans of time are in seconds.
-Tokens of leases and sidecars, and presigned URLs, do not show in ``repr`` or ``str``.
+Tokens of callers, leases and sidecars, keys, and presigned URLs do not show in ``repr`` or ``str``.
 """
 
 from leasehold.async_coordinator import (
@@ -39,6 +39,7 @@ from leasehold.errors import (
     InDoubt,
     InvalidArgument,
     LeaseholdError,
+    NoToken,
     NotSent,
     ProtocolError,
     Reason,
@@ -97,6 +98,7 @@ from leasehold.pages import AsyncPages, Pages
 from leasehold.policy import OnContention, OnFailure, Policy
 from leasehold.response import Rendered, Rendering, Response, State
 from leasehold.retry import RetryBudget, RetryPolicy
+from leasehold.security import Security, Token, TokenFunction
 from leasehold.settings import DEFAULT_ADDRESS, SERVICE_CONFIG, ChannelOptions, Settings
 from leasehold.views import Identity
 from leasehold.watching import (
@@ -167,6 +169,7 @@ __all__ = [
     "NewBody",
     "NewPage",
     "NoCookies",
+    "NoToken",
     "NotHeld",
     "NotSent",
     "Omitted",
@@ -202,6 +205,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "Scope",
+    "Security",
     "ServedObject",
     "ServedPage",
     "ServedSidecar",
@@ -214,6 +218,8 @@ __all__ = [
     "Superseded",
     "Tag",
     "TimedOut",
+    "Token",
+    "TokenFunction",
     "TooLarge",
     "Unchanged",
     "Upload",

@@ -12,7 +12,8 @@ from weakref import WeakSet
 
 import grpc
 
-from leasehold._io import Interrupted, Interruption, Method, Request, Response, T
+from leasehold import _arguments
+from leasehold._io import Interrupted, Interruption, Metadata, Method, Request, Response, T
 from leasehold._status import from_rpc_error
 from leasehold.errors import Broken, NotSent, TimedOut
 
@@ -75,11 +76,12 @@ class AsyncIo:
         method: Method[Request, Response],
         request: Request,
         timeout_seconds: float,
+        metadata: Metadata,
         interruption: Interruption | None = None,
     ) -> Response:
         stub = channel.unary_unary(method.path, method.encode, method.decode)
         try:
-            call = stub(request, timeout=timeout_seconds)
+            call = stub(request, timeout=timeout_seconds, metadata=metadata)
             with nullcontext() if interruption is None else interruption.cancelling(call.cancel):
                 return await call
         except asyncio.CancelledError:
@@ -98,10 +100,11 @@ class AsyncIo:
         method: Method[Request, Response],
         parts: Iterable[Request],
         timeout_seconds: float,
+        metadata: Metadata,
     ) -> Response:
         call = channel.stream_unary(method.path, method.encode, method.decode)
         try:
-            return await call(iter(parts), timeout=timeout_seconds)
+            return await call(iter(parts), timeout=timeout_seconds, metadata=metadata)
         except asyncio.CancelledError:
             self._unless_closed(channel)
             raise
@@ -111,10 +114,14 @@ class AsyncIo:
             raise NotSent("the channel was closed") from error
 
     def stream(
-        self, channel: grpc.aio.Channel, method: Method[Request, Response], request: Request
+        self,
+        channel: grpc.aio.Channel,
+        method: Method[Request, Response],
+        request: Request,
+        metadata: Metadata,
     ) -> AsyncStream[Response]:
         try:
-            call = channel.unary_stream(method.path, method.encode, method.decode)(request)
+            call = channel.unary_stream(method.path, method.encode, method.decode)(request, metadata=metadata)
             return AsyncStream(call, self._address, lambda: self._unless_closed(channel))
         except grpc.aio.UsageError as error:
             raise NotSent("the channel was closed") from error
@@ -126,6 +133,21 @@ class AsyncIo:
 
     def lock(self) -> asyncio.Lock:
         return asyncio.Lock()
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work())
+
+    async def settled(self, begun: asyncio.Task[None], timeout_seconds: float) -> None:
+        await asyncio.wait({begun}, timeout=max(timeout_seconds, 0.0))
+
+    def abandon(self, begun: asyncio.Task[None]) -> None:
+        begun.cancel()
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
+
+    async def answer(self, field: str, function: Callable[[], Any]) -> Any:
+        return await _arguments.awaited(field, function())
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], *, is_owed: bool = False) -> bool:
         if len(self._background) >= self._limit:

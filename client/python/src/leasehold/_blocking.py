@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
@@ -12,9 +13,9 @@ from typing import Any, Generic
 
 import grpc
 
-from leasehold._io import Interrupted, Interruption, Method, Request, Response, T, run_blocking
+from leasehold._io import Interrupted, Interruption, Metadata, Method, Request, Response, T, run_blocking
 from leasehold._status import from_rpc_error
-from leasehold.errors import LeaseholdError, NotSent, TimedOut
+from leasehold.errors import InvalidArgument, LeaseholdError, NotSent, TimedOut
 
 _log = logging.getLogger("leasehold")
 
@@ -76,13 +77,14 @@ class BlockingIo:
         method: Method[Request, Response],
         request: Request,
         timeout_seconds: float,
+        metadata: Metadata,
         interruption: Interruption | None = None,
     ) -> Response:
         call = channel.unary_unary(method.path, method.encode, method.decode)
         try:
             if interruption is None:
-                return call(request, timeout=timeout_seconds)
-            future = call.future(request, timeout=timeout_seconds)
+                return call(request, timeout=timeout_seconds, metadata=metadata)
+            future = call.future(request, timeout=timeout_seconds, metadata=metadata)
             with interruption.cancelling(future.cancel):
                 answer: Response = future.result()
                 return answer
@@ -97,24 +99,52 @@ class BlockingIo:
         method: Method[Request, Response],
         parts: Iterable[Request],
         timeout_seconds: float,
+        metadata: Metadata,
     ) -> Response:
         call = channel.stream_unary(method.path, method.encode, method.decode)
         try:
-            return call(iter(parts), timeout=timeout_seconds)
+            return call(iter(parts), timeout=timeout_seconds, metadata=metadata)
         except (grpc.RpcError, ValueError) as error:
             raise _translated(error, timeout_seconds, self._address) from error
 
     def stream(
-        self, channel: grpc.Channel, method: Method[Request, Response], request: Request
+        self,
+        channel: grpc.Channel,
+        method: Method[Request, Response],
+        request: Request,
+        metadata: Metadata,
     ) -> BlockingStream[Response]:
         try:
-            call = channel.unary_stream(method.path, method.encode, method.decode)(request)
+            call = channel.unary_stream(method.path, method.encode, method.decode)(request, metadata=metadata)
             return BlockingStream(call, self._address)
         except ValueError as error:
             raise NotSent("the channel was closed") from error
 
     def lock(self) -> BlockingLock:
         return BlockingLock()
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> threading.Thread:
+        # A daemon: a source of tokens that hangs does not keep the process from ending.
+        thread = threading.Thread(target=lambda: run_blocking(work()), name="leasehold-asking", daemon=True)
+        thread.start()
+        return thread
+
+    async def settled(self, begun: threading.Thread, timeout_seconds: float) -> None:
+        begun.join(max(timeout_seconds, 0.0))
+
+    def abandon(self, begun: threading.Thread) -> None:
+        """No thread can be ended by another."""
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        return work()
+
+    async def answer(self, field: str, function: Callable[[], Any]) -> Any:
+        answer = function()
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise InvalidArgument(field, "must not be async, but for AsyncCoordinator")
+        return answer
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], *, is_owed: bool = False) -> bool:
         if self._is_shut_down or not self._workers.acquire(blocking=False):

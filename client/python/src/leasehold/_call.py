@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from leasehold._io import Interruption, Io, Method, Request, Response
+import grpc
+
+from leasehold._io import Interruption, Io, Metadata, Method, Request, Response
 from leasehold._link import Connection, Lanes, Link
+from leasehold._tokens import Tokens
 from leasehold.errors import (
     ConfigurationError,
     DeadlineExceeded,
     InDoubt,
     LeaseholdError,
+    NoToken,
     TimedOut,
     after_attempts,
 )
@@ -52,6 +56,8 @@ class Attempt:
     wait: float
     """How long the coordinator may wait on purpose."""
     is_retry: bool
+    metadata: Metadata = field(repr=False)
+    """What it says of who calls."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,10 @@ class _Progress:
         """One of the attempts may have been applied."""
         self.last: LeaseholdError | None = None
         """How the last attempt that failed did so."""
+        self.is_renewed = False
+        """One was refused for its token, and another was asked for."""
 
-    def attempt(self, now: float) -> Attempt:
+    def attempt(self, now: float, metadata: Metadata) -> Attempt:
         """The next one, or the end of the overall timeout."""
         if now >= self.deadline:
             raise self.too_late() from self.last
@@ -84,7 +92,7 @@ class _Progress:
         limits = self._limits
         wait = max(limits.wait - (now - self._begun), 0.0)
         timeout = min(limits.attempt + wait, self.deadline - now)
-        return Attempt(now, timeout, wait, self.attempts > 1)
+        return Attempt(now, timeout, wait, self.attempts > 1, metadata)
 
     def failed(self, error: LeaseholdError, now: float) -> None:
         self.last = error
@@ -102,9 +110,16 @@ class Calls:
     """What all calls of a handle share."""
 
     def __init__(
-        self, io: Io, limits: Limits, connect_timeout: float, retry: RetryPolicy, source: random.Random
+        self,
+        io: Io,
+        tokens: Tokens,
+        limits: Limits,
+        connect_timeout: float,
+        retry: RetryPolicy,
+        source: random.Random,
     ) -> None:
         self.io = io
+        self._tokens = tokens
         self.limits = limits
         self.lanes = Lanes(io)
         self._connect_timeout = connect_timeout
@@ -131,7 +146,9 @@ class Calls:
 
         async def send(connection: Connection, attempt: Attempt) -> Response:
             request = message(attempt)
-            return await self.io.unary(connection.channel, method, request, attempt.timeout, interruption)
+            return await self.io.unary(
+                connection.channel, method, request, attempt.timeout, attempt.metadata, interruption
+            )
 
         return await self.attempts(link, limits, send)
 
@@ -143,15 +160,41 @@ class Calls:
         progress = _Progress(self.io.now(), limits)
         try:
             while True:
-                attempt = progress.attempt(self.io.now())
+                metadata = await self._present(progress)
+                attempt = progress.attempt(self.io.now(), metadata)
                 try:
                     return Answered(await self._attempt(link, attempt, send), attempt.started)
                 except LeaseholdError as error:
+                    if not progress.is_renewed and self.renews(error, metadata):
+                        progress.is_renewed = True
+                        continue
                     progress.failed(error, self.io.now())
                 await self.io.sleep(self._pause(progress))
         finally:
             # It knows of the connection by its traceback, which would keep a connection that was replaced from being closed.
             progress.last = None
+
+    async def present(self, timeout: float) -> Metadata:
+        """What an attempt says of who calls. It is asked for before the attempt, which then has its time to itself."""
+        return await self._tokens.present(timeout)
+
+    def renews(self, error: LeaseholdError, metadata: Metadata) -> bool:
+        """Whether what failed, having said so of who calls, may be tried again at once and say another."""
+        refusal = error.refusal
+        if (
+            refusal is None
+            or refusal.code is not grpc.StatusCode.UNAUTHENTICATED
+            or isinstance(error, NoToken)
+        ):
+            return False
+        self._tokens.refused(metadata)
+        return self._tokens.may_renew
+
+    async def _present(self, progress: _Progress) -> Metadata:
+        try:
+            return await self.present(progress.deadline - self.io.now())
+        except NoToken as error:
+            raise after_attempts(error, progress.in_doubt) from error.__cause__
 
     def _pause(self, progress: _Progress) -> float:
         """How long to wait after a failed attempt; or gives the call up."""
@@ -162,7 +205,7 @@ class Calls:
                 # Of what was closed meanwhile, in contrast to what a coordinator refused.
                 raise InDoubt(last) from last
             if not last.is_retryable:
-                raise last
+                raise after_attempts(last, progress.in_doubt)
             if now >= progress.deadline:
                 raise progress.too_late() from last
             if progress.attempts >= self.retry.max_attempts or not self._retries.withdraw(now):

@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from leasehold import _arguments, _io, _wire
 from leasehold._call import Attempt, Calls, Limits
 from leasehold._guard import Guard
-from leasehold._io import Interruption, Io, Method, Request, Response, Stream
+from leasehold._io import Interruption, Io, Metadata, Method, Request, Response, Stream
 from leasehold._lease import CoreLease
 from leasehold._link import Connection
 from leasehold.entry import EntryRef
@@ -215,21 +215,24 @@ class Core:
     ) -> AsyncIterator[WatchMessage]:
         """Reconnects by itself, and goes on where it stood."""
         failures, failing_since, asked_pause = 0, None, 0.0
+        is_renewed = False
         while True:
+            metadata: Metadata = ()
             request = pb.WatchRequest(
                 filters=[_wire.to_filter(watched) for watched in filters], resume_token=resume or ""
             )
             try:
+                metadata = await self.calls.present(self.calls.limits.overall)
                 with ExitStack() as stack:
                     link = stack.enter_context(self.calls.lanes.waiting())
                     connection = stack.enter_context(link.connection())
                     try:
                         await connection.ready(self.calls.limits.attempt)
-                        stream = self.io.stream(connection.channel, _io.WATCH, request)
+                        stream = self.io.stream(connection.channel, _io.WATCH, request, metadata)
                         stack.callback(stream.close)
                         silence = self.calls.limits.attempt
                         while (wire := await stream.read(silence)) is not None:
-                            silence = WATCH_SILENCE_SECONDS
+                            silence, is_renewed = WATCH_SILENCE_SECONDS, False
                             message = _wire.parse_event(wire)
                             if message is None:
                                 break
@@ -243,6 +246,9 @@ class Core:
                             link.replace(connection)
                         raise
             except LeaseholdError as error:
+                if not is_renewed and self.calls.renews(error, metadata):
+                    is_renewed = True
+                    continue
                 now = self.io.now()
                 failing_since = now if failing_since is None else failing_since
                 if not error.is_retryable or now - failing_since >= self.calls.limits.overall:
@@ -268,7 +274,7 @@ class Core:
             connection: Connection, attempt: Attempt
         ) -> tuple[Response, Stream[Response], ExitStack]:
             # A deadline would be that of the whole stream, which lasts as long as its reader takes.
-            stream = self.io.stream(connection.channel, method, request)
+            stream = self.io.stream(connection.channel, method, request, attempt.metadata)
             opened = ExitStack()
             with opened:
                 opened.callback(stream.close)

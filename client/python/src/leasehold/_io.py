@@ -22,6 +22,10 @@ Response = TypeVar("Response", bound=Message)
 Received = TypeVar("Received", covariant=True)
 
 
+Metadata = tuple[tuple[str, str], ...]
+"""What goes along with a call."""
+
+
 @dataclass(frozen=True)
 class Method(Generic[Request, Response]):
     """One of the contract's methods."""
@@ -129,6 +133,7 @@ class Io(Protocol):
         method: Method[Request, Response],
         request: Request,
         timeout_seconds: float,
+        metadata: Metadata,
         interruption: Interruption | None = None,
     ) -> Response:
         """``Interrupted`` once it is given up, unless the answer is there."""
@@ -140,14 +145,36 @@ class Io(Protocol):
         method: Method[Request, Response],
         parts: Iterable[Request],
         timeout_seconds: float,
+        metadata: Metadata,
     ) -> Response: ...
 
     def stream(
-        self, channel: Any, method: Method[Request, Response], request: Request
+        self, channel: Any, method: Method[Request, Response], request: Request, metadata: Metadata
     ) -> Stream[Response]: ...
 
     def lock(self) -> AbstractAsyncContextManager[Any]:
         """One at a time."""
+        ...
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Any:
+        """Runs it, whoever goes away meanwhile. It raises nothing. ``RuntimeError`` where the system is out of threads."""
+        ...
+
+    async def settled(self, begun: Any, timeout_seconds: float) -> None:
+        """Waits for its end, and for so long at most."""
+        ...
+
+    def abandon(self, begun: Any) -> None:
+        """Nobody waits for it any more."""
+        ...
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """Runs what blocks where it holds nobody up."""
+        ...
+
+    async def answer(self, field: str, function: Callable[[], Any]) -> Any:
+        """What a function answers that is of the same world: async for asyncio, and else not. ``InvalidArgument`` where it
+        is of the other."""
         ...
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], *, is_owed: bool = False) -> bool:

@@ -273,7 +273,9 @@ class CoreLease:
 
         async def send(connection: Connection, attempt: Attempt) -> pb.UploadBodyResponse:
             parts = _upload_parts(head, body)
-            return await self.core.io.upload(connection.channel, _io.UPLOAD, parts, attempt.timeout)
+            return await self.core.io.upload(
+                connection.channel, _io.UPLOAD, parts, attempt.timeout, attempt.metadata
+            )
 
         with calls.lanes.waiting() as link:
             limits = (limits or calls.limits).waiting(len(body) / SLOWEST_BYTES_PER_SECOND)

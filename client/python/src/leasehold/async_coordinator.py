@@ -12,6 +12,7 @@ import grpc
 from leasehold._asyncio import AsyncIo
 from leasehold._core import Core, OpenBody, collect
 from leasehold._lease import CoreLease, LeaseFacts
+from leasehold._tls import opener
 from leasehold.entry import EntryRef
 from leasehold.ids import ConsistencyToken, RequestId, ResumeToken, SidecarToken
 from leasehold.invalidation import Depth, Scope
@@ -31,7 +32,7 @@ from leasehold.outcomes import (
     Upload,
 )
 from leasehold.page import BodyDelivery, Consistency, FreshPage, StalePage
-from leasehold.settings import DEFAULT_ADDRESS, ChannelOptions, Settings, target
+from leasehold.settings import DEFAULT_ADDRESS, ChannelOptions, Settings
 from leasehold.watching import WatchFilter, WatchMessage
 
 AsyncAcquire = Granted["AsyncLease"] | Ready | Held | BackingOff | Ended
@@ -49,14 +50,17 @@ class AsyncCoordinator:
         address: str = DEFAULT_ADDRESS,
         settings: Settings | None = None,
         *,
-        connect: Callable[[str, ChannelOptions], grpc.aio.Channel] = grpc.aio.insecure_channel,
+        connect: Callable[[str, ChannelOptions], grpc.aio.Channel] | None = None,
     ) -> None:
-        """``address`` is the coordinator's, such as ``http://10.0.0.7:7420``, or that of what balances between several.
-        ``connect`` makes the channels, for TLS and other transports; it is called again whenever a connection is
-        replaced. ``ConfigurationError`` for a malformed address."""
+        """``address`` is the coordinator's, such as ``http://10.0.0.7:7420``, or that of what balances between several;
+        ``https://`` is TLS. ``connect`` makes the channels, for other transports; it is called again whenever a connection is
+        replaced. ``ConfigurationError`` for a malformed address, and for a ``Settings.security`` that cannot be used."""
         self._settings = settings or Settings()
-        name, options = target(address), self._settings.channel_options()
-        io = AsyncIo(address, lambda: connect(name, options), self._settings.background_workers)
+        options, security = self._settings.channel_options(), self._settings.security
+        open_channel = opener(
+            address, security, options, connect, grpc.aio.insecure_channel, grpc.aio.secure_channel
+        )
+        io = AsyncIo(address, open_channel, self._settings.background_workers)
         self._core: Core = self._settings._core(io)
 
     async def __aenter__(self) -> AsyncCoordinator:

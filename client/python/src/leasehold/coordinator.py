@@ -15,6 +15,7 @@ from leasehold._blocking import BlockingIo
 from leasehold._core import Core, OpenBody
 from leasehold._io import blocking_iterator, run_blocking
 from leasehold._lease import CoreLease, LeaseFacts
+from leasehold._tls import opener
 from leasehold.entry import EntryRef
 from leasehold.errors import BodyTooLarge
 from leasehold.ids import ConsistencyToken, RequestId, ResumeToken, SidecarToken
@@ -35,7 +36,7 @@ from leasehold.outcomes import (
     Upload,
 )
 from leasehold.page import BodyDelivery, Consistency, FreshPage, StalePage
-from leasehold.settings import DEFAULT_ADDRESS, ChannelOptions, Settings, target
+from leasehold.settings import DEFAULT_ADDRESS, ChannelOptions, Settings
 from leasehold.watching import WatchFilter, WatchMessage
 
 SETTLE_SECONDS = 2.0
@@ -71,14 +72,15 @@ class Coordinator:
         address: str = DEFAULT_ADDRESS,
         settings: Settings | None = None,
         *,
-        connect: Callable[[str, ChannelOptions], grpc.Channel] = grpc.insecure_channel,
+        connect: Callable[[str, ChannelOptions], grpc.Channel] | None = None,
     ) -> None:
-        """``address`` is the coordinator's, such as ``http://10.0.0.7:7420``, or that of what balances between several.
-        ``connect`` makes the channels, for TLS and other transports; it is called again whenever a connection is
-        replaced. ``ConfigurationError`` for a malformed address."""
+        """``address`` is the coordinator's, such as ``http://10.0.0.7:7420``, or that of what balances between several;
+        ``https://`` is TLS. ``connect`` makes the channels, for other transports; it is called again whenever a connection is
+        replaced. ``ConfigurationError`` for a malformed address, and for a ``Settings.security`` that cannot be used."""
         self._settings = settings or Settings()
-        name, options = target(address), self._settings.channel_options()
-        io = BlockingIo(address, lambda: connect(name, options), self._settings.background_workers)
+        options, security = self._settings.channel_options(), self._settings.security
+        open_channel = opener(address, security, options, connect, grpc.insecure_channel, grpc.secure_channel)
+        io = BlockingIo(address, open_channel, self._settings.background_workers)
         self._core: Core = self._settings._core(io)
         _open[self._core] = io
 

@@ -179,6 +179,29 @@ class Refused(LeaseholdError):
         self._suspects_connection = refusal.reason is Reason.DRAINING
 
 
+class NoToken(Refused):
+    """There is no token to present, as for a source of tokens that fails; the call was surely not sent. Its reason is
+    ``UNAUTHENTICATED``, as that of a call that comes to a coordinator without one, and its refusal's metadata have
+    ``source: client``."""
+
+    def __init__(self, problem: str) -> None:
+        reason = Reason.UNAUTHENTICATED
+        super().__init__(
+            Refusal(
+                grpc.StatusCode.UNAUTHENTICATED,
+                reason,
+                reason.value,
+                f"there is no token to present: {problem}",
+                MappingProxyType({"source": "client"}),
+            )
+        )
+
+    @property
+    def is_outage(self) -> bool:
+        """No coordinator could be asked."""
+        return True
+
+
 class NotSent(LeaseholdError):
     """No coordinator was reached; the call was surely not sent."""
 
@@ -285,9 +308,14 @@ class RegenerationPaused(LeaseholdError):
         """When it is worth trying again."""
 
 
+_SAYS_NOTHING_OF_BEFORE = frozenset({Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED})
+"""Who may call is asked before what was called: an earlier attempt, with a token that held then, may have been applied."""
+
+
 def after_attempts(error: LeaseholdError, in_doubt: bool) -> LeaseholdError:
     """``error``, with what is known of the attempts before it. A refusal for good is the coordinator's truthful answer
-    about all attempts."""
-    if in_doubt and error.is_retryable and not error.may_have_been_applied:
+    about all attempts, unless it is of this caller."""
+    is_of_this_one = error.is_retryable or error.reason in _SAYS_NOTHING_OF_BEFORE
+    if in_doubt and is_of_this_one and not error.may_have_been_applied:
         return InDoubt(error)
     return error

@@ -10,8 +10,10 @@ from leasehold import _arguments
 from leasehold._call import Calls, Limits
 from leasehold._core import Core
 from leasehold._io import Io
+from leasehold._tokens import Tokens
 from leasehold.errors import ConfigurationError
 from leasehold.retry import RetryPolicy
+from leasehold.security import Security
 
 DEFAULT_ADDRESS = "http://127.0.0.1:7420"
 """Where a coordinator on this machine listens by default."""
@@ -49,6 +51,8 @@ class Settings:
     """HTML and sidecar of more than this together are uploaded ahead of their commit."""
     retry: RetryPolicy = RetryPolicy()
     """How calls are repeated."""
+    security: Security = Security()
+    """How it says who it is, and whom it believes."""
     background_workers: int = 8
     """At most so many regenerations in the background at a time; a stale copy that finds no place is refreshed by a
     later request. Under threads, each is one."""
@@ -56,6 +60,7 @@ class Settings:
     """Where request ids and jitter come from: of a seeded one, two runs against one store would be one."""
 
     def __post_init__(self) -> None:
+        _arguments.of("security", self.security, Security)
         spans = {
             "attempt_timeout_seconds": self.attempt_timeout_seconds,
             "overall_timeout_seconds": self.overall_timeout_seconds,
@@ -87,20 +92,6 @@ class Settings:
 
     def _core(self, io: Io) -> Core:
         limits = Limits(self.attempt_timeout_seconds, self.overall_timeout_seconds)
-        calls = Calls(io, limits, self.connect_timeout_seconds, self.retry, self.random)
+        tokens = Tokens(self.security, io)
+        calls = Calls(io, tokens, limits, self.connect_timeout_seconds, self.retry, self.random)
         return Core(calls, self.owner, self.inline_limit_bytes)
-
-
-def target(address: str) -> str:
-    """As gRPC names it. ``ConfigurationError`` for what is no address."""
-    _arguments.text("address", address)
-    scheme, _, rest = address.partition("://")
-    if scheme.lower() == "https":
-        raise ConfigurationError(
-            f"address {address!r}: TLS is not supported yet; use http://, or make the channel yourself: `connect`"
-        )
-    rest = rest.rstrip("/")
-    host, _, port = rest.rpartition(":")
-    if scheme.lower() != "http" or not host or not port.isdigit() or "/" in rest or "@" in rest:
-        raise ConfigurationError(f"address {address!r}: must be of the form http://host:port")
-    return rest

@@ -41,6 +41,13 @@ class Api:
     def pages(self, coordinator: Coordinator, **options: Any) -> Pages:
         return Pages(coordinator, **options)
 
+    def function(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """One that is called in this world."""
+        return function
+
+    def function_of_the_other_world(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        return _asynchronous(function)
+
     def close(self) -> None:
         pass
 
@@ -65,8 +72,21 @@ class AsyncioApi(Api):
         handle: Any = coordinator
         return cast(Pages, _Blocked(AsyncPages(handle.inner, **options), self._loop))
 
+    def function(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        return _asynchronous(function)
+
+    def function_of_the_other_world(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        return function
+
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+def _asynchronous(function: Callable[..., Any]) -> Callable[..., Any]:
+    async def on_a_thread(*args: Any) -> Any:
+        return await asyncio.to_thread(function, *args)
+
+    return on_a_thread
 
 
 _WRAPPED = (AsyncLease, AsyncBodyChunks)
@@ -93,10 +113,7 @@ class _Blocked:
         if not inspect.isfunction(argument) and not inspect.ismethod(argument):
             return argument
 
-        async def on_a_thread(*args: Any) -> Any:
-            return await asyncio.to_thread(argument, *args)
-
-        return on_a_thread
+        return _asynchronous(argument)
 
     def _result(self, method: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         async def call() -> Any:

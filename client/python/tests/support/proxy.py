@@ -26,6 +26,10 @@ class Proxy:
     def address(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def port(self) -> int:
+        return self._port
+
     def wait_until_open(self, count: int) -> bool:
         """Until whoever made the connections has so many left; sooner than a coordinator gives silent ones up."""
         with self._changed:

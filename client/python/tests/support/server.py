@@ -44,6 +44,11 @@ class Server:
         return f"http://127.0.0.1:{self._port}"
 
     @property
+    def encrypted_address(self) -> str:
+        """Where it has a certificate, which is of this name."""
+        return f"https://localhost:{self._port}"
+
+    @property
     def port(self) -> int:
         return self._port
 
