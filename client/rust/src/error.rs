@@ -155,8 +155,10 @@ impl Error {
 
     /// With what is known of the attempts before this one.
     pub(crate) fn after_attempts(self, in_doubt: bool) -> Self {
-        // A refusal for good is the coordinator's truthful answer about all attempts.
-        if in_doubt && self.is_retryable() && !self.may_have_been_applied() {
+        // A refusal for good is the coordinator's truthful answer about all attempts; but one of the caller looked at none.
+        let is_of_the_caller =
+            matches!(self.reason(), Some(Reason::Unauthenticated | Reason::PermissionDenied));
+        if in_doubt && (self.is_retryable() || is_of_the_caller) && !self.may_have_been_applied() {
             Self::InDoubt(Box::new(self))
         } else {
             self
@@ -473,5 +475,12 @@ mod tests {
         assert!(
             !refused(Code::InvalidArgument, "INVALID_FIELD").after_attempts(true).may_have_been_applied()
         );
+        // A caller who is refused as such is told nothing of what it did before.
+        for (code, reason) in
+            [(Code::Unauthenticated, "UNAUTHENTICATED"), (Code::PermissionDenied, "PERMISSION_DENIED")]
+        {
+            assert!(refused(code, reason).after_attempts(true).may_have_been_applied(), "{reason}");
+            assert!(!refused(code, reason).after_attempts(false).may_have_been_applied(), "{reason}");
+        }
     }
 }

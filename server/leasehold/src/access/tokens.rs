@@ -121,10 +121,8 @@ impl Tokens {
 
 /// Where it is wrong, and what it must be. Not what stands there, as the parser would tell: it may be a secret.
 fn told(text: &str, error: &toml::de::Error) -> String {
-    let line = error
-        .span()
-        .and_then(|span| text.get(..span.start))
-        .map_or(1, |before| before.lines().count().max(1));
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
     format!(
         "line {line}, or near it: must be TOML, of [[token]] with principal, and secret or sha256, each a text in quotes"
     )
