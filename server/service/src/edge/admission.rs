@@ -2,7 +2,7 @@
 //! in: there is no tenant behind the edge that was not asked about.
 
 use super::error::EdgeError;
-use crate::access::{Caller, Lost};
+use crate::access::Lost;
 use leasehold_core::{
     access::{Permissions, Right},
     identity::TenantId,
@@ -56,19 +56,17 @@ impl<'a> Admission<'a> {
 
     fn reached(&self, declared: Option<TenantId>, right: Right) -> Result<TenantId, EdgeError> {
         let tenant = self.permissions.tenant(declared);
-        if self.permissions.allow(right, &tenant) {
-            return Ok(tenant);
-        }
-        Err(EdgeError::PermissionDenied { right, tenant: Some(tenant) })
+        self.check(right, &tenant)?;
+        Ok(tenant)
     }
-}
 
-/// That a caller who was let in may do this still.
-pub(crate) fn still_may(caller: &Caller, right: Right, tenant: &TenantId) -> Result<(), EdgeError> {
-    if caller.permissions()?.allow(right, tenant) {
-        return Ok(());
+    /// That the caller may do this to this tenant.
+    pub(crate) fn check(&self, right: Right, tenant: &TenantId) -> Result<(), EdgeError> {
+        if self.permissions.allow(right, tenant) {
+            return Ok(());
+        }
+        Err(EdgeError::PermissionDenied { right, tenant: Some(tenant.clone()) })
     }
-    Err(EdgeError::PermissionDenied { right, tenant: Some(tenant.clone()) })
 }
 
 /// What a stream is told that its caller may go on with no more.

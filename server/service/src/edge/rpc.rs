@@ -1,7 +1,7 @@
 //! The service: each call is parsed, admitted, handed to the engine within its deadline, and answered.
 
 use super::{
-    admission::{self, Admission},
+    admission::Admission,
     body_stream::{self, BodyPlaces},
     deadline::Deadline,
     error::EdgeError,
@@ -9,7 +9,7 @@ use super::{
     render::{self, AcquireTime, Wish},
     streams::{self, Answers, LookupAnswers, Watched},
 };
-use crate::access::Guard;
+use crate::access::{Caller, Guard};
 use crate::engine::{Consistency, Engine, EngineError, Place, Places, ReadObject, UploadRequest, Uploaded};
 use crate::meters::{
     Acquired as Told, Served, Upload, Via,
@@ -78,7 +78,10 @@ impl Edge {
 
     /// What a call is read with.
     fn admission<T>(&self, request: &Request<T>) -> Result<Admission<'_>, EdgeError> {
-        let caller = self.guard.caller(request.extensions())?;
+        self.admission_of(&self.guard.caller(request.extensions())?)
+    }
+
+    fn admission_of(&self, caller: &Caller) -> Result<Admission<'_>, EdgeError> {
         Ok(Admission::new(caller.permissions()?, &self.engine.settings().boundary))
     }
 
@@ -285,7 +288,7 @@ impl CoordinatorService for Edge {
         let arrived = self.engine.now();
         let deadline = self.deadline(&request);
         let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
-        let admission = self.admission(&request)?;
+        let admission = self.admission_of(&caller)?;
         let AcquireAsk { request: mut ask, delivery, known } =
             parse::acquire(request.into_inner(), &admission, self.engine.settings())?;
         ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
@@ -314,7 +317,7 @@ impl CoordinatorService for Edge {
         let call = Purpose::of_tenant(Event::Acquire, Arc::clone(&tenant)).cover(call);
         let ((response, receipt), told) = deadline.change(call).await?;
         // While it waited its right may have been taken away. A lease is then given back: its receipt is dropped.
-        admission::still_may(&caller, Right::Render, &id_tenant)?;
+        self.admission_of(&caller)?.check(Right::Render, &id_tenant)?;
         self.engine.meters().acquired(told);
         if told == Told::Granted {
             tenant.granted();
@@ -543,7 +546,7 @@ impl CoordinatorService for Edge {
             return Err(EdgeError::from(EngineError::Draining).into());
         }
         let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
-        let admission = self.admission(&request)?;
+        let admission = self.admission_of(&caller)?;
         let v1::WatchRequest { filters, resume_token } = request.into_inner();
         let filters = parse::filters(filters, &admission)?;
         let hub = Arc::clone(self.engine.watch_hub());
