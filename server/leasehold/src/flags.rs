@@ -30,6 +30,7 @@ const fn days(days: u64) -> Duration {
 }
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 #[derive(Args, Clone, Debug)]
@@ -338,6 +339,20 @@ pub(crate) struct LimitFlags {
     #[arg(long, env = "LEASEHOLD_MAX_STREAMS_PER_CONNECTION", value_name = "NUMBER", default_value = "8192",
         value_parser = count(1, 1_000_000))]
     pub(crate) max_streams_per_connection: usize,
+    /// Requests of one tenant in a second, and as many at once; each lookup on a stream, scope of an invalidation and filter of
+    /// a watch is one. Not limited unless set. 1 to 1000000000
+    #[arg(long, env = "LEASEHOLD_TENANT_MAX_REQUESTS", value_name = "NUMBER",
+        value_parser = count(1, 1_000_000_000))]
+    pub(crate) tenant_max_requests: Option<usize>,
+    /// Calls of one tenant that wait for another's page. Not limited unless set. 1 to 1000000
+    #[arg(long, env = "LEASEHOLD_TENANT_MAX_WAITERS", value_name = "NUMBER",
+        value_parser = count(1, 1_000_000))]
+    pub(crate) tenant_max_waiters: Option<usize>,
+    /// Bytes of one tenant in a second, of bodies that are stored or served and of answers that carry them; and as many at
+    /// once, or what one call may carry where that is more. Not limited unless set. 1 KiB to 2 GiB
+    #[arg(long, env = "LEASEHOLD_TENANT_MAX_BYTES", value_name = "SIZE",
+        value_parser = size(KIB, 2 * GIB))]
+    pub(crate) tenant_max_bytes: Option<u64>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -13,8 +13,11 @@ use crate::{
 };
 use leasehold_aws::{AwsSettings, Layout, Timeouts};
 use leasehold_core::key::TenantBoundary;
-use leasehold_service::{server::TransportSettings, settings::Settings};
-use std::time::Duration;
+use leasehold_service::{
+    server::TransportSettings,
+    settings::{Settings, TenantLimits},
+};
+use std::{num::NonZeroU32, time::Duration};
 
 mod access;
 
@@ -226,6 +229,9 @@ fn set_limits(settings: &mut Settings, transport: &mut TransportSettings, flags:
         max_inline_bytes,
         max_message_bytes,
         max_streams_per_connection,
+        tenant_max_requests,
+        tenant_max_waiters,
+        tenant_max_bytes,
     } = *flags;
     let limits = &mut settings.limits;
     limits.concurrent_calls = max_calls;
@@ -239,6 +245,11 @@ fn set_limits(settings: &mut Settings, transport: &mut TransportSettings, flags:
     limits.streamed_bytes = in_memory(max_streamed_bytes);
     limits.inline_body_bytes = in_memory(max_inline_bytes);
     limits.message_bytes = in_memory(max_message_bytes);
+    limits.tenant = TenantLimits {
+        requests: tenant_max_requests.and_then(at_most_u32),
+        waiters: tenant_max_waiters,
+        bytes: tenant_max_bytes.map(in_memory).and_then(at_most_u32),
+    };
     transport.streams_per_connection = u32::try_from(max_streams_per_connection).unwrap_or(u32::MAX);
 }
 
@@ -259,6 +270,11 @@ fn set_transport(settings: &mut Settings, transport: &mut TransportSettings, fla
     settings.store.request_timeout = store_timeout;
     settings.limits.stall_timeout = stall_timeout;
     settings.watch_progress_interval = watch_progress;
+}
+
+/// What flags allow fits.
+fn at_most_u32(number: usize) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 /// On a machine of 32 bits no more can be in memory anyway.

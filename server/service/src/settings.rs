@@ -1,7 +1,7 @@
 //! What an operator can set, with its defaults.
 
 use leasehold_core::{key::TenantBoundary, object::ObjectPrefix, transition::Rules};
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// Everything that the engine and its edge can be told.
 #[derive(Clone, Debug)]
@@ -107,6 +107,21 @@ pub struct Limits {
     pub inline_body_bytes: usize,
     /// The largest message that is accepted.
     pub message_bytes: usize,
+    /// What one tenant may use of all this.
+    pub tenant: TenantLimits,
+}
+
+/// What one tenant may use of a coordinator. What is `None` is not limited.
+#[derive(Clone, Debug, Default)]
+pub struct TenantLimits {
+    /// Requests in a second, and as many at once. Each lookup on a stream is one; so is each scope of an invalidation and each
+    /// filter of a watch.
+    pub requests: Option<NonZeroU32>,
+    /// Calls that wait for another's lease.
+    pub waiters: Option<usize>,
+    /// Bytes in a second, of bodies that are stored or served and of answers that carry them; and as many at once, or what one
+    /// call may carry where that is more.
+    pub bytes: Option<NonZeroU32>,
 }
 
 /// How the store is called.
@@ -160,6 +175,7 @@ impl Default for Settings {
                 stall_timeout: Duration::from_secs(30),
                 inline_body_bytes: 1024 * 1024,
                 message_bytes: 4 * 1024 * 1024,
+                tenant: TenantLimits::default(),
             },
             store: StoreSettings {
                 request_timeout: Duration::from_secs(5),

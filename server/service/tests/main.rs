@@ -13,6 +13,7 @@ mod limits;
 mod named_bodies;
 mod outcomes;
 mod purged_sidecars;
+mod shares;
 mod stop;
 mod tenants;
 mod unknown_outcomes;

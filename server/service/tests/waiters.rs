@@ -549,6 +549,7 @@ async fn a_call_dropped_at_any_of_its_steps_leaves_the_lease_free() {
             path: None,
             at_least: None,
             retry: false,
+            waiters: None,
         };
         {
             let mut call = pin!(node.engine.acquire(request, None));

@@ -114,6 +114,7 @@ pub(crate) fn acquire(token: u128) -> AcquireRequest {
         path: None,
         at_least: None,
         retry: false,
+        waiters: None,
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum EdgeError {
     Unauthenticated(Unauthenticated),
     /// The caller may not do this to this tenant, or, where none is named, to every one.
     PermissionDenied { right: Right, tenant: Option<TenantId> },
+    /// The tenant has used what it may.
+    TenantLimit { what: &'static str, limit: u32, retry_after: Duration },
     /// The engine gave no outcome.
     Engine(EngineError),
 }
@@ -66,6 +68,7 @@ impl EdgeError {
             Self::CutOff => Code::Unavailable,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::PermissionDenied { .. } => Code::PermissionDenied,
+            Self::TenantLimit { .. } => Code::ResourceExhausted,
             Self::Engine(error) => match error {
                 EngineError::StoreUnavailable(_) | EngineError::OutcomeUnknown(_) | EngineError::Draining => {
                     Code::Unavailable
@@ -94,6 +97,7 @@ impl EdgeError {
             Self::CutOff => ErrorReason::OutcomeUnknown,
             Self::Unauthenticated(_) => ErrorReason::Unauthenticated,
             Self::PermissionDenied { .. } => ErrorReason::PermissionDenied,
+            Self::TenantLimit { .. } => ErrorReason::LimitReached,
             Self::Engine(error) => match error {
                 EngineError::StoreUnavailable(_) => ErrorReason::StoreUnavailable,
                 EngineError::OutcomeUnknown(_) => ErrorReason::OutcomeUnknown,
@@ -139,6 +143,7 @@ impl EdgeError {
             Self::PermissionDenied { right, tenant: None } => {
                 format!("the caller has no right to {} the pages of every tenant", verb(*right))
             }
+            Self::TenantLimit { what, limit, .. } => format!("over the tenant's limit of {limit} {what}"),
             Self::Engine(error) => error.to_string(),
         }
     }
@@ -148,6 +153,7 @@ impl EdgeError {
             Self::TenantBoundary { header } => ("header", header.clone()),
             Self::PageNotFound { cause } => ("cause", (*cause).to_owned()),
             Self::PermissionDenied { right, .. } => ("right", right.as_str().to_owned()),
+            Self::TenantLimit { what, limit, .. } => ("limit", format!("{limit} {what} of one tenant")),
             Self::Engine(EngineError::LimitReached { what, limit }) => ("limit", format!("{limit} {what}")),
             Self::Engine(
                 EngineError::ObjectMissing(name)
@@ -164,6 +170,7 @@ impl EdgeError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::CutOff => Some(RETRY_STORE),
+            Self::TenantLimit { retry_after, .. } => Some(*retry_after),
             Self::Engine(error) => match error {
                 EngineError::StoreUnavailable(_) | EngineError::OutcomeUnknown(_) => Some(RETRY_STORE),
                 EngineError::LimitReached { .. } => Some(RETRY_WHEN_LOADED),
@@ -244,7 +251,9 @@ mod tests {
     #[test]
     fn every_error_has_its_code_its_reason_and_its_advice() {
         let object = ObjectName::parse("isr/a.html").unwrap();
-        let table: [(EdgeError, Code, &str, bool); 21] = [
+        let limit = EdgeError::TenantLimit { what: "x", limit: 1, retry_after: Duration::from_millis(1) };
+        let table: [(EdgeError, Code, &str, bool); 22] = [
+            (limit, Code::ResourceExhausted, "LIMIT_REACHED", true),
             (EdgeError::field("ttl", "is wrong"), Code::InvalidArgument, "INVALID_FIELD", false),
             (
                 EdgeError::TenantBoundary { header: "x-tenant-id".into() },

@@ -10,6 +10,7 @@ pub mod fuzzing;
 mod parse;
 mod render;
 mod rpc;
+mod shares;
 mod streams;
 
 pub(crate) use error::EdgeError;

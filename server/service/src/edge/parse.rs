@@ -126,6 +126,7 @@ pub(crate) fn acquire(
         path,
         at_least: token(&consistency_token)?,
         retry,
+        waiters: None,
     };
     Ok(AcquireAsk { request, delivery: delivery(body)?, known: known_generation.map(Generation) })
 }

@@ -7,6 +7,7 @@ use super::{
     error::EdgeError,
     parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk},
     render::{self, AcquireTime, Wish},
+    shares::Shares,
     streams::{self, Answers, LookupAnswers, Watched},
 };
 use crate::access::{Caller, Guard};
@@ -25,6 +26,7 @@ use leasehold_core::{
     transition::{Committed, ReleaseOutcome, Renewed},
 };
 use leasehold_proto::v1::{self, coordinator_service_server::CoordinatorService};
+use prost::Message as _;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -45,6 +47,8 @@ pub struct Edge {
     uploads: Arc<Places>,
     upload_bytes: Arc<Places>,
     streamed: Arc<BodyPlaces>,
+    /// Where tenants are limited.
+    shares: Option<Arc<Shares>>,
 }
 
 impl Edge {
@@ -58,6 +62,7 @@ impl Edge {
             uploads: Places::new("uploads", limits.uploads),
             upload_bytes: Places::new("bytes of uploads and commits in progress", limits.upload_bytes),
             streamed: Arc::new(BodyPlaces::new(limits.streamed_bytes, limits.concurrent_calls)),
+            shares: Shares::new(limits, engine.clock()).map(Arc::new),
             engine,
             guard,
         };
@@ -82,7 +87,16 @@ impl Edge {
     }
 
     fn admission_of(&self, caller: &Caller) -> Result<Admission<'_>, EdgeError> {
-        Ok(Admission::new(caller.permissions()?, &self.engine.settings().boundary))
+        Ok(self.admission_with(caller.permissions()?))
+    }
+
+    fn admission_with(&self, permissions: Arc<Permissions>) -> Admission<'_> {
+        Admission::new(permissions, &self.engine.settings().boundary, self.shares.as_deref())
+    }
+
+    /// Counts bytes that come from a caller or go to one, where there is a limit to those of a tenant.
+    fn charge(&self, tenant: &TenantId, bytes: impl FnOnce() -> usize) -> Result<(), EdgeError> {
+        self.shares.as_ref().map_or(Ok(()), |shares| shares.of(tenant).bytes(bytes()))
     }
 
     fn deadline<T>(&self, request: &Request<T>) -> Deadline {
@@ -94,7 +108,7 @@ impl Edge {
     }
 
     /// Answers from memory where that will do; else gives back what is left to be done.
-    fn lookup_quickly(&self, ask: LookupAsk, via: Via) -> Quick {
+    fn lookup_quickly(&self, ask: LookupAsk, via: Via) -> Result<Quick, EdgeError> {
         let now = self.engine.now();
         if ask.consistency == Consistency::Bounded
             && !ask.explain
@@ -102,10 +116,11 @@ impl Edge {
             && let Some(answer) =
                 render::lookup_remembered(&self.engine, &looked, self.wish(ask.delivery, ask.known))
         {
+            self.charge(&ask.target.id.tenant, || answer.encoded_len())?;
             self.engine.note_lookup(via, &looked);
-            return Quick::Answer(Box::new(answer));
+            return Ok(Quick::Answer(Box::new(answer)));
         }
-        Quick::Ask(Box::new(ask), now)
+        Ok(Quick::Ask(Box::new(ask), now))
     }
 
     async fn lookup_thoroughly(
@@ -120,6 +135,7 @@ impl Edge {
             render::lookup(&self.engine, looked, self.wish(delivery, known)).await
         };
         let (looked, mut response) = self.cover(Event::Lookup, &target.id.tenant, looking).await?;
+        self.charge(&target.id.tenant, || response.encoded_len())?;
         self.engine.note_lookup(via, &looked);
         if explain {
             response.state = Some(Box::new(render::state(&self.engine, &looked)));
@@ -134,9 +150,9 @@ impl Edge {
         request: v1::LookupStreamRequest,
     ) -> Result<v1::LookupStreamResponse, BoxFuture<'static, v1::LookupStreamResponse>> {
         let v1::LookupStreamRequest { id, lookup, timeout } = request;
-        let admission = Admission::new(permissions, &self.engine.settings().boundary);
+        let admission = self.admission_with(permissions);
         let parsed = parse::lookup_on_stream(lookup, timeout, &admission)
-            .map(|(timeout, ask)| (timeout, self.lookup_quickly(ask, Via::Stream)));
+            .and_then(|(timeout, ask)| Ok((timeout, self.lookup_quickly(ask, Via::Stream)?)));
         match parsed {
             Err(error) => Ok(self.answer_on_stream(id, Err(error))),
             Ok((_, Quick::Answer(answer))) => Ok(self.answer_on_stream(id, Ok(*answer))),
@@ -179,13 +195,15 @@ impl Edge {
         v1::LookupStreamResponse { id, result: Some(result) }
     }
 
-    /// A body in messages, where there is room for one more that is on its way.
+    /// A tenant's body in messages, where there is room for one more that is on its way.
     fn stream<T: Send + 'static>(
         &self,
+        tenant: &TenantId,
         head: T,
         body: Bytes,
         chunk: fn(Bytes) -> T,
     ) -> Result<Answers<T>, EdgeError> {
+        self.charge(tenant, || body.len())?;
         let place = self.streamed.take(&body)?;
         Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.stall_timeout))
     }
@@ -216,6 +234,7 @@ impl Edge {
                 None => return Err(EdgeError::field("chunk", "is required after the head").into()),
             };
             parse::check_body_size("chunk", body.len() + chunk.len(), limits)?;
+            self.charge(&ask.id.tenant, || chunk.len())?;
             place.grow(chunk.len()).map_err(EdgeError::from)?;
             body.extend_from_slice(&chunk);
         }
@@ -255,7 +274,7 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::lookup(request.into_inner(), &admission)?;
-        match self.lookup_quickly(ask, Via::Lookup) {
+        match self.lookup_quickly(ask, Via::Lookup)? {
             Quick::Answer(answer) => Ok(Response::new(*answer)),
             Quick::Ask(ask, now) => {
                 Ok(Response::new(deadline.read(self.lookup_thoroughly(*ask, now, Via::Lookup)).await?))
@@ -294,6 +313,7 @@ impl CoordinatorService for Edge {
         ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
         let deadline = deadline.and_wait(ask.wait);
         let id_tenant = ask.id.tenant.clone();
+        ask.waiters = self.shares.as_ref().and_then(|shares| shares.of(&id_tenant).waiters());
         let tenant = self.engine.meters().tenants.of(&id_tenant);
         let call = async {
             let (wait, mut place) = (ask.wait, Some(place));
@@ -318,6 +338,7 @@ impl CoordinatorService for Edge {
         let ((response, receipt), told) = deadline.change(call).await?;
         // While it waited its right may have been taken away. A lease is then given back: its receipt is dropped.
         self.admission_of(&caller)?.check(Right::Render, &id_tenant)?;
+        self.charge(&id_tenant, || response.encoded_len())?;
         self.engine.meters().acquired(told);
         if told == Told::Granted {
             tenant.granted();
@@ -378,6 +399,7 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::commit(request.into_inner(), &admission, self.engine.settings())?;
+        self.charge(&ask.id.tenant, || ask.inline_bytes())?;
         let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
         let tenant = ask.id.tenant.clone();
         let arrived = self.engine.now().elapsed;
@@ -464,7 +486,7 @@ impl CoordinatorService for Edge {
             v1::SidecarHead { content_type: object.meta.content_type, size_bytes: object.body.len() as u64 };
         let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeSidecarResponse { part: Some(Part::Chunk(chunk)) };
-        Ok(Response::new(self.stream(head, object.body, chunk)?))
+        Ok(Response::new(self.stream(&ask.target.id.tenant, head, object.body, chunk)?))
     }
 
     async fn serve_object(
@@ -488,7 +510,7 @@ impl CoordinatorService for Edge {
         };
         let head = v1::ServeObjectResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeObjectResponse { part: Some(Part::Chunk(chunk)) };
-        Ok(Response::new(self.stream(head, object.body, chunk)?))
+        Ok(Response::new(self.stream(&ask.tenant, head, object.body, chunk)?))
     }
 
     async fn serve_page(
@@ -520,7 +542,7 @@ impl CoordinatorService for Edge {
         self.engine.meters().served(Served::Page);
         let head = v1::ServePageResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServePageResponse { part: Some(Part::Chunk(chunk)) };
-        Ok(Response::new(self.stream(head, object.body, chunk)?))
+        Ok(Response::new(self.stream(&target.id.tenant, head, object.body, chunk)?))
     }
 
     async fn invalidate(

@@ -3,7 +3,7 @@
 use super::{
     Engine, Inner,
     error::EngineError,
-    limit::Place,
+    limit::{Place, Places},
     lookup::Looked,
     transitions::{Settled, Trust},
     view::{Slot, View},
@@ -46,6 +46,8 @@ pub struct AcquireRequest {
     pub at_least: Option<Seq>,
     /// Whether it may have been sent before: then the entry is read first, as another coordinator may have granted it.
     pub retry: bool,
+    /// Where it takes a place while it waits, beside the one among all calls that do: its tenant's.
+    pub waiters: Option<Arc<Places>>,
 }
 
 /// What became of it.
@@ -115,13 +117,13 @@ struct Waiting<'a> {
     engine: &'a Engine,
     since: Duration,
     outcome: Waited,
-    _place: Place,
+    _places: (Place, Option<Place>),
 }
 
 impl<'a> Waiting<'a> {
-    fn begin(engine: &'a Engine) -> Result<Self, EngineError> {
-        let place = engine.0.waiters.take()?;
-        Ok(Self { engine, since: engine.now().elapsed, outcome: Waited::Abandoned, _place: place })
+    fn begin(engine: &'a Engine, tenant: Option<&Arc<Places>>) -> Result<Self, EngineError> {
+        let places = (engine.0.waiters.take()?, tenant.map(Places::take).transpose()?);
+        Ok(Self { engine, since: engine.now().elapsed, outcome: Waited::Abandoned, _places: places })
     }
 
     fn end(mut self, outcome: Waited) {
@@ -201,7 +203,7 @@ impl Engine {
                 return Err(EngineError::Draining);
             }
             if waiting.is_none() {
-                *waiting = Some(Waiting::begin(self)?);
+                *waiting = Some(Waiting::begin(self, request.waiters.as_ref())?);
                 call_place = None;
             }
             let seen = acquisition.looked.pointer().map_or(Generation(0), |pointer| pointer.generation);

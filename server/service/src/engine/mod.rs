@@ -177,6 +177,10 @@ impl Engine {
         &self.0.settings
     }
 
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.clock)
+    }
+
     /// Reads the clock: when a request arrives, and again after every wait.
     pub fn now(&self) -> Moment {
         self.0.clock.now()
