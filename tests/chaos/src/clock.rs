@@ -1,6 +1,6 @@
 //! The one clock of a run.
 
-use leasehold_sim::checker::history::Time;
+use leasehold_checker::history::Time;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since a run began, by the machine's monotonic clock: the same in every process of the run, and it goes on while

@@ -9,12 +9,9 @@ use crate::{
     workers::Workers,
 };
 use anyhow::{Context as _, ensure};
+use leasehold_checker::history::{Audit, Time};
 use leasehold_fleet::{Node, Program};
-use leasehold_sim::{
-    audit,
-    checker::history::{Audit, Time},
-    machine::derived,
-};
+use leasehold_sim::{audit, machine::derived};
 use std::{
     fs,
     net::SocketAddr,

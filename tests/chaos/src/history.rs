@@ -5,7 +5,7 @@ use crate::{
     setting,
 };
 use anyhow::Context as _;
-use leasehold_sim::checker::history::{Audit, Call, History, Operation, Time};
+use leasehold_checker::history::{Audit, Call, History, Operation, Time};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -165,10 +165,7 @@ fn overlap(call: &Operation, (from, to): (Time, Time)) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use leasehold_sim::checker::{
-        self,
-        history::{Names, Outcome, Rendered, Seen},
-    };
+    use leasehold_checker::history::{Names, Outcome, Rendered, Seen};
 
     fn begins(number: usize, at: Time, call: Call) -> Line {
         Line::Begins { number, at, may_take: 400, call }
@@ -237,7 +234,7 @@ mod tests {
 
     fn broken(run: Run, journals: BTreeMap<String, Vec<Line>>) -> Vec<&'static str> {
         let history = merged(run, journals).unwrap().history;
-        checker::violations(&history).into_iter().map(|found| found.rule).collect()
+        leasehold_checker::violations(&history).into_iter().map(|found| found.rule).collect()
     }
 
     #[test]

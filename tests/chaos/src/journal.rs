@@ -2,10 +2,8 @@
 
 use crate::clock::Clock;
 use anyhow::Context as _;
-use leasehold_sim::{
-    checker::history::{Call, Outcome, Time},
-    recorder::{Journal, millis},
-};
+use leasehold_checker::history::{Call, Outcome, Time};
+use leasehold_sim::recorder::{Journal, millis};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{

@@ -1,10 +1,8 @@
 //! The times and the names of a run: those of the simulation, where they need not be longer on a real machine.
 
 use crate::clock::Clock;
-use leasehold_sim::{
-    checker::history::{Identity, Terms, Time},
-    load::{LONGEST_CALM_RENDER, LONGEST_LEASE, Pace},
-};
+use leasehold_checker::history::{Identity, Terms, Time};
+use leasehold_sim::load::{LONGEST_CALM_RENDER, LONGEST_LEASE, Pace};
 use std::time::Duration;
 
 const fn ms(milliseconds: u64) -> Duration {

@@ -4,13 +4,11 @@ use crate::{
     history::{Found, Run},
     setting, trouble,
 };
-use leasehold_sim::{
-    checker::{
-        self, Violation,
-        history::{Call, History, Operation, Outcome, Time},
-    },
-    report,
+use leasehold_checker::{
+    Violation,
+    history::{Call, History, Operation, Outcome, Time},
 };
+use leasehold_sim::report;
 use std::{collections::BTreeMap, fmt};
 
 /// A run, in figures.
@@ -83,7 +81,7 @@ impl Summary {
             let counted = outcomes.get(name).or(run.faults.get(name)).or(events.get(name));
             counted.is_some_and(|times| *times > 0)
         };
-        let mut violations = checker::violations(history);
+        let mut violations = leasehold_checker::violations(history);
         violations.extend(
             run.deaths.iter().map(|what| Violation {
                 rule: "a coordinator goes on until it is ended",

@@ -2,8 +2,8 @@
 
 use crate::{clock::Clock, workers::Workers};
 use leasehold_aws::testing::{Fault, Rule};
+use leasehold_checker::history::Time;
 use leasehold_fleet::Node;
-use leasehold_sim::checker::history::Time;
 use parking_lot::Mutex;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _, seq::SliceRandom as _};
 use std::{

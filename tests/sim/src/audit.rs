@@ -1,7 +1,7 @@
 //! What table and bucket hold when all is over, read past the system.
 
-use crate::checker::history::{Attempt, Body, Identity, Need, Row};
 use leasehold_aws::testing::Doubles;
+use leasehold_checker::history::{Attempt, Body, Identity, Need, Row};
 use leasehold_core::{
     entry::{Entry, Lease},
     identity::{EntryId, TenantId},

@@ -4,7 +4,7 @@
 //! adapters under them (`leasehold-aws`, with the AWS SDK) over the doubles of DynamoDB and S3. Simulated are the network
 //! between them, time, and every clock: see [`machine`]. A seed decides everything: the [`plan`] of how many there are and of
 //! what goes wrong, the [`load`], every delay, and every random choice. What clients asked and were answered is the history
-//! that [`checker`] judges, which knows the promises and nothing of the system. Neither it nor the load knows where it runs:
+//! that [`leasehold_checker`] judges, which knows the promises and nothing of the system. Neither it nor the load knows where it runs:
 //! `tests/chaos` has both with processes.
 //!
 //! Nothing is interposed. Three things that the operating system draws are left, and change neither what happens nor when: the
@@ -13,7 +13,6 @@
 //! bytes.
 
 pub mod audit;
-pub mod checker;
 pub mod load;
 pub mod machine;
 pub mod many;

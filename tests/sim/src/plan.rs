@@ -1,9 +1,7 @@
 //! What a seed decides: how many of everything there are, and what goes wrong when.
 
-use crate::{
-    checker::history::Identity,
-    parts::services::{Kind, Trouble},
-};
+use crate::parts::services::{Kind, Trouble};
+use leasehold_checker::history::Identity;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use std::collections::BTreeSet;
 

@@ -1,10 +1,10 @@
 //! Writes the history down: what a journal is, and that of the simulation, which goes into the trace too.
 
 use crate::{
-    checker::history::{Call, History, Operation, Outcome},
     machine::{Address, Time},
     trace::Trace,
 };
+use leasehold_checker::history::{Call, History, Operation, Outcome};
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 

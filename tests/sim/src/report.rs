@@ -1,13 +1,12 @@
 //! What a run has shown, and what a series of runs must have shown to mean anything.
 
 use crate::{
-    checker::{
-        self,
-        history::{Absence, Audit, Call, History, Need, Operation, Outcome, Reason, Scope, Told},
-    },
     plan::{LOAD_ENDS, Plan},
     trace::Trace,
     world::{self, Ran},
+};
+use leasehold_checker::history::{
+    Absence, Audit, Call, History, Need, Operation, Outcome, Reason, Scope, Told,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -50,7 +49,7 @@ pub fn run(seed: u64, trace: Option<&Path>) -> std::io::Result<Report> {
     std::panic::set_hook(before);
     history.panics = std::mem::take(&mut *panics.lock());
     let (lines, digest) = trace.finish();
-    let violations = checker::violations(&history);
+    let violations = leasehold_checker::violations(&history);
     Ok(Report {
         seed,
         lines,

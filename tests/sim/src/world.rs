@@ -2,7 +2,6 @@
 
 use crate::{
     audit,
-    checker::history::{Audit, History, Need, Object, Terms},
     load::{LONGEST_CALM_RENDER, LONGEST_LEASE, Load, Seat, Task},
     machine::{Address, BEGIN, Context, Detail, Machines, Software, derived},
     parts::{
@@ -17,6 +16,7 @@ use crate::{
     trace::Trace,
 };
 use leasehold_aws::testing::Doubles;
+use leasehold_checker::history::{Audit, History, Need, Object, Terms};
 use leasehold_client::{Acquire, AcquireOptions, BodyKind, EntryRef};
 use leasehold_core::{orphan::Keep, time::Timestamp};
 use std::{

@@ -2,11 +2,11 @@
 
 use super::{Load, Seat, named};
 use crate::{
-    checker::history::{Absence, Call, EntryIndex, Names, Outcome, Reason, Rendered, Scope, Seen},
     machine::derived,
     recorder::{Journal, millis},
 };
 use bytes::Bytes;
+use leasehold_checker::history::{Absence, Call, EntryIndex, Names, Outcome, Reason, Rendered, Scope, Seen};
 use leasehold_client::{
     Acquire, AcquireOptions, BodyDelivery, Commit, Consistency, Coordinator, CurrentPage, Depth, Error,
     FreshPage, Lease, Lookup, LookupOptions, MissingReason, NewPage, Page, PageBody, Reason as Why, Release,

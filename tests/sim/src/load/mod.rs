@@ -9,11 +9,9 @@ mod worker;
 
 pub use calls::Caller;
 
-use crate::{
-    checker::history::{Identity, Scope},
-    recorder::Journal,
-};
+use crate::recorder::Journal;
 use futures::{FutureExt as _, future::BoxFuture};
+use leasehold_checker::history::{Identity, Scope};
 use leasehold_client::{ConsistencyToken, Coordinator, EntryRef};
 use names::GivenNames;
 use parking_lot::Mutex;

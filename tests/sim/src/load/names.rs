@@ -1,7 +1,7 @@
 //! What workers call the bodies of their pages.
 
 use super::one_in;
-use crate::checker::history::{EntryIndex, Names};
+use leasehold_checker::history::{EntryIndex, Names};
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 /// Which bodies of its pages a worker names itself.

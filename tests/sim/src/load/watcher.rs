@@ -4,7 +4,7 @@ use super::{
     between,
     calls::{Caller, failed},
 };
-use crate::checker::history::{Outcome, Told};
+use leasehold_checker::history::{Outcome, Told};
 use leasehold_client::{WatchEvent, WatchFilter};
 use rand::seq::IndexedRandom as _;
 
@@ -21,7 +21,7 @@ pub(super) async fn run(mut caller: Caller) {
             while let Some(message) = watch.next().await {
                 match message?.event {
                     WatchEvent::Committed(page) => {
-                        let is_it = |entry: &crate::checker::history::Identity| {
+                        let is_it = |entry: &leasehold_checker::history::Identity| {
                             (&entry.tenant, &entry.deployment, &entry.key)
                                 == (&page.tenant, &page.deployment, &page.key)
                         };

@@ -6,8 +6,8 @@ use super::{
     names::{Chosen, Habit},
     one_in, some_tags,
 };
-use crate::checker::history::{EntryIndex, Names, Rendered};
 use bytes::Bytes;
+use leasehold_checker::history::{EntryIndex, Names, Rendered};
 use leasehold_client::{Lease, NewBody, NewPage, PageMetadata, RequestId};
 use rand::{Rng as _, seq::IndexedRandom as _};
 use std::time::Duration;

@@ -5,11 +5,11 @@ use super::{
     services::{self, Whereabouts},
 };
 use crate::{
-    checker::history::{Call, Outcome},
     machine::{Context, Software},
     recorder::Recorder,
 };
 use leasehold_aws::{SweepError, SweepOptions, Swept};
+use leasehold_checker::history::{Call, Outcome};
 use leasehold_core::orphan::Keep;
 use leasehold_service::time::Clock as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};

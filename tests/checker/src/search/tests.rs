@@ -1,7 +1,7 @@
 //! Over random histories, the rules and the search must come to the same.
 
 use super::{super::violations, unexplained};
-use crate::checker::history::{
+use crate::history::{
     Absence, Call, History, Identity, Names, Operation, Outcome, Reason, Rendered, Scope, Seen, Time, Told,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
