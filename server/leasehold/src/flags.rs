@@ -339,17 +339,17 @@ pub(crate) struct LimitFlags {
     #[arg(long, env = "LEASEHOLD_MAX_STREAMS_PER_CONNECTION", value_name = "NUMBER", default_value = "8192",
         value_parser = count(1, 1_000_000))]
     pub(crate) max_streams_per_connection: usize,
-    /// Requests of one tenant in a second, and as many at once; each lookup on a stream, scope of an invalidation and filter of
-    /// a watch is one. Not limited unless set. 1 to 1000000000
+    /// Requests of one tenant in a second, and as many at once; each lookup on a stream is one. Those of renders that go on
+    /// (renewals, uploads, commits, releases) are counted apart, and may be as many. Not limited unless set. 1 to 1000000
     #[arg(long, env = "LEASEHOLD_TENANT_MAX_REQUESTS", value_name = "NUMBER",
-        value_parser = count(1, 1_000_000_000))]
+        value_parser = count(1, 1_000_000))]
     pub(crate) tenant_max_requests: Option<usize>,
     /// Calls of one tenant that wait for another's page. Not limited unless set. 1 to 1000000
     #[arg(long, env = "LEASEHOLD_TENANT_MAX_WAITERS", value_name = "NUMBER",
         value_parser = count(1, 1_000_000))]
     pub(crate) tenant_max_waiters: Option<usize>,
-    /// Bytes of one tenant in a second, of bodies that are stored or served and of answers that carry them; and as many at
-    /// once, or what one call may carry where that is more. Not limited unless set. 1 KiB to 2 GiB
+    /// Bytes of one tenant's bodies in a second, stored or served; and as many at once, or what one call may carry where that
+    /// is more. Not limited unless set. 1 KiB to 2 GiB
     #[arg(long, env = "LEASEHOLD_TENANT_MAX_BYTES", value_name = "SIZE",
         value_parser = size(KIB, 2 * GIB))]
     pub(crate) tenant_max_bytes: Option<u64>,

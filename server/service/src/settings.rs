@@ -114,13 +114,13 @@ pub struct Limits {
 /// What one tenant may use of a coordinator. What is `None` is not limited.
 #[derive(Clone, Debug, Default)]
 pub struct TenantLimits {
-    /// Requests in a second, and as many at once. Each lookup on a stream is one; so is each scope of an invalidation and each
-    /// filter of a watch.
+    /// Requests in a second, and as many at once; each lookup on a stream is one. Those of renders that go on (renewals, uploads,
+    /// commits, releases) are counted apart, and may be as many.
     pub requests: Option<NonZeroU32>,
     /// Calls that wait for another's lease.
     pub waiters: Option<usize>,
-    /// Bytes in a second, of bodies that are stored or served and of answers that carry them; and as many at once, or what one
-    /// call may carry where that is more.
+    /// Bytes in a second of bodies that are stored or served, in whole KiB; and as many at once, or what one call may carry where
+    /// that is more. What a grant tells of the page before is not counted, nor, within a message, a page that another system wrote.
     pub bytes: Option<NonZeroU32>,
 }
 

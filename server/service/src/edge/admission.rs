@@ -1,7 +1,7 @@
 //! Whose a request is, and whether its caller may ask for it. Every name of a tenant in a request goes through here on its way
 //! in: there is no tenant behind the edge that was not asked about.
 
-use super::{error::EdgeError, shares::Shares};
+use super::error::EdgeError;
 use crate::access::Lost;
 use leasehold_core::{
     access::{Permissions, Right},
@@ -14,16 +14,11 @@ use std::sync::Arc;
 pub(crate) struct Admission<'a> {
     permissions: Arc<Permissions>,
     boundary: &'a TenantBoundary,
-    shares: Option<&'a Shares>,
 }
 
 impl<'a> Admission<'a> {
-    pub(crate) fn new(
-        permissions: Arc<Permissions>,
-        boundary: &'a TenantBoundary,
-        shares: Option<&'a Shares>,
-    ) -> Self {
-        Self { permissions, boundary, shares }
+    pub(crate) fn new(permissions: Arc<Permissions>, boundary: &'a TenantBoundary) -> Self {
+        Self { permissions, boundary }
     }
 
     /// The tenant that `field` names, or, where it is empty, the caller's own.
@@ -62,10 +57,6 @@ impl<'a> Admission<'a> {
     fn reached(&self, declared: Option<TenantId>, right: Right) -> Result<TenantId, EdgeError> {
         let tenant = self.permissions.tenant(declared);
         self.check(right, &tenant)?;
-        // Who may not ask uses up nothing of what those have who may.
-        if let Some(shares) = self.shares {
-            shares.of(&tenant).request()?;
-        }
         Ok(tenant)
     }
 

@@ -110,7 +110,7 @@ pub struct Accepted {
 
 /// Reads a message of a call as the edge does.
 pub fn parse(call: Call, message: &[u8], settings: &Settings) -> Parsed {
-    let admission = &Admission::new(Permissions::unrestricted().into(), &settings.boundary, None);
+    let admission = &Admission::new(Permissions::unrestricted().into(), &settings.boundary);
     let about =
         |target: parse::Target| Accepted { entry: Some(target.id), path: target.path, ..Accepted::default() };
     let held = |lease: parse::LeaseAsk| Accepted { entry: Some(lease.id), ..Accepted::default() };

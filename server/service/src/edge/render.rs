@@ -42,6 +42,17 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    /// How many bytes the answer will carry of the page's body. That of a page that another system wrote is not known before it is
+    /// read, and is none here.
+    pub(crate) fn carries(self, looked: &Looked) -> u64 {
+        let Some(pointer) = looked.servable() else { return 0 };
+        let is_carried = self.delivery == Delivery::Inline
+            && self.known != Some(pointer.generation)
+            && !pointer.is_foreign()
+            && pointer.html.size_bytes <= self.inline_limit as u64;
+        if is_carried { pointer.html.size_bytes } else { 0 }
+    }
+
     /// By what it really takes: the length of a page that another system wrote is not known before.
     fn inline(self, body: Bytes) -> BodyPart {
         if body.len() > self.inline_limit { BodyPart::TooLarge } else { BodyPart::Inline(body) }

@@ -26,7 +26,6 @@ use leasehold_core::{
     transition::{Committed, ReleaseOutcome, Renewed},
 };
 use leasehold_proto::v1::{self, coordinator_service_server::CoordinatorService};
-use prost::Message as _;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -47,8 +46,7 @@ pub struct Edge {
     uploads: Arc<Places>,
     upload_bytes: Arc<Places>,
     streamed: Arc<BodyPlaces>,
-    /// Where tenants are limited.
-    shares: Option<Arc<Shares>>,
+    shares: Arc<Shares>,
 }
 
 impl Edge {
@@ -62,7 +60,7 @@ impl Edge {
             uploads: Places::new("uploads", limits.uploads),
             upload_bytes: Places::new("bytes of uploads and commits in progress", limits.upload_bytes),
             streamed: Arc::new(BodyPlaces::new(limits.streamed_bytes, limits.concurrent_calls)),
-            shares: Shares::new(limits, engine.clock()).map(Arc::new),
+            shares: Arc::new(Shares::new(limits, engine.clock())),
             engine,
             guard,
         };
@@ -87,16 +85,7 @@ impl Edge {
     }
 
     fn admission_of(&self, caller: &Caller) -> Result<Admission<'_>, EdgeError> {
-        Ok(self.admission_with(caller.permissions()?))
-    }
-
-    fn admission_with(&self, permissions: Arc<Permissions>) -> Admission<'_> {
-        Admission::new(permissions, &self.engine.settings().boundary, self.shares.as_deref())
-    }
-
-    /// Counts bytes that come from a caller or go to one, where there is a limit to those of a tenant.
-    fn charge(&self, tenant: &TenantId, bytes: impl FnOnce() -> usize) -> Result<(), EdgeError> {
-        self.shares.as_ref().map_or(Ok(()), |shares| shares.of(tenant).bytes(bytes()))
+        Ok(Admission::new(caller.permissions()?, &self.engine.settings().boundary))
     }
 
     fn deadline<T>(&self, request: &Request<T>) -> Deadline {
@@ -109,14 +98,15 @@ impl Edge {
 
     /// Answers from memory where that will do; else gives back what is left to be done.
     fn lookup_quickly(&self, ask: LookupAsk, via: Via) -> Result<Quick, EdgeError> {
+        self.shares.request(&ask.target.id.tenant)?;
         let now = self.engine.now();
+        let wish = self.wish(ask.delivery, ask.known);
         if ask.consistency == Consistency::Bounded
             && !ask.explain
             && let Some(looked) = self.engine.lookup_remembered(&ask.target.id, ask.at_least, now)
-            && let Some(answer) =
-                render::lookup_remembered(&self.engine, &looked, self.wish(ask.delivery, ask.known))
+            && let Some(answer) = render::lookup_remembered(&self.engine, &looked, wish)
         {
-            self.charge(&ask.target.id.tenant, || answer.encoded_len())?;
+            self.shares.bytes(&ask.target.id.tenant, wish.carries(&looked))?;
             self.engine.note_lookup(via, &looked);
             return Ok(Quick::Answer(Box::new(answer)));
         }
@@ -132,10 +122,12 @@ impl Edge {
         let LookupAsk { target, consistency, at_least, delivery, known, explain } = ask;
         let looking = async {
             let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
-            render::lookup(&self.engine, looked, self.wish(delivery, known)).await
+            let wish = self.wish(delivery, known);
+            // Before the body is fetched.
+            self.shares.bytes(&target.id.tenant, wish.carries(&looked))?;
+            render::lookup(&self.engine, looked, wish).await
         };
         let (looked, mut response) = self.cover(Event::Lookup, &target.id.tenant, looking).await?;
-        self.charge(&target.id.tenant, || response.encoded_len())?;
         self.engine.note_lookup(via, &looked);
         if explain {
             response.state = Some(Box::new(render::state(&self.engine, &looked)));
@@ -150,7 +142,7 @@ impl Edge {
         request: v1::LookupStreamRequest,
     ) -> Result<v1::LookupStreamResponse, BoxFuture<'static, v1::LookupStreamResponse>> {
         let v1::LookupStreamRequest { id, lookup, timeout } = request;
-        let admission = self.admission_with(permissions);
+        let admission = Admission::new(permissions, &self.engine.settings().boundary);
         let parsed = parse::lookup_on_stream(lookup, timeout, &admission)
             .and_then(|(timeout, ask)| Ok((timeout, self.lookup_quickly(ask, Via::Stream)?)));
         match parsed {
@@ -203,8 +195,8 @@ impl Edge {
         body: Bytes,
         chunk: fn(Bytes) -> T,
     ) -> Result<Answers<T>, EdgeError> {
-        self.charge(tenant, || body.len())?;
         let place = self.streamed.take(&body)?;
+        self.shares.bytes(tenant, body.len() as u64)?;
         Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.stall_timeout))
     }
 
@@ -225,6 +217,7 @@ impl Edge {
         let limits = &self.engine.settings().limits;
         let head = parse::upload_head(next_part(&mut parts, limits.stall_timeout).await?)?;
         let ask = parse::upload(head, &admission)?;
+        self.shares.render_request(&ask.id.tenant)?;
         let mut body = BytesMut::new();
         let mut place = self.upload_bytes.take_many(0).map_err(EdgeError::from)?;
         while let Some(message) = next_part(&mut parts, limits.stall_timeout).await? {
@@ -234,10 +227,11 @@ impl Edge {
                 None => return Err(EdgeError::field("chunk", "is required after the head").into()),
             };
             parse::check_body_size("chunk", body.len() + chunk.len(), limits)?;
-            self.charge(&ask.id.tenant, || chunk.len())?;
             place.grow(chunk.len()).map_err(EdgeError::from)?;
             body.extend_from_slice(&chunk);
         }
+        // All at once: whoever is refused comes again with all of it.
+        self.shares.bytes(&ask.id.tenant, body.len() as u64)?;
         Ok((ask, body.freeze(), place))
     }
 }
@@ -313,7 +307,8 @@ impl CoordinatorService for Edge {
         ask.wait = deadline.cap(ask.wait.min(self.engine.settings().leases.max_wait));
         let deadline = deadline.and_wait(ask.wait);
         let id_tenant = ask.id.tenant.clone();
-        ask.waiters = self.shares.as_ref().and_then(|shares| shares.of(&id_tenant).waiters());
+        self.shares.request(&id_tenant)?;
+        ask.waiters = self.shares.waiters(&id_tenant);
         let tenant = self.engine.meters().tenants.of(&id_tenant);
         let call = async {
             let (wait, mut place) = (ask.wait, Some(place));
@@ -324,6 +319,10 @@ impl CoordinatorService for Edge {
                 let time =
                     AcquireTime { arrived: arrived.wall, left: deadline.time().saturating_sub(used()) };
                 let wish = self.wish(delivery, known);
+                // A grant is written: the page that it replaces comes with it or not, and is not counted.
+                if told == Told::Ready {
+                    self.shares.bytes(&id_tenant, wish.carries(&acquisition.looked))?;
+                }
                 match render::acquire(&self.engine, acquisition, time, wish).await? {
                     Some(answer) => return Ok((answer, told)),
                     // As its caller would, who can do nothing else.
@@ -338,7 +337,6 @@ impl CoordinatorService for Edge {
         let ((response, receipt), told) = deadline.change(call).await?;
         // While it waited its right may have been taken away. A lease is then given back: its receipt is dropped.
         self.admission_of(&caller)?.check(Right::Render, &id_tenant)?;
-        self.charge(&id_tenant, || response.encoded_len())?;
         self.engine.meters().acquired(told);
         if told == Told::Granted {
             tenant.granted();
@@ -358,6 +356,7 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let (lease, ttl) = parse::renew(request.into_inner(), &admission, self.engine.settings())?;
+        self.shares.render_request(&lease.id.tenant)?;
         let now = self.engine.now().wall;
         let renewing = self.engine.renew(&lease.id, lease.token, lease.generation, ttl);
         let renewing = self.cover(Event::Renew, &lease.id.tenant, renewing);
@@ -379,6 +378,7 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let (lease, release) = parse::release(request.into_inner(), &admission)?;
+        self.shares.render_request(&lease.id.tenant)?;
         let releasing = self.engine.release(&lease.id, lease.token, lease.generation, release.clone());
         let releasing = self.cover(Event::Release, &lease.id.tenant, releasing);
         let released = deadline.change(releasing.map(|result| Ok(result?))).await?;
@@ -399,9 +399,10 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::commit(request.into_inner(), &admission, self.engine.settings())?;
-        self.charge(&ask.id.tenant, || ask.inline_bytes())?;
-        let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
         let tenant = ask.id.tenant.clone();
+        self.shares.render_request(&tenant)?;
+        let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
+        self.shares.bytes(&tenant, ask.inline_bytes() as u64)?;
         let arrived = self.engine.now().elapsed;
         let committing = self.cover(Event::Commit, &tenant, self.engine.commit(ask));
         let (committed, pointer) = deadline.change(committing.map(|result| Ok(result?))).await?;
@@ -478,15 +479,17 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::serve_sidecar(request.into_inner(), &admission)?;
+        self.shares.request(&ask.target.id.tenant)?;
         let reading = self.engine.sidecar(&ask.target.id, &ask.token, ask.at_least);
         let reading = self.cover(Event::Sidecar, &ask.target.id.tenant, reading);
         let object = deadline.read(reading.map(|result| Ok(result?))).await?;
-        self.engine.meters().served(Served::Sidecar);
         let head =
             v1::SidecarHead { content_type: object.meta.content_type, size_bytes: object.body.len() as u64 };
         let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeSidecarResponse { part: Some(Part::Chunk(chunk)) };
-        Ok(Response::new(self.stream(&ask.target.id.tenant, head, object.body, chunk)?))
+        let answers = self.stream(&ask.target.id.tenant, head, object.body, chunk)?;
+        self.engine.meters().served(Served::Sidecar);
+        Ok(Response::new(answers))
     }
 
     async fn serve_object(
@@ -498,10 +501,10 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::serve_object(request.into_inner(), &admission)?;
+        self.shares.request(&ask.tenant)?;
         let reading = self.engine.object(&ask.tenant, &ask.name, ask.at_least);
         let reading = self.cover(Event::Object, &ask.tenant, reading);
         let ReadObject { object, kind, digest } = deadline.read(reading.map(|result| Ok(result?))).await?;
-        self.engine.meters().served(Served::Object);
         let head = v1::ObjectHead {
             content_type: object.meta.content_type,
             size_bytes: object.body.len() as u64,
@@ -510,7 +513,9 @@ impl CoordinatorService for Edge {
         };
         let head = v1::ServeObjectResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeObjectResponse { part: Some(Part::Chunk(chunk)) };
-        Ok(Response::new(self.stream(&ask.tenant, head, object.body, chunk)?))
+        let answers = self.stream(&ask.tenant, head, object.body, chunk)?;
+        self.engine.meters().served(Served::Object);
+        Ok(Response::new(answers))
     }
 
     async fn serve_page(
@@ -522,6 +527,7 @@ impl CoordinatorService for Edge {
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::serve_page(request.into_inner(), &admission)?;
+        self.shares.request(&ask.target.id.tenant)?;
         let ServeAsk { target, consistency, at_least } = ask;
         let now = self.engine.now();
         let call = async {
@@ -539,10 +545,11 @@ impl CoordinatorService for Edge {
             let cause = name.strip_prefix("MISSING_REASON_").unwrap_or(name);
             return Err(EdgeError::PageNotFound { cause }.into());
         };
-        self.engine.meters().served(Served::Page);
         let head = v1::ServePageResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServePageResponse { part: Some(Part::Chunk(chunk)) };
-        Ok(Response::new(self.stream(&target.id.tenant, head, object.body, chunk)?))
+        let answers = self.stream(&target.id.tenant, head, object.body, chunk)?;
+        self.engine.meters().served(Served::Page);
+        Ok(Response::new(answers))
     }
 
     async fn invalidate(
@@ -556,6 +563,7 @@ impl CoordinatorService for Edge {
         let depth = invalidation.depth;
         let tenants: BTreeSet<TenantId> =
             invalidation.scopes.iter().filter_map(|scope| scope.tenant().cloned()).collect();
+        self.shares.requests(&tenants)?;
         let appending = self.engine.invalidate(invalidation);
         let seq = deadline.change(appending.map(|result| Ok(result?))).await?;
         self.engine.meters().invalidated(depth, &tenants);
@@ -571,6 +579,7 @@ impl CoordinatorService for Edge {
         let admission = self.admission_of(&caller)?;
         let v1::WatchRequest { filters, resume_token } = request.into_inner();
         let filters = parse::filters(filters, &admission)?;
+        self.shares.requests(&filters.iter().map(|filter| filter.tenant().clone()).collect())?;
         let hub = Arc::clone(self.engine.watch_hub());
         let start = streams::start(&hub, &resume_token)?;
         let progress = self.engine.settings().watch_progress_interval;

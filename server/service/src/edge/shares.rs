@@ -9,33 +9,43 @@ use crate::{
 use governor::{Quota, RateLimiter, clock::Clock as _, middleware::NoOpMiddleware, nanos::Nanos};
 use leasehold_core::identity::TenantId;
 use quick_cache::sync::Cache;
-use std::{convert::Infallible, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, num::NonZeroU32, sync::Arc};
 
-/// So many tenants' shares are known. Whoever is forgotten begins anew, with a burst: only who makes up as many tenants gains
-/// by that, and a caller may be held to his own by policy.
+/// So many tenants' shares are known. Whoever is forgotten begins anew: only who makes up as many tenants gains by that, and a
+/// caller may be held to his own by policy.
 const KNOWN_TENANTS: usize = 100_000;
 
-/// Bytes are counted in these: a rate of single bytes would be a period of too few nanoseconds.
-const UNIT: usize = 1024;
+/// Bytes are counted in these, rounded up: a rate of single bytes would be a period of too few nanoseconds.
+const UNIT: u64 = 1024;
 
-/// Divides a coordinator among its tenants.
+/// Divides a coordinator among its tenants. What has no limit is not looked up.
 pub(crate) struct Shares {
     limits: TenantLimits,
-    /// What one call may carry is let through at once, however low the rate.
-    unit_burst: NonZeroU32,
+    /// The bytes that one call may carry are let through at once, however low the rate.
+    carried: NonZeroU32,
     clock: ShareClock,
     of: Cache<TenantId, Arc<Share>>,
 }
 
 /// What one tenant may use.
-pub(crate) struct Share {
-    requests: Option<(Limiter, u32)>,
-    bytes: Option<(Limiter, u32)>,
+struct Share {
+    requests: Option<Rate>,
+    render_requests: Option<Rate>,
+    bytes: Option<Rate>,
     waiters: Option<Arc<Places>>,
 }
 
-type Limiter =
-    RateLimiter<governor::state::NotKeyed, governor::state::InMemoryState, ShareClock, NoOpMiddleware<Nanos>>;
+struct Rate {
+    limiter: RateLimiter<
+        governor::state::NotKeyed,
+        governor::state::InMemoryState,
+        ShareClock,
+        NoOpMiddleware<Nanos>,
+    >,
+    /// How it is told.
+    what: &'static str,
+    limit: u32,
+}
 
 #[derive(Clone, Debug)]
 struct ShareClock(Arc<dyn Clock>);
@@ -49,19 +59,55 @@ impl governor::clock::Clock for ShareClock {
 }
 
 impl Shares {
-    /// `None` where tenants are not limited, so that nothing is looked up for a call.
-    pub(crate) fn new(limits: &Limits, clock: Arc<dyn Clock>) -> Option<Self> {
-        let TenantLimits { requests, waiters, bytes } = limits.tenant;
-        if requests.is_none() && waiters.is_none() && bytes.is_none() {
-            return None;
-        }
-        let carried = units(limits.body_bytes.max(limits.message_bytes));
+    pub(crate) fn new(limits: &Limits, clock: Arc<dyn Clock>) -> Self {
+        let carried = units(limits.body_bytes.max(limits.message_bytes) as u64);
         let of = Cache::new(KNOWN_TENANTS);
-        Some(Self { limits: limits.tenant.clone(), unit_burst: carried, clock: ShareClock(clock), of })
+        Self { limits: limits.tenant.clone(), carried, clock: ShareClock(clock), of }
     }
 
-    /// A tenant's.
-    pub(crate) fn of(&self, tenant: &TenantId) -> Arc<Share> {
+    /// Counts a request for a tenant's pages, before anything is done for it.
+    ///
+    /// # Errors
+    /// [`EdgeError::TenantLimit`], where there were as many as are allowed; then it is not counted. So do all others here.
+    pub(crate) fn request(&self, tenant: &TenantId) -> Result<(), EdgeError> {
+        match self.limits.requests {
+            None => Ok(()),
+            Some(_) => self.of(tenant).requests.as_ref().map_or(Ok(()), |rate| rate.count(NonZeroU32::MIN)),
+        }
+    }
+
+    /// Counts a request that concerns several tenants as one of each.
+    pub(crate) fn requests(&self, tenants: &BTreeSet<TenantId>) -> Result<(), EdgeError> {
+        tenants.iter().try_for_each(|tenant| self.request(tenant))
+    }
+
+    /// Counts a request of a render that goes on: a renewal, an upload, a commit, a release. Apart from the others, and as many of
+    /// them: lookups must not keep a page that was rendered from its commit.
+    pub(crate) fn render_request(&self, tenant: &TenantId) -> Result<(), EdgeError> {
+        match self.limits.requests {
+            None => Ok(()),
+            Some(_) => {
+                self.of(tenant).render_requests.as_ref().map_or(Ok(()), |rate| rate.count(NonZeroU32::MIN))
+            }
+        }
+    }
+
+    /// Counts bytes of a body that came from a caller, or is to go to one.
+    pub(crate) fn bytes(&self, tenant: &TenantId, count: u64) -> Result<(), EdgeError> {
+        match self.limits.bytes {
+            Some(_) if count > 0 => {
+                self.of(tenant).bytes.as_ref().map_or(Ok(()), |rate| rate.count(units(count)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the tenant's calls take a place while they wait, if there is a limit to them.
+    pub(crate) fn waiters(&self, tenant: &TenantId) -> Option<Arc<Places>> {
+        self.limits.waiters.and_then(|_| self.of(tenant).waiters.clone())
+    }
+
+    fn of(&self, tenant: &TenantId) -> Arc<Share> {
         let found = self.of.get_or_insert_with(tenant, || Ok::<_, Infallible>(Arc::new(self.fresh())));
         match found {
             Ok(share) => share,
@@ -70,65 +116,43 @@ impl Shares {
 
     fn fresh(&self) -> Share {
         let TenantLimits { requests, waiters, bytes } = self.limits;
-        let limiter = |quota| RateLimiter::direct_with_clock(quota, self.clock.clone());
+        let rate = |what, limit: NonZeroU32, quota| Rate {
+            limiter: RateLimiter::direct_with_clock(quota, self.clock.clone()),
+            what,
+            limit: limit.get(),
+        };
         Share {
-            requests: requests.map(|rate| (limiter(Quota::per_second(rate)), rate.get())),
-            bytes: bytes.map(|rate| {
-                let rate_units = units(rate.get() as usize);
-                let quota = Quota::per_second(rate_units).allow_burst(rate_units.max(self.unit_burst));
-                (limiter(quota), rate.get())
+            requests: requests.map(|limit| rate("requests in a second", limit, Quota::per_second(limit))),
+            render_requests: requests
+                .map(|limit| rate("requests of renders in a second", limit, Quota::per_second(limit))),
+            bytes: bytes.map(|limit| {
+                let in_units = units(limit.get().into());
+                let quota = Quota::per_second(in_units).allow_burst(in_units.max(self.carried));
+                rate("bytes in a second", limit, quota)
             }),
             waiters: waiters.map(|limit| Places::new("waiting calls of one tenant", limit)),
         }
     }
 }
 
-impl Share {
-    /// Counts a request.
-    ///
-    /// # Errors
-    /// [`EdgeError::TenantLimit`], where there were as many as are allowed; then it is not counted.
-    pub(crate) fn request(&self) -> Result<(), EdgeError> {
-        let Some((limiter, limit)) = &self.requests else { return Ok(()) };
-        limiter.check().map_err(|until| {
-            over("requests in a second", *limit, until.wait_time_from(limiter.clock().now()))
-        })
-    }
-
-    /// Counts bytes that came from a caller, or are to go to one.
-    ///
-    /// # Errors
-    /// [`EdgeError::TenantLimit`], where there were as many as are allowed; then none is counted.
-    pub(crate) fn bytes(&self, count: usize) -> Result<(), EdgeError> {
-        let Some((limiter, limit)) = &self.bytes else { return Ok(()) };
-        if count == 0 {
-            return Ok(());
+impl Rate {
+    fn count(&self, number: NonZeroU32) -> Result<(), EdgeError> {
+        let counted = self.limiter.check_n(number).or_else(|governor::InsufficientCapacity(all)| {
+            // More than any call may carry, which a body of another system's may be: all there is.
+            self.limiter.check_n(NonZeroU32::new(all).unwrap_or(NonZeroU32::MIN))
+        });
+        match counted {
+            Ok(Err(until)) => Err(EdgeError::TenantLimit {
+                what: self.what,
+                limit: self.limit,
+                retry_after: until.wait_time_from(self.limiter.clock().now()),
+            }),
+            Ok(Ok(())) | Err(governor::InsufficientCapacity(_)) => Ok(()),
         }
-        let counted = match limiter.check_n(units(count)) {
-            Ok(counted) => counted,
-            // More than any call may carry, as another system's page may be: all there is.
-            Err(governor::InsufficientCapacity(all)) => {
-                match NonZeroU32::new(all).map(|all| limiter.check_n(all)) {
-                    Some(Ok(counted)) => counted,
-                    Some(Err(_)) | None => return Ok(()),
-                }
-            }
-        };
-        counted
-            .map_err(|until| over("bytes in a second", *limit, until.wait_time_from(limiter.clock().now())))
-    }
-
-    /// Where the tenant's calls wait, if there is a limit to them.
-    pub(crate) fn waiters(&self) -> Option<Arc<Places>> {
-        self.waiters.clone()
     }
 }
 
-fn units(bytes: usize) -> NonZeroU32 {
+fn units(bytes: u64) -> NonZeroU32 {
     let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
     NonZeroU32::new(units).unwrap_or(NonZeroU32::MIN)
-}
-
-fn over(what: &'static str, limit: u32, retry_after: Duration) -> EdgeError {
-    EdgeError::TenantLimit { what, limit, retry_after }
 }
