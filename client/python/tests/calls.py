@@ -248,12 +248,12 @@ def it_ends_with_its_process_also_where_it_was_not_closed(server: Server, name: 
 
 def it_renews_a_lease_while_a_block_runs(coordinator: Coordinator, name: str) -> None:
     entry = EntryRef(name)
-    granted = coordinator.acquire(entry, ttl_seconds=0.5)
+    granted = coordinator.acquire(entry, ttl_seconds=2)
     assert isinstance(granted, Granted)
     lease: Any = granted.lease
-    with lease.renewing(ttl_seconds=0.5):
-        # Another waits for four times the ttl, and is not granted it.
-        assert isinstance(coordinator.acquire(entry, wait_seconds=2.0), Held)
+    with lease.renewing(ttl_seconds=2):
+        # Another waits for twice the ttl, and is not granted it.
+        assert isinstance(coordinator.acquire(entry, wait_seconds=4.0), Held)
     assert isinstance(lease.commit(NewPage("late")), Committed)
 
 

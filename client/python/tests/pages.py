@@ -834,13 +834,13 @@ def it_serves_no_copy_of_what_another_worker_purged(
 def it_keeps_a_lease_for_as_long_as_a_render_takes(
     coordinator: Coordinator, pages: Pages, name: str, view: View
 ) -> None:
-    """Four times the lease's ttl: it is another's by then, unless it was renewed."""
-    policy = Policy.blocking(60, lease_ttl_seconds=0.5)
+    """Twice the lease's ttl: it is another's by then, unless it was renewed."""
+    policy = Policy.blocking(60, lease_ttl_seconds=2)
     view.gate.clear()
     with ThreadPoolExecutor(2) as pool:
         call = pool.submit(pages.serve, EntryRef(name), policy, view.render)
         assert view.entered.acquire(timeout=WAIT_SECONDS)
-        waiting = pool.submit(coordinator.acquire, EntryRef(name), wait_seconds=2.0)
+        waiting = pool.submit(coordinator.acquire, EntryRef(name), wait_seconds=4.0)
         outcome = waiting.result(WAIT_SECONDS)
         assert not isinstance(outcome, Granted), outcome
         view.gate.set()
