@@ -25,6 +25,7 @@ static SEED: AtomicU64 = AtomicU64::new(1);
 
 /// A running coordinator and a client of it. Dropping it ends it.
 pub struct Coordinator {
+    engine: Engine,
     client: CoordinatorServiceClient<Channel>,
     shutdown: CancellationToken,
     serving: Option<tokio::task::JoinHandle<()>>,
@@ -60,9 +61,10 @@ impl Coordinator {
         let address = listener.local_addr().expect("address");
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
+        let served = engine.clone();
         let serving = tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
-            server::run(incoming, engine, Guard::open(), TransportSettings::default(), stop)
+            server::run(incoming, served, Guard::open(), TransportSettings::default(), stop)
                 .await
                 .expect("serve");
         });
@@ -72,7 +74,7 @@ impl Coordinator {
             .await
             .expect("connect");
         let client = CoordinatorServiceClient::new(channel);
-        Self { client, shutdown, serving: Some(serving) }
+        Self { engine, client, shutdown, serving: Some(serving) }
     }
 
     /// Stops it in the orderly way, and waits until it has.
@@ -89,6 +91,11 @@ impl Coordinator {
     /// The generated client, for calls that have no shorthand here.
     pub fn client(&self) -> CoordinatorServiceClient<Channel> {
         self.client.clone()
+    }
+
+    /// How many calls wait for another's lease.
+    pub fn waiters(&self) -> usize {
+        self.engine.stats().waiters
     }
 
     /// Asks for a lease, without waiting.
