@@ -9,6 +9,8 @@ use crate::{
     lookup_stream::Lookups,
     retry::{Bucket, RetryPolicy},
 };
+use leasehold_proto::v1::coordinator_service_server::SERVICE_NAME;
+use leasehold_traces::{TraceCalls, Traces};
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use tonic::transport::{Channel, Endpoint};
@@ -36,6 +38,7 @@ pub struct Builder {
     seed: Option<u64>,
     streamed_lookups: usize,
     security: Security,
+    traces: Option<Traces>,
 }
 
 impl Default for Builder {
@@ -55,6 +58,7 @@ impl Default for Builder {
             seed: None,
             streamed_lookups: 512,
             security: Security::default(),
+            traces: None,
         }
     }
 }
@@ -138,6 +142,14 @@ impl Builder {
         self
     }
 
+    /// Makes an OpenTelemetry span for every attempt of a call, below the one that is current where it is called, and sends
+    /// its context along: the coordinator's spans, and those of its requests to the store, are below it. Lookups that share
+    /// a stream have none; see [`Builder::streamed_lookups`]. Default: no spans, at no cost.
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.traces = Some(traces);
+        self
+    }
+
     /// A handle that connects over TCP when it is first used, and for `https` by TLS.
     ///
     /// # Errors
@@ -199,8 +211,11 @@ impl Builder {
 
     pub(crate) fn build_by(self, connect: Connect) -> Coordinator {
         let limits = MessageLimits { decoding: self.max_received_bytes, encoding: self.max_sent_bytes };
+        let uri = self.endpoint.parse::<http::Uri>().unwrap_or_default();
+        let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16());
+        let traces = TraceCalls::of_caller(self.traces, SERVICE_NAME, host, port);
         let shared = Shared {
-            lanes: Lanes::new(connect, limits, &self.security),
+            lanes: Lanes::new(connect, limits, &self.security, traces),
             lookups: Lookups::new(self.streamed_lookups),
             limits: Limits {
                 attempt: self.attempt_timeout,

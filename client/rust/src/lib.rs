@@ -65,6 +65,7 @@ pub use error::{Error, FieldViolation, Reason, Refusal};
 pub use id::{ConsistencyToken, RequestId, ResumeToken, SidecarToken};
 pub use invalidation::{Depth, Scope, Target};
 pub use lease::{Lease, Release, Renewal};
+pub use leasehold_traces::Traces;
 pub use lookup::{Consistency, Lookup, LookupOptions, LookupReply, MissingReason};
 pub use page::{
     BodyDelivery, CurrentPage, FreshPage, Page, PageBody, PageMetadata, Regeneration, StalePage, StaleReason,

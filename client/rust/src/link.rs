@@ -5,17 +5,28 @@ use crate::{
     security::{Authorized, Credentials},
 };
 use leasehold_proto::v1::coordinator_service_client::CoordinatorServiceClient;
+use leasehold_traces::{TraceCalls, Traced};
 use parking_lot::Mutex;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 use tonic::transport::Channel;
+use tower::Layer as _;
 
-pub(crate) type Client = CoordinatorServiceClient<Authorized>;
+pub(crate) type Client = CoordinatorServiceClient<Traced<Authorized>>;
 
 /// Makes a lazy channel. Called within a runtime only.
 pub(crate) type Connect = Arc<dyn Fn() -> Channel + Send + Sync>;
+
+/// What all connections of a handle have in common.
+#[derive(Clone)]
+pub(crate) struct Manner {
+    pub(crate) connect: Connect,
+    pub(crate) limits: MessageLimits,
+    pub(crate) credentials: Option<Arc<Credentials>>,
+    pub(crate) traces: TraceCalls,
+}
 
 /// How large a message may be, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +38,7 @@ pub(crate) struct MessageLimits {
 /// One connection at a time. A stock channel keeps using a black-holed connection for good; this one is replaced by
 /// whoever finds it bad, once.
 pub(crate) struct Link {
-    connect: Connect,
-    limits: MessageLimits,
-    credentials: Option<Arc<Credentials>>,
+    manner: Manner,
     generation: AtomicU64,
     channel: Mutex<Option<Channel>>,
     /// Calls that occupy it for long.
@@ -37,9 +46,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn new(connect: Connect, limits: MessageLimits, credentials: Option<Arc<Credentials>>) -> Self {
+    fn new(manner: Manner) -> Self {
         let (generation, channel) = (AtomicU64::new(0), Mutex::new(None));
-        Self { connect, limits, credentials, generation, channel, load: AtomicUsize::new(0) }
+        Self { manner, generation, channel, load: AtomicUsize::new(0) }
     }
 
     /// Of the channel in use.
@@ -50,15 +59,17 @@ impl Link {
     /// The channel in use and its generation, to report it by.
     pub(crate) fn channel(&self) -> (u64, Channel) {
         let mut current = self.channel.lock();
-        let channel = current.get_or_insert_with(|| (self.connect)()).clone();
+        let channel = current.get_or_insert_with(|| (self.manner.connect)()).clone();
         (self.generation(), channel)
     }
 
     pub(crate) fn client(&self) -> (u64, Client) {
         let (generation, channel) = self.channel();
-        let client = CoordinatorServiceClient::new(Authorized::new(channel, self.credentials.clone()))
-            .max_decoding_message_size(self.limits.decoding)
-            .max_encoding_message_size(self.limits.encoding);
+        let Manner { connect: _, limits, credentials, traces } = &self.manner;
+        let service = traces.layer(Authorized::new(channel, credentials.clone()));
+        let client = CoordinatorServiceClient::new(service)
+            .max_decoding_message_size(limits.decoding)
+            .max_encoding_message_size(limits.encoding);
         (generation, client)
     }
 
@@ -80,9 +91,7 @@ impl Link {
 pub(crate) struct Lanes {
     prompt: Arc<Link>,
     waiting: Mutex<Vec<Arc<Link>>>,
-    connect: Connect,
-    limits: MessageLimits,
-    credentials: Option<Arc<Credentials>>,
+    manner: Manner,
     presents_certificate: bool,
 }
 
@@ -92,16 +101,22 @@ const WAITERS_PER_LINK: usize = 90;
 const WAITING_LINKS: usize = 64;
 
 impl Lanes {
-    pub(crate) fn new(connect: Connect, limits: MessageLimits, security: &Security) -> Self {
-        let (credentials, presents_certificate) = (security.credentials(), security.presents_certificate());
-        let prompt = Arc::new(Link::new(connect.clone(), limits, credentials.clone()));
-        Self { prompt, waiting: Mutex::new(Vec::new()), connect, limits, credentials, presents_certificate }
+    pub(crate) fn new(
+        connect: Connect,
+        limits: MessageLimits,
+        security: &Security,
+        traces: TraceCalls,
+    ) -> Self {
+        let manner = Manner { connect, limits, credentials: security.credentials(), traces };
+        let prompt = Arc::new(Link::new(manner.clone()));
+        let presents_certificate = security.presents_certificate();
+        Self { prompt, waiting: Mutex::new(Vec::new()), manner, presents_certificate }
     }
 
     /// Whether a call that was refused may be tried with another token, or on a connection with another certificate.
     pub(crate) fn may_renew_identity(&self) -> bool {
         self.presents_certificate
-            || self.credentials.as_ref().is_some_and(|credentials| credentials.may_renew())
+            || self.manner.credentials.as_ref().is_some_and(|credentials| credentials.may_renew())
     }
 
     /// Whether the connection of a call that failed so is to be replaced: it is bad, or its certificate is over.
@@ -112,7 +127,7 @@ impl Lanes {
     /// What a stream was opened by is over: the next one takes another token, and another connection where a certificate is
     /// what it was known by.
     pub(crate) fn identity_is_over(&self) -> bool {
-        if let Some(credentials) = &self.credentials {
+        if let Some(credentials) = &self.manner.credentials {
             credentials.forget();
         }
         self.presents_certificate
@@ -128,7 +143,7 @@ impl Lanes {
         let found = links.iter().find(|link| link.load.load(Ordering::Relaxed) < WAITERS_PER_LINK).cloned();
         let link = found.unwrap_or_else(|| {
             if links.len() < WAITING_LINKS {
-                links.push(Arc::new(Link::new(self.connect.clone(), self.limits, self.credentials.clone())));
+                links.push(Arc::new(Link::new(self.manner.clone())));
                 Arc::clone(&links[links.len() - 1])
             } else {
                 let least = links.iter().min_by_key(|link| link.load.load(Ordering::Relaxed));
@@ -172,10 +187,14 @@ mod tests {
 
     const LIMITS: MessageLimits = MessageLimits { decoding: 1 << 20, encoding: 1 << 20 };
 
+    fn untraced() -> TraceCalls {
+        TraceCalls::of_caller(None, leasehold_proto::v1::coordinator_service_server::SERVICE_NAME, "", None)
+    }
+
     #[tokio::test]
     async fn of_many_that_report_a_bad_channel_one_replaces_it() {
         let (connect, made) = counting();
-        let link = Link::new(connect, LIMITS, None);
+        let link = Link::new(Manner { connect, limits: LIMITS, credentials: None, traces: untraced() });
         let (generation, _) = link.channel();
         for _ in 0..10 {
             link.replace(generation);
@@ -186,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiters_spread_over_connections_and_give_their_places_back() {
-        let lanes = Lanes::new(counting().0, LIMITS, &Security::default());
+        let lanes = Lanes::new(counting().0, LIMITS, &Security::default(), untraced());
         let places: Vec<_> = (0..WAITERS_PER_LINK * 2 + 1).map(|_| lanes.waiting()).collect();
         assert_eq!(lanes.waiting.lock().len(), 3);
         drop(places);

@@ -1,0 +1,220 @@
+//! The spans of calls, as an exporter gets them.
+
+#![allow(missing_docs, reason = "tests are named by what they show")]
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Empty, Full};
+use leasehold_traces::{TraceCalls, Traces};
+use opentelemetry::{
+    Context,
+    trace::{SpanKind, Status, TraceContextExt as _, TracerProvider as _},
+};
+use opentelemetry_sdk::{
+    propagation::TraceContextPropagator,
+    trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
+};
+use std::convert::Infallible;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+const SERVICE: &str = "leasehold.v1.CoordinatorService";
+const PATH: &str = "/leasehold.v1.CoordinatorService/Lookup";
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+struct World {
+    exporter: InMemorySpanExporter,
+    provider: SdkTracerProvider,
+}
+
+impl World {
+    fn new() -> Self {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        Self { exporter, provider }
+    }
+
+    fn traces(&self) -> Option<Traces> {
+        Some(Traces::new(&self.provider, TraceContextPropagator::new(), "test"))
+    }
+
+    fn server(&self) -> TraceCalls {
+        TraceCalls::of_server(self.traces(), SERVICE)
+    }
+
+    fn caller(&self) -> TraceCalls {
+        TraceCalls::of_caller(self.traces(), SERVICE, "coordinator.internal", Some(7420))
+    }
+
+    fn ended(&self) -> Vec<SpanData> {
+        self.exporter.get_finished_spans().unwrap()
+    }
+
+    fn only(&self) -> SpanData {
+        let mut spans = self.ended();
+        assert_eq!(spans.len(), 1, "{spans:?}");
+        spans.remove(0)
+    }
+}
+
+fn told(span: &SpanData, key: &str) -> Option<String> {
+    let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == key);
+    found.map(|attribute| attribute.value.to_string())
+}
+
+fn request(path: &str) -> Request<()> {
+    Request::builder().uri(path).header("traceparent", PARENT).body(()).unwrap()
+}
+
+fn trailers(code: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static(code))])
+}
+
+/// An answer that ends with this code.
+fn answer(code: &'static str) -> Response<impl http_body::Body<Data = Bytes, Error = Infallible>> {
+    Response::new(
+        Full::new(Bytes::from_static(b"page")).with_trailers(async move { Some(Ok(trailers(code))) }),
+    )
+}
+
+#[tokio::test]
+async fn a_call_is_a_span_below_its_callers_until_its_answer_has_ended() {
+    let world = World::new();
+    let service = world.server().layer(service_fn(async |_: Request<()>| {
+        assert_eq!(
+            Context::current().span().span_context().trace_id().to_string(),
+            "0af7651916cd43dd8448eb211c80319c",
+            "what the call does finds its span"
+        );
+        Ok::<_, Infallible>(answer("0"))
+    }));
+    let response = service.oneshot(request(PATH)).await.unwrap();
+    assert_eq!(world.ended().len(), 0, "the answer is still under way");
+    response.into_body().collect().await.unwrap();
+    let span = world.only();
+    assert_eq!(span.name, "leasehold.v1.CoordinatorService/Lookup");
+    assert_eq!(span.span_kind, SpanKind::Server);
+    assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
+    assert!(span.parent_span_is_remote);
+    assert_eq!(told(&span, "rpc.system.name").as_deref(), Some("grpc"));
+    assert_eq!(told(&span, "rpc.method").as_deref(), Some("leasehold.v1.CoordinatorService/Lookup"));
+    assert_eq!(told(&span, "rpc.response.status_code").as_deref(), Some("OK"));
+    assert_eq!((told(&span, "error.type"), span.status), (None, Status::Unset));
+}
+
+#[tokio::test]
+async fn a_callers_span_is_below_the_current_one_and_goes_along() {
+    use opentelemetry::trace::{FutureExt as _, Tracer as _};
+    let world = World::new();
+    let service = world.caller().layer(service_fn(async |request: Request<()>| {
+        let sent = request.headers()["traceparent"].to_str().unwrap().to_owned();
+        Ok::<_, Infallible>(Response::new(
+            Full::new(Bytes::from(sent)).with_trailers(async { Some(Ok(trailers("0"))) }),
+        ))
+    }));
+    let render = Context::new().with_span(world.provider.tracer("worker").start("render"));
+    let request = Request::builder().uri(PATH).body(()).unwrap();
+    let response = service.oneshot(request).with_context(render.clone()).await.unwrap();
+    let sent = response.into_body().collect().await.unwrap().to_bytes();
+    let span = world.only();
+    assert_eq!(span.span_kind, SpanKind::Client);
+    assert_eq!(span.parent_span_id, render.span().span_context().span_id());
+    let context = &span.span_context;
+    assert_eq!(sent, format!("00-{}-{}-01", context.trace_id(), context.span_id()));
+    assert_eq!(told(&span, "server.address").as_deref(), Some("coordinator.internal"));
+    assert_eq!(told(&span, "server.port").as_deref(), Some("7420"));
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_first_message_ends_the_span_and_is_an_error_of_whose_it_is() {
+    for (code, name, is_the_servers) in
+        [("3", "INVALID_ARGUMENT", false), ("7", "PERMISSION_DENIED", false), ("14", "UNAVAILABLE", true)]
+    {
+        let world = World::new();
+        for layer in [world.server(), world.caller()] {
+            let service = layer.layer(service_fn(async move |_: Request<()>| {
+                let mut response = Response::new(Empty::<Bytes>::new());
+                *response.headers_mut() = trailers(code);
+                Ok::<_, Infallible>(response)
+            }));
+            let _response = service.oneshot(request(PATH)).await.unwrap();
+        }
+        let spans = world.ended();
+        for (span, is_error) in spans.iter().zip([is_the_servers, true]) {
+            assert_eq!(told(span, "rpc.response.status_code").as_deref(), Some(name));
+            assert_eq!(told(span, "error.type").is_some(), is_error, "{name}: {:?}", span.span_kind);
+            assert_eq!(matches!(span.status, Status::Error { .. }), is_error);
+        }
+        assert_eq!(spans.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn whoever_goes_away_ends_the_span_as_cancelled() {
+    let world = World::new();
+    let service = world.server().layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(answer("0"))));
+    drop(service.oneshot(request(PATH)).await.unwrap());
+    assert_eq!(told(&world.only(), "rpc.response.status_code").as_deref(), Some("CANCELLED"));
+
+    let world = World::new();
+    let never = service_fn(async |_: Request<()>| {
+        std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>().await
+    });
+    let mut call = Box::pin(world.server().layer(never).oneshot(request(PATH)));
+    assert!(futures_poll(&mut call).await.is_none());
+    drop(call);
+    assert_eq!(told(&world.only(), "rpc.response.status_code").as_deref(), Some("CANCELLED"));
+}
+
+/// What a future has after one look.
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_unavailable_and_an_answer_without_an_end_unknown() {
+    let world = World::new();
+    let broken = service_fn(async |_: Request<()>| Err::<Response<Empty<Bytes>>, _>("broken"));
+    assert!(world.caller().layer(broken).oneshot(request(PATH)).await.is_err());
+    assert_eq!(told(&world.only(), "error.type").as_deref(), Some("UNAVAILABLE"));
+
+    let world = World::new();
+    let endless =
+        service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())));
+    let response = world.caller().layer(endless).oneshot(request(PATH)).await.unwrap();
+    response.into_body().collect().await.unwrap();
+    assert_eq!(told(&world.only(), "error.type").as_deref(), Some("UNKNOWN"));
+}
+
+#[tokio::test]
+async fn calls_of_other_services_and_those_of_nobodys_traces_have_no_span_and_go_as_they_came() {
+    let world = World::new();
+    let untraced = TraceCalls::of_caller(None, SERVICE, "", None);
+    for (layer, path) in [(world.caller(), "/grpc.health.v1.Health/Check"), (untraced, PATH)] {
+        let service = layer.layer(service_fn(async |request: Request<()>| {
+            assert_eq!(request.headers()["traceparent"], PARENT);
+            Ok::<_, Infallible>(answer("0"))
+        }));
+        service.oneshot(request(path)).await.unwrap().into_body().collect().await.unwrap();
+    }
+    assert_eq!(world.ended().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_context_begins_a_trace() {
+    let world = World::new();
+    for bad in ["", "00-0-0-01", "rubbish", "00-00000000000000000000000000000000-b7ad6b7169203331-01"] {
+        let service =
+            world.server().layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(answer("0"))));
+        let request = Request::builder().uri(PATH).header("traceparent", bad).body(()).unwrap();
+        service.oneshot(request).await.unwrap().into_body().collect().await.unwrap();
+        let span = world.only();
+        assert!(!span.parent_span_is_remote && span.span_context.is_valid(), "{bad}");
+        world.exporter.reset();
+    }
+}
