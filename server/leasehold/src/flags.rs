@@ -6,7 +6,7 @@
 use crate::{
     access::{KeyPlace, Source},
     logs::{DEFAULT, Filter, LogFormat},
-    quantity::{count, duration, size},
+    quantity::{count, duration, part, size},
 };
 use clap::{Args, ValueEnum};
 use leasehold_aws::PkTemplate;
@@ -403,6 +403,14 @@ pub(crate) struct AdminFlags {
     #[arg(long, env = "LEASEHOLD_METRICS_TENANTS", value_name = "NUMBER", default_value = "100",
         value_parser = count(0, 10_000))]
     pub(crate) metrics_tenants: usize,
+    /// Send OpenTelemetry spans of calls, and of their requests to the store, by OTLP over gRPC to this URL, as of a
+    /// collector beside the coordinator. Without it, where OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or
+    /// OTEL_EXPORTER_OTLP_ENDPOINT says; without these, nowhere
+    #[arg(long, env = "LEASEHOLD_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    pub(crate) otlp_endpoint: Option<String>,
+    /// Of the calls whose caller has not decided whether to trace them, trace this part. 0 to 1
+    #[arg(long, env = "LEASEHOLD_TRACE_RATIO", value_name = "NUMBER", default_value = "1", value_parser = part)]
+    pub(crate) trace_ratio: f64,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -460,7 +468,7 @@ fn boundary_header(text: &str) -> Result<String, String> {
     })
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
+pub(crate) fn endpoint(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(text.to_owned()),

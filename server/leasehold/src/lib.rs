@@ -5,6 +5,7 @@
 //! - [`serve`]: a coordinator, from its first socket to its last byte, over the embedded store or DynamoDB and S3.
 //! - [`access`]: who may call it.
 //! - [`place`]: where a coordinator keeps its state.
+//! - [`traces`]: where its spans go.
 //! - [`prepare`]: what is done to a place without a coordinator.
 //! - [`command`]: what operators ask of a coordinator that runs, through the public client.
 
@@ -14,6 +15,7 @@ pub mod command;
 pub mod place;
 pub mod prepare;
 pub mod serve;
+pub mod traces;
 
 mod admin;
 mod banner;

@@ -9,6 +9,7 @@ use crate::{
     incoming::connections,
     logs::Logging,
     place::{Place, PlaceError},
+    traces::{Spans, TraceSettings},
 };
 use leasehold_service::{
     engine::{Dependencies, Engine, EngineError},
@@ -36,6 +37,8 @@ pub struct Config {
     pub transport: TransportSettings,
     /// Where its admin port is, if it has one.
     pub admin: Option<SocketAddr>,
+    /// Where its spans go, if anywhere.
+    pub traces: Option<TraceSettings>,
     pub(crate) logging: Logging,
     /// How it was called, for the commands that it suggests.
     pub(crate) program: OsString,
@@ -81,6 +84,17 @@ pub enum ServeError {
         "the store does not answer: {0}; see whether its disk is full or failing, or whether it is throttled"
     )]
     Engine(#[source] EngineError),
+    /// Its spans cannot be sent.
+    #[error(
+        "spans cannot be sent to {endpoint}: {cause}; mend --otlp-endpoint or {}",
+        variable("otlp-endpoint")
+    )]
+    Traces {
+        /// Where they were to go.
+        endpoint: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// The transport failed.
     #[error("the server failed: {0}")]
     Transport(String),
@@ -110,6 +124,7 @@ async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener,
 
 /// How long the threads that are still busy get after everything else has ended.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
+
 /// Runs a coordinator until `shutdown`, and calls `started` as soon as it can be reached. Ends in order:
 /// calls in progress are finished, the engine's tasks are ended, the store is closed.
 ///
@@ -120,7 +135,7 @@ pub async fn run(
     shutdown: CancellationToken,
     started: impl FnOnce(&Started),
 ) -> Result<Stopped, ServeError> {
-    let Config { listen: address, place, access, settings, transport, admin, logging: _, program: _ } =
+    let Config { listen: address, place, access, settings, transport, admin, traces, logging: _, program: _ } =
         config;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     // First, so that a second start in the same place says so before it looks at the data.
@@ -144,11 +159,20 @@ pub async fn run(
     let is_encrypted = access.tls.is_some();
     let access = Access::load(access, Arc::clone(&clock)).await?;
     let (guard, tls) = (access.guard.clone(), access.tls.clone());
+    let spans = match &traces {
+        Some(settings) => Some(
+            Spans::start(settings)
+                .map_err(|cause| ServeError::Traces { endpoint: settings.endpoint.clone(), cause })?,
+        ),
+        None => None,
+    };
+    let tracing = spans.as_ref().map(|spans| spans.tracing(&place));
     let place = Arc::new(place.open(&settings.object_prefix).await?);
     let dependencies = Dependencies {
         stores: place.stores(),
         clock: Arc::clone(&clock),
         entropy: Arc::new(Entropy::from_os()),
+        tracing,
     };
     let engine = match Engine::start(dependencies, settings).await {
         Ok(engine) => engine,
@@ -180,6 +204,9 @@ pub async fn run(
         tracing::error!("what watches policy, tokens and certificates died");
     }
     place.close().await;
+    if let Some(spans) = spans {
+        spans.close().await;
+    }
     drop(admin);
     match &served {
         Ok(Stopped::Drained) => tracing::info!("stopped; every call was finished"),

@@ -3,13 +3,14 @@
 use crate::{
     cli::{Refused, variable},
     flags::{
-        AwsFlags, KeepingFlags, LeaseFlags, LimitFlags, LogFlags, LoggingFlags, MemoryFlags, NameFlags,
-        PlaceFlags, ServeFlags, StoreKind, TransportFlags,
+        AdminFlags, AwsFlags, KeepingFlags, LeaseFlags, LimitFlags, LogFlags, LoggingFlags, MemoryFlags,
+        NameFlags, PlaceFlags, ServeFlags, StoreKind, TransportFlags, endpoint,
     },
     logs::Logging,
     place::Place,
     quantity::{bytes, exact},
     serve::Config,
+    traces::TraceSettings,
 };
 use leasehold_aws::{AwsSettings, Layout, Timeouts};
 use leasehold_core::key::TenantBoundary;
@@ -57,6 +58,7 @@ impl ServeFlags {
 
         let PlaceFlags { listen, allow_remote, store, data_dir } = place;
         let access = access.into_settings(listen, allow_remote)?;
+        let traces = admin.traces()?;
         let place = match store {
             StoreKind::Embedded => {
                 aws.refuse_without_effect()?;
@@ -64,7 +66,7 @@ impl ServeFlags {
             }
             StoreKind::Aws => Place::Aws(Box::new(AwsSettings {
                 // It makes answers longer: only where somebody can see it.
-                report_capacity: admin.admin_listen.is_some(),
+                report_capacity: admin.admin_listen.is_some() || traces.is_some(),
                 ..aws.into_settings(transport.store_timeout)?
             })),
         };
@@ -90,6 +92,7 @@ impl ServeFlags {
             settings,
             transport: transport_settings,
             admin: admin.admin_listen,
+            traces,
             logging: logging.into(),
             program: Default::default(),
         })
@@ -103,6 +106,24 @@ const FLEET_REREAD_INTERVAL: Duration = Duration::from_millis(250);
 /// Where FaceTheory's stacks say which table it is, in the order in which it looks.
 const FACETHEORY_TABLE_VARIABLES: [&str; 4] =
     ["FACETHEORY_CACHE_TABLE_NAME", "APPTHEORY_CACHE_TABLE_NAME", "CACHE_TABLE_NAME", "CACHE_TABLE"];
+
+impl AdminFlags {
+    fn traces(&self) -> Result<Option<TraceSettings>, Refused> {
+        let endpoint = match &self.otlp_endpoint {
+            Some(endpoint) => Some(endpoint.clone()),
+            None => standard_endpoint()?,
+        };
+        Ok(endpoint.map(|endpoint| TraceSettings { endpoint, ratio: self.trace_ratio }))
+    }
+}
+
+/// Where OpenTelemetry's own variables say that spans are to go.
+fn standard_endpoint() -> Result<Option<String>, Refused> {
+    let variables = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"].into_iter();
+    let mut set = variables.filter_map(|name| Some((name, std::env::var(name).ok()?)));
+    let Some((name, value)) = set.find(|(_, value)| !value.is_empty()) else { return Ok(None) };
+    endpoint(&value).map(Some).map_err(|why| Refused::usage(format!("{name}: {why}")))
+}
 
 impl AwsFlags {
     /// Table and bucket, with what belongs to them. `request_timeout` is what a request to them may take as a whole.

@@ -11,6 +11,7 @@ pub mod random;
 pub mod server;
 pub mod settings;
 pub mod time;
+pub mod traces;
 
 #[cfg(test)]
 mod tests {

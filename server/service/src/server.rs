@@ -4,9 +4,11 @@ use crate::{
     access::{Guard, Guarded},
     edge::{Edge, calls::CountCalls},
     engine::Engine,
+    traces::Tracing,
 };
 use futures::Stream;
 use leasehold_proto::v1::{FILE_DESCRIPTOR_SET, coordinator_service_server::CoordinatorServiceServer};
+use leasehold_traces::TraceCalls;
 use std::{io, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -49,8 +51,9 @@ pub enum Stopped {
     CutOff,
 }
 
-/// Answers calls on `incoming` of those whom the guard lets in, until `shutdown`; health and reflection answer everybody. Then: not serving by the health service, waits and streams ended with
-/// word to go elsewhere, calls in progress finished, all within the drain timeout.
+/// Answers calls on `incoming` of those whom the guard lets in, until `shutdown`; health and reflection answer everybody.
+/// Then: not serving by the health service, waits and streams ended with word to go elsewhere, calls in progress finished,
+/// all within the drain timeout.
 pub async fn run<I, IO>(
     incoming: I,
     engine: Engine,
@@ -71,7 +74,9 @@ where
     let coordinator = Guarded::new(guard, coordinator);
     let (mut health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<CoordinatorServiceServer<Edge>>().await;
+    let traces = engine.tracing().map(Tracing::calls);
     let mut server = Server::builder()
+        .layer(TraceCalls::of_server(traces, CoordinatorServiceServer::<Edge>::NAME))
         .layer(CountCalls::new(&engine))
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(transport.keepalive_interval))

@@ -28,3 +28,21 @@ pub enum Operation {
     /// A question for the URL of an object.
     Url,
 }
+
+impl Operation {
+    /// As metrics and traces name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EntryRead => "entry_read",
+            Self::Swap => "swap",
+            Self::HeadRead => "head_read",
+            Self::EventRead => "event_read",
+            Self::Append => "append",
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Info => "info",
+            Self::Delete => "delete",
+            Self::Url => "url",
+        }
+    }
+}

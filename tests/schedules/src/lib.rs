@@ -29,6 +29,9 @@ mod settings;
 #[expect(dead_code, unreachable_pub, reason = "the binary, which is not here, uses more of it")]
 #[path = "../../../server/service/src/time.rs"]
 mod time;
+#[expect(dead_code, unreachable_pub, reason = "edge and binary, which are not here, use more of it")]
+#[path = "../../../server/service/src/traces.rs"]
+mod traces;
 
 mod log;
 mod memory;

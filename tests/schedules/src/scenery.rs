@@ -92,7 +92,8 @@ pub(crate) async fn start_with(memory: &Arc<Memory>, change: impl FnOnce(&mut Se
     let mut settings = settings();
     change(&mut settings);
     let entropy = Arc::new(Entropy::from_seed(thread_rng().r#gen()));
-    let dependencies = Dependencies { stores: memory.stores(), clock: Arc::new(Ticking::default()), entropy };
+    let (stores, clock) = (memory.stores(), Arc::new(Ticking::default()));
+    let dependencies = Dependencies { stores, clock, entropy, tracing: None };
     Engine::start(dependencies, settings).await.unwrap()
 }
 

@@ -11,3 +11,4 @@ mod prepare;
 mod process;
 mod start;
 mod stop;
+mod traces;

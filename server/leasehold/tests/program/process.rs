@@ -24,7 +24,7 @@ pub(crate) fn program<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Com
 pub(crate) fn clean<A: AsRef<OsStr>>(mut command: Command, args: impl IntoIterator<Item = A>) -> Command {
     let ours = |name: &OsStr| {
         let name = name.to_string_lossy();
-        name.starts_with("LEASEHOLD_") || name.starts_with("CARGO")
+        ["LEASEHOLD_", "OTEL_", "CARGO"].iter().any(|ours| name.starts_with(ours))
     };
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);

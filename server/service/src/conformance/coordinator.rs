@@ -55,6 +55,7 @@ impl Coordinator {
             stores,
             clock: Arc::new(SystemClock::start()),
             entropy: Arc::new(Entropy::from_seed(SEED.fetch_add(1, Ordering::Relaxed))),
+            tracing: None,
         };
         let engine = Engine::start(dependencies, settings).await.expect("start an engine");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");

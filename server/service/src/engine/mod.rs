@@ -37,6 +37,7 @@ use crate::{
     random::Entropy,
     settings::Settings,
     time::{Clock, Moment},
+    traces::Tracing,
 };
 use bodies::Bodies;
 use caller::StoreCaller;
@@ -68,6 +69,8 @@ pub struct Dependencies {
     pub clock: Arc<dyn Clock>,
     /// Random values.
     pub entropy: Arc<Entropy>,
+    /// Where spans go, if anywhere.
+    pub tracing: Option<Tracing>,
 }
 
 /// One coordinator. Cheap to clone.
@@ -85,6 +88,7 @@ struct Inner {
     staged: Arc<Staged>,
     hub: Arc<WatchHub>,
     meters: Meters,
+    tracing: Option<Tracing>,
     waiters: Arc<Places>,
     draining: CancellationToken,
     stopped: CancellationToken,
@@ -117,8 +121,8 @@ pub struct EngineStats {
 impl Engine {
     /// Reads the invalidation log and starts to follow it.
     pub async fn start(dependencies: Dependencies, settings: Settings) -> Result<Self, EngineError> {
-        let Dependencies { stores, clock, entropy } = dependencies;
-        let meters = Meters::new(&settings.metrics, Arc::clone(&clock));
+        let Dependencies { stores, clock, entropy, tracing } = dependencies;
+        let meters = Meters::new(&settings.metrics, Arc::clone(&clock), tracing.clone());
         let stores = meters.observe(stores);
         let caller = StoreCaller::new(&settings.store, Arc::clone(&entropy));
         let stopped = CancellationToken::new();
@@ -166,6 +170,7 @@ impl Engine {
             staged,
             hub,
             meters,
+            tracing,
             draining: CancellationToken::new(),
             stopped,
             tasks,
@@ -199,6 +204,10 @@ impl Engine {
     /// What this coordinator counts.
     pub(crate) fn meters(&self) -> &Meters {
         &self.0.meters
+    }
+
+    pub(crate) fn tracing(&self) -> Option<&Tracing> {
+        self.0.tracing.as_ref()
     }
 
     /// Figures about this coordinator.

@@ -18,6 +18,7 @@ use crate::{
     engine::{Places, Uploaded},
     settings::MetricsSettings,
     time::Clock,
+    traces::{self, Tracing},
 };
 use leasehold_core::{
     freshness::{Absence, Freshness, Staleness},
@@ -154,7 +155,7 @@ const fn state_index(freshness: Freshness) -> usize {
 }
 
 impl Meters {
-    pub(crate) fn new(settings: &MetricsSettings, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(settings: &MetricsSettings, clock: Arc<dyn Clock>, tracing: Option<Tracing>) -> Self {
         let lookups = Counters::default();
         let lookups_at = ["lookup", "stream", "page"].map(|via| {
             STATES.map(|(state, reason)| {
@@ -178,7 +179,7 @@ impl Meters {
             releases: outcomes(["unused", "failed_render", "not_held"]),
             bodies_served: counters("kind", ["page", "sidecar", "object"]),
             invalidations: counters("depth", ["soft", "hard"]),
-            store: Arc::new(StoreMeters::new(clock)),
+            store: Arc::new(StoreMeters::new(clock, tracing)),
             places: Mutex::default(),
         }
     }
@@ -194,10 +195,13 @@ impl Meters {
     }
 
     pub(crate) fn looked_up(&self, via: Via, freshness: Freshness) {
-        self.lookups_at[via as usize][state_index(freshness)].inc();
+        let state = state_index(freshness);
+        traces::outcome(STATES[state].0);
+        self.lookups_at[via as usize][state].inc();
     }
 
     pub(crate) fn acquired(&self, outcome: Acquired) {
+        traces::outcome(outcome.as_str());
         self.acquires.get_or_create(&[("outcome", outcome.as_str())]).inc();
     }
 
@@ -233,6 +237,7 @@ impl Meters {
             Committed::Superseded { .. } => "superseded",
             Committed::Fenced { .. } => "fenced",
         };
+        traces::outcome(outcome);
         self.commits.get_or_create(&[("outcome", outcome)]).inc();
         self.commit_seconds.observe(time.as_secs_f64());
     }
@@ -243,6 +248,7 @@ impl Meters {
             Upload::Fenced => "fenced",
             Upload::Superseded => "superseded",
         };
+        traces::outcome(outcome);
         self.uploads.get_or_create(&[("outcome", outcome)]).inc();
     }
 
@@ -251,6 +257,7 @@ impl Meters {
             Renewed::Renewed(_) => "renewed",
             Renewed::Lost => "lost",
         };
+        traces::outcome(outcome);
         self.renewals.get_or_create(&[("outcome", outcome)]).inc();
     }
 
@@ -260,6 +267,7 @@ impl Meters {
             (ReleaseOutcome::Released, Release::Failed { .. }) => "failed_render",
             (ReleaseOutcome::Released, Release::Unused | Release::Unheard) => "unused",
         };
+        traces::outcome(outcome);
         self.releases.get_or_create(&[("outcome", outcome)]).inc();
     }
 

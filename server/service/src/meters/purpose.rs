@@ -4,6 +4,8 @@
 //! it along by [`inherited`].
 
 use super::tenants::TenantMeters;
+use crate::traces;
+use opentelemetry::Context;
 use std::sync::Arc;
 
 /// What makes the coordinator ask a store.
@@ -66,6 +68,8 @@ pub(crate) struct Purpose {
     pub(crate) event: Event,
     /// For whom, where it is for one tenant.
     pub(crate) tenant: Option<Arc<TenantMeters>>,
+    /// The call for whose sake, where it is traced.
+    pub(crate) call: Option<Context>,
 }
 
 tokio::task_local! {
@@ -75,11 +79,12 @@ tokio::task_local! {
 impl Purpose {
     /// For nobody in particular.
     pub(crate) fn of(event: Event) -> Self {
-        Self { event, tenant: None }
+        Self { event, tenant: None, call: None }
     }
 
+    /// For the call that is answered, which is a tenant's.
     pub(crate) fn of_tenant(event: Event, tenant: Arc<TenantMeters>) -> Self {
-        Self { event, tenant: Some(tenant) }
+        Self { event, tenant: Some(tenant), call: traces::current_call() }
     }
 
     /// What is asked for meanwhile is asked for this.
@@ -94,7 +99,7 @@ impl Purpose {
 
     /// That of the task that asks.
     pub(crate) fn current() -> Self {
-        PURPOSE.try_with(Self::clone).unwrap_or(Self { event: Event::Other, tenant: None })
+        PURPOSE.try_with(Self::clone).unwrap_or(Self::of(Event::Other))
     }
 }
 

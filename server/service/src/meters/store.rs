@@ -1,11 +1,8 @@
 //! Requests to the store, by what they were made for.
 
 use super::{CALL_SECONDS, Labels, purpose::Purpose};
-use crate::time::Clock;
-use leasehold_store::decorators::{
-    Operation,
-    observing::{Observed, Observer, Outcome},
-};
+use crate::{time::Clock, traces::Tracing};
+use leasehold_store::decorators::observing::{Observed, Observer};
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::{Registry, Unit},
@@ -17,16 +14,18 @@ use std::{
 
 pub(super) struct StoreMeters {
     clock: Arc<dyn Clock>,
+    tracing: Option<Tracing>,
     requests: Family<Labels<3>, Counter>,
     seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
     units: Family<Labels<2>, Counter<f64, AtomicU64>>,
 }
 
 impl StoreMeters {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, tracing: Option<Tracing>) -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(CALL_SECONDS);
         Self {
             clock,
+            tracing,
             requests: Family::default(),
             seconds: Family::new_with_constructor(histogram),
             units: Family::default(),
@@ -59,10 +58,13 @@ impl Observer for StoreMeters {
     }
 
     fn ended(&self, request: &Observed) {
-        let Purpose { event, tenant } = Purpose::current();
-        let operation = operation(request.operation);
-        let labels =
-            [("event", event.as_str()), ("operation", operation), ("outcome", outcome(request.outcome))];
+        let purpose = Purpose::current();
+        if let Some(tracing) = &self.tracing {
+            tracing.asked_the_store(&purpose, request);
+        }
+        let (operation, outcome) = (request.operation.as_str(), request.outcome.as_str());
+        let Purpose { event, tenant, call: _ } = purpose;
+        let labels = [("event", event.as_str()), ("operation", operation), ("outcome", outcome)];
         self.requests.get_or_create(&labels).inc();
         self.seconds.get_or_create(&[("operation", operation)]).observe(request.took.as_secs_f64());
         for (kind, units) in [("read", request.consumed.read_units), ("write", request.consumed.write_units)]
@@ -74,32 +76,5 @@ impl Observer for StoreMeters {
         if let Some(tenant) = tenant {
             tenant.asked_the_store(request);
         }
-    }
-}
-
-const fn operation(operation: Operation) -> &'static str {
-    match operation {
-        Operation::EntryRead => "entry_read",
-        Operation::Swap => "swap",
-        Operation::HeadRead => "head_read",
-        Operation::EventRead => "event_read",
-        Operation::Append => "append",
-        Operation::Put => "put",
-        Operation::Get => "get",
-        Operation::Info => "info",
-        Operation::Delete => "delete",
-        Operation::Url => "url",
-    }
-}
-
-const fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Done => "done",
-        Outcome::Refused => "refused",
-        Outcome::Unavailable => "unavailable",
-        Outcome::Unknown => "unknown",
-        Outcome::Corrupt => "corrupt",
-        Outcome::TooLarge => "too_large",
-        Outcome::Abandoned => "abandoned",
     }
 }

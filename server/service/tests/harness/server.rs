@@ -111,8 +111,9 @@ impl World {
         let (stores, counters) = counted(faults.wrap(self.stores()));
         let seed = self.seeds.fetch_add(1, Ordering::Relaxed);
         let entropy = Arc::new(Entropy::from_seed(seed));
-        let engine =
-            Engine::start(Dependencies { stores, clock, entropy }, settings).await.expect("an engine");
+        let engine = Engine::start(Dependencies { stores, clock, entropy, tracing: None }, settings)
+            .await
+            .expect("an engine");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("an address");
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));

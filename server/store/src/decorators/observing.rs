@@ -64,6 +64,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// As metrics and traces name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Unknown => "unknown",
+            Self::Corrupt => "corrupt",
+            Self::TooLarge => "too_large",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
     fn of_read<T>(result: &Result<T, ReadError>) -> Self {
         match result {
             Ok(_) => Self::Done,

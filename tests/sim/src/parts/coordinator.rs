@@ -72,6 +72,7 @@ async fn run(context: Context, services: Whereabouts) {
         stores: aws.stores(),
         clock: Arc::new(context.clock.clone()),
         entropy: Arc::new(Entropy::from_seed(context.seed)),
+        tracing: None,
     };
     let Ok(engine) = Engine::start(dependencies, settings()).await else { return };
     let listener = context.network.listen(context.address);
