@@ -186,7 +186,7 @@ impl Drop for Asking {
                 tracing::debug!(%error, "a lease that nobody waited for was not given back");
             }
         };
-        drop(self.tasks.spawn_on(given_back, &runtime));
+        drop(self.tasks.spawn_on(leasehold_traces::inherited(given_back), &runtime));
     }
 }
 

@@ -9,7 +9,6 @@ use crate::{
     lookup_stream::Lookups,
     retry::{Bucket, RetryPolicy},
 };
-use leasehold_proto::v1::coordinator_service_server::SERVICE_NAME;
 use leasehold_traces::{TraceCalls, Traces};
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
@@ -143,8 +142,9 @@ impl Builder {
     }
 
     /// Makes an OpenTelemetry span for every attempt of a call, below the one that is current where it is called, and sends
-    /// its context along: the coordinator's spans, and those of its requests to the store, are below it. Lookups that share
-    /// a stream have none; see [`Builder::streamed_lookups`]. Default: no spans, at no cost.
+    /// its context along: the coordinator's spans, and those of its requests to the store, are below it. The renders and
+    /// commits of a [`Runtime`](crate::runtime::Runtime) are below the visit that they are made for. Watches, and lookups
+    /// that share a stream (see [`Builder::streamed_lookups`]), have none. Default: no spans.
     pub fn traces(mut self, traces: Traces) -> Self {
         self.traces = Some(traces);
         self
@@ -211,9 +211,7 @@ impl Builder {
 
     pub(crate) fn build_by(self, connect: Connect) -> Coordinator {
         let limits = MessageLimits { decoding: self.max_received_bytes, encoding: self.max_sent_bytes };
-        let uri = self.endpoint.parse::<http::Uri>().unwrap_or_default();
-        let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16());
-        let traces = TraceCalls::of_caller(self.traces, SERVICE_NAME, host, port);
+        let traces = TraceCalls::of_caller(self.traces, &self.endpoint.parse().unwrap_or_default());
         let shared = Shared {
             lanes: Lanes::new(connect, limits, &self.security, traces),
             lookups: Lookups::new(self.streamed_lookups),

@@ -188,7 +188,7 @@ mod tests {
     const LIMITS: MessageLimits = MessageLimits { decoding: 1 << 20, encoding: 1 << 20 };
 
     fn untraced() -> TraceCalls {
-        TraceCalls::of_caller(None, leasehold_proto::v1::coordinator_service_server::SERVICE_NAME, "", None)
+        TraceCalls::of_caller(None, &http::Uri::default())
     }
 
     #[tokio::test]

@@ -109,11 +109,12 @@ test('what alarms look for in the log is what the program says', () => {
 test('a task outlives what it may take to drain, and its last moments', () => {
   const program = text('server/leasehold/src');
   const lastMoments = seconds(program, /LAST_MOMENTS: Duration = Duration::from_secs\((\d+)\)/);
+  const lastSpans = seconds(program, /LAST_SPANS: Duration = Duration::from_secs\((\d+)\)/);
   const { stack } = made();
   const [container] = resource(stack, 'AWS::ECS::TaskDefinition', 'LeaseholdTaskDefinition').properties
     .ContainerDefinitions;
   const drain = Number.parseInt(String(environmentOf(stack).LEASEHOLD_DRAIN_TIMEOUT), 10);
-  assert.ok(container.StopTimeout >= drain + lastMoments + 5);
+  assert.ok(container.StopTimeout >= drain + lastSpans + lastMoments + 5);
   // Before it serves, it may look at table, bucket and rights for so long.
   const check = seconds(text('server/leasehold/src'), /CHECK_TIME: Duration = Duration::from_secs\((\d+)\)/);
   assert.ok(container.HealthCheck.StartPeriod >= 2 * check);

@@ -3,22 +3,23 @@
 //!
 //! A caller's [`TraceCalls`] makes a span for every attempt of a call and sends its context along, as the headers that the
 //! caller's propagator writes (W3C's `traceparent` and `tracestate`); a server's takes it up from there. What a server does
-//! for a call finds the call's span in [`Context::current`].
+//! for a call finds the call's span in [`Context::current`]; a task that is begun for it takes it along by [`inherited`].
 
 mod call;
 
-pub use call::{Answer, TraceCalls, Traced, TracedBody};
+pub use call::{Answer, Failure, TraceCalls, Traced};
 
 use http::HeaderMap;
 use opentelemetry::{
-    Context, InstrumentationScope, KeyValue,
+    Context, InstrumentationScope,
     global::{BoxedSpan, BoxedTracer, ObjectSafeTracerProvider},
     propagation::{Extractor, Injector, TextMapPropagator},
-    trace::{SpanBuilder, SpanKind, Tracer as _},
+    trace::{FutureExt as _, SpanBuilder, Tracer as _},
 };
 use std::{fmt, sync::Arc};
 
-/// Where spans go, and how their context is carried. Cheap to clone.
+/// Where spans go, and how their context is carried. Cheap to clone. As long as it is there, so is what sends spans: a provider
+/// is to be shut down, as dropping it sends nothing then.
 #[derive(Clone)]
 pub struct Traces(Arc<Shared>);
 
@@ -45,39 +46,28 @@ impl Traces {
         Self(Arc::new(Shared { tracer, propagator: Box::new(propagator) }))
     }
 
-    /// Begins a span below the one of `parent`.
+    /// Begins a span below the one of `parent`: for coordinators.
+    #[doc(hidden)]
     pub fn begin(&self, span: SpanBuilder, parent: &Context) -> BoxedSpan {
         self.0.tracer.build_with_context(span, parent)
     }
 }
 
-/// On which side of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Caller,
-    Server,
+/// A task that is begun for the sake of whoever begins it: its spans are below the one that is current here and now.
+pub fn inherited<F: Future>(task: F) -> impl Future<Output = F::Output> {
+    task.with_current_context()
 }
 
-/// The span of a call to the method at `path`, begun.
-fn begin(traces: &Traces, side: Side, path: &str, address: &[KeyValue], parent: &Context) -> Context {
-    use opentelemetry::trace::TraceContextExt as _;
-    let method = path.strip_prefix('/').unwrap_or(path).to_owned();
-    let kind = match side {
-        Side::Caller => SpanKind::Client,
-        Side::Server => SpanKind::Server,
-    };
-    let mut attributes =
-        vec![KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", method.clone())];
-    attributes.extend_from_slice(address);
-    let span = SpanBuilder::from_name(method).with_kind(kind).with_attributes(attributes);
-    parent.with_span(traces.begin(span, parent))
-}
+/// What a vendor adds to a context, and everything below it carries along, is left out where it is longer. W3C's
+/// recommendation has it that so much is carried.
+const MAX_TRACESTATE_BYTES: usize = 512;
 
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        let value = self.0.get(key)?.to_str().ok()?;
+        (key != "tracestate" || value.len() <= MAX_TRACESTATE_BYTES).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, Empty, Full};
-use leasehold_traces::{TraceCalls, Traces};
+use http_body_util::{BodyExt as _, Full};
+use leasehold_traces::{TraceCalls, Traces, inherited};
 use opentelemetry::{
     Context,
     trace::{SpanKind, Status, TraceContextExt as _, TracerProvider as _},
@@ -15,9 +15,9 @@ use opentelemetry_sdk::{
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
 use std::convert::Infallible;
+use tonic::body::Body;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-const SERVICE: &str = "leasehold.v1.CoordinatorService";
 const PATH: &str = "/leasehold.v1.CoordinatorService/Lookup";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -38,11 +38,11 @@ impl World {
     }
 
     fn server(&self) -> TraceCalls {
-        TraceCalls::of_server(self.traces(), SERVICE)
+        TraceCalls::of_server(self.traces())
     }
 
     fn caller(&self) -> TraceCalls {
-        TraceCalls::of_caller(self.traces(), SERVICE, "coordinator.internal", Some(7420))
+        TraceCalls::of_caller(self.traces(), &"http://coordinator.internal:7420".parse().unwrap())
     }
 
     fn ended(&self) -> Vec<SpanData> {
@@ -70,10 +70,12 @@ fn trailers(code: &'static str) -> HeaderMap {
 }
 
 /// An answer that ends with this code.
-fn answer(code: &'static str) -> Response<impl http_body::Body<Data = Bytes, Error = Infallible>> {
-    Response::new(
-        Full::new(Bytes::from_static(b"page")).with_trailers(async move { Some(Ok(trailers(code))) }),
-    )
+fn answer(code: &'static str) -> Response<Body> {
+    with_trailers(Bytes::from_static(b"page"), code)
+}
+
+fn with_trailers(body: Bytes, code: &'static str) -> Response<Body> {
+    Response::new(Body::new(Full::new(body).with_trailers(async move { Some(Ok(trailers(code))) })))
 }
 
 #[tokio::test]
@@ -107,9 +109,7 @@ async fn a_callers_span_is_below_the_current_one_and_goes_along() {
     let world = World::new();
     let service = world.caller().layer(service_fn(async |request: Request<()>| {
         let sent = request.headers()["traceparent"].to_str().unwrap().to_owned();
-        Ok::<_, Infallible>(Response::new(
-            Full::new(Bytes::from(sent)).with_trailers(async { Some(Ok(trailers("0"))) }),
-        ))
+        Ok::<_, Infallible>(with_trailers(Bytes::from(sent), "0"))
     }));
     let render = Context::new().with_span(world.provider.tracer("worker").start("render"));
     let request = Request::builder().uri(PATH).body(()).unwrap();
@@ -132,7 +132,7 @@ async fn a_refusal_before_the_first_message_ends_the_span_and_is_an_error_of_who
         let world = World::new();
         for layer in [world.server(), world.caller()] {
             let service = layer.layer(service_fn(async move |_: Request<()>| {
-                let mut response = Response::new(Empty::<Bytes>::new());
+                let mut response = Response::new(Body::empty());
                 *response.headers_mut() = trailers(code);
                 Ok::<_, Infallible>(response)
             }));
@@ -156,9 +156,8 @@ async fn whoever_goes_away_ends_the_span_as_cancelled() {
     assert_eq!(told(&world.only(), "rpc.response.status_code").as_deref(), Some("CANCELLED"));
 
     let world = World::new();
-    let never = service_fn(async |_: Request<()>| {
-        std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>().await
-    });
+    let never =
+        service_fn(async |_: Request<()>| std::future::pending::<Result<Response<Body>, Infallible>>().await);
     let mut call = Box::pin(world.server().layer(never).oneshot(request(PATH)));
     assert!(futures_poll(&mut call).await.is_none());
     drop(call);
@@ -177,25 +176,43 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_unavailable_and_an_answer_without_an_end_unknown() {
+async fn what_is_not_answered_is_told_as_what_it_is() {
+    use tonic::Status;
+    type BoxError = Box<dyn std::error::Error + Send + Sync>;
+    for (failure, name) in [
+        (BoxError::from("broken"), "UNAVAILABLE"),
+        (BoxError::from(Status::unauthenticated("no token")), "UNAUTHENTICATED"),
+        (BoxError::from(Status::deadline_exceeded("too late")), "DEADLINE_EXCEEDED"),
+    ] {
+        let (world, mut failure) = (World::new(), Some(failure));
+        let broken = service_fn(move |_: Request<()>| {
+            let failure = failure.take().unwrap();
+            async move { Err::<Response<Body>, _>(failure) }
+        });
+        assert!(world.caller().layer(broken).oneshot(request(PATH)).await.is_err());
+        assert_eq!(told(&world.only(), "error.type").as_deref(), Some(name));
+    }
     let world = World::new();
-    let broken = service_fn(async |_: Request<()>| Err::<Response<Empty<Bytes>>, _>("broken"));
-    assert!(world.caller().layer(broken).oneshot(request(PATH)).await.is_err());
-    assert_eq!(told(&world.only(), "error.type").as_deref(), Some("UNAVAILABLE"));
-
-    let world = World::new();
-    let endless =
-        service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())));
+    let endless = service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(Body::new(Full::new(Bytes::from_static(b"half")))))
+    });
     let response = world.caller().layer(endless).oneshot(request(PATH)).await.unwrap();
     response.into_body().collect().await.unwrap();
-    assert_eq!(told(&world.only(), "error.type").as_deref(), Some("UNKNOWN"));
+    assert_eq!(told(&world.only(), "error.type").as_deref(), Some("UNKNOWN"), "there was no end");
 }
 
 #[tokio::test]
-async fn calls_of_other_services_and_those_of_nobodys_traces_have_no_span_and_go_as_they_came() {
+async fn what_is_no_call_of_ours_or_lasts_for_hours_has_no_span_and_goes_as_it_came() {
     let world = World::new();
-    let untraced = TraceCalls::of_caller(None, SERVICE, "", None);
-    for (layer, path) in [(world.caller(), "/grpc.health.v1.Health/Check"), (untraced, PATH)] {
+    let untraced = TraceCalls::of_caller(None, &http::Uri::default());
+    let strange = "/leasehold.v1.CoordinatorService/whatever-somebody-likes";
+    let endless = "/leasehold.v1.CoordinatorService/Watch";
+    for (layer, path) in [
+        (world.caller(), "/grpc.health.v1.Health/Check"),
+        (world.caller(), strange),
+        (world.caller(), endless),
+        (untraced, PATH),
+    ] {
         let service = layer.layer(service_fn(async |request: Request<()>| {
             assert_eq!(request.headers()["traceparent"], PARENT);
             Ok::<_, Infallible>(answer("0"))
@@ -217,4 +234,32 @@ async fn what_is_no_context_begins_a_trace() {
         assert!(!span.parent_span_is_remote && span.span_context.is_valid(), "{bad}");
         world.exporter.reset();
     }
+}
+
+#[tokio::test]
+async fn what_a_vendor_adds_is_carried_within_bounds() {
+    for (length, is_carried) in [(500, true), (1000, false)] {
+        let world = World::new();
+        let service =
+            world.server().layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(answer("0"))));
+        let vendors: Vec<_> = (0..length / 100).map(|at| format!("v{at}={}", "x".repeat(96))).collect();
+        let mut request = request(PATH);
+        request.headers_mut().insert("tracestate", vendors.join(",").parse().unwrap());
+        service.oneshot(request).await.unwrap().into_body().collect().await.unwrap();
+        let span = world.only();
+        assert!(span.parent_span_is_remote);
+        assert_eq!(!span.span_context.trace_state().header().is_empty(), is_carried, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_is_begun_for_a_call_is_below_it() {
+    use opentelemetry::trace::{FutureExt as _, Tracer as _};
+    let world = World::new();
+    let render = Context::new().with_span(world.provider.tracer("worker").start("render"));
+    let begun = async {
+        let current = async { Context::current().span().span_context().span_id() };
+        tokio::spawn(inherited(current)).await.unwrap()
+    };
+    assert_eq!(begun.with_context(render.clone()).await, render.span().span_context().span_id());
 }

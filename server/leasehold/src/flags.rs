@@ -405,8 +405,8 @@ pub(crate) struct AdminFlags {
     pub(crate) metrics_tenants: usize,
     /// Send OpenTelemetry spans of calls, and of their requests to the store, by OTLP over gRPC to this URL, as of a
     /// collector beside the coordinator. Without it, where OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or
-    /// OTEL_EXPORTER_OTLP_ENDPOINT says; without these, nowhere
-    #[arg(long, env = "LEASEHOLD_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    /// OTEL_EXPORTER_OTLP_ENDPOINT says; without these, or where it is set to nothing, nowhere
+    #[arg(long, env = "LEASEHOLD_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint_or_nothing)]
     pub(crate) otlp_endpoint: Option<String>,
     /// Of the calls whose caller has not decided whether to trace them, trace this part. 0 to 1
     #[arg(long, env = "LEASEHOLD_TRACE_RATIO", value_name = "NUMBER", default_value = "1", value_parser = part)]
@@ -466,6 +466,10 @@ fn boundary_header(text: &str) -> Result<String, String> {
     TenantBoundary::extended([text]).map(|_| text.to_owned()).map_err(|InvalidBoundaryHeader(_)| {
         "is not a header name; allowed: such as x-workspace-id".to_owned()
     })
+}
+
+fn endpoint_or_nothing(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { endpoint(text) }
 }
 
 pub(crate) fn endpoint(text: &str) -> Result<String, String> {

@@ -110,19 +110,32 @@ const FACETHEORY_TABLE_VARIABLES: [&str; 4] =
 impl AdminFlags {
     fn traces(&self) -> Result<Option<TraceSettings>, Refused> {
         let endpoint = match &self.otlp_endpoint {
-            Some(endpoint) => Some(endpoint.clone()),
-            None => standard_endpoint()?,
+            Some(endpoint) => Some(endpoint.clone()).filter(|endpoint| !endpoint.is_empty()),
+            None => standard_endpoint(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?,
         };
         Ok(endpoint.map(|endpoint| TraceSettings { endpoint, ratio: self.trace_ratio }))
     }
 }
 
 /// Where OpenTelemetry's own variables say that spans are to go.
-fn standard_endpoint() -> Result<Option<String>, Refused> {
-    let variables = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"].into_iter();
-    let mut set = variables.filter_map(|name| Some((name, std::env::var(name).ok()?)));
-    let Some((name, value)) = set.find(|(_, value)| !value.is_empty()) else { return Ok(None) };
-    endpoint(&value).map(Some).map_err(|why| Refused::usage(format!("{name}: {why}")))
+fn standard_endpoint(variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, Refused> {
+    let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, variable(name)?)));
+    let is_disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let goes_elsewhere = variable("OTEL_TRACES_EXPORTER").is_some_and(|exporter| exporter != "otlp");
+    if is_disabled || goes_elsewhere {
+        return Ok(None);
+    }
+    let endpoints = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    let Some((name, value)) = first(endpoints) else { return Ok(None) };
+    let checked = endpoint(&value).map_err(|why| Refused::usage(format!("{name}: {why}")))?;
+    match first(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]) {
+        Some((name, protocol)) if protocol != "grpc" => Err(Refused::usage(format!(
+            "{name} is {protocol:?}, and spans are sent by grpc only: set it to grpc, with the port of the collector for \
+             that, or {} to nothing",
+            crate::cli::variable("otlp-endpoint")
+        ))),
+        _ => Ok(Some(checked)),
+    }
 }
 
 impl AwsFlags {

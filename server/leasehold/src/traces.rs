@@ -1,8 +1,8 @@
 //! Where spans go: to a receiver of OTLP, such as a collector beside the coordinator.
 //!
 //! They are sent in batches by a thread of their own, and are dropped where the receiver does not keep up: no call waits
-//! for them. Queue, batches, headers and timeouts are those of `OTEL_BSP_…`, `OTEL_EXPORTER_OTLP_…` and
-//! `OTEL_RESOURCE_ATTRIBUTES`, as the SDK reads them.
+//! for them. Queue, batches, headers, timeouts and names are those of `OTEL_BSP_…`, `OTEL_EXPORTER_OTLP_…`,
+//! `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`, as the SDK reads them.
 
 use crate::place::Place;
 use leasehold_aws::AwsSettings;
@@ -13,10 +13,14 @@ use opentelemetry::{Array, Key, KeyValue, StringValue, Value};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{
     Resource,
+    error::OTelSdkResult,
     propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider},
+    trace::{Sampler, SdkTracerProvider, SpanData},
 };
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 use tonic::transport::ClientTlsConfig;
 
 /// Where spans go, and of how many calls.
@@ -45,7 +49,7 @@ impl Spans {
         let provider = SdkTracerProvider::builder()
             .with_resource(resource())
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.ratio))))
-            .with_batch_exporter(exporter)
+            .with_batch_exporter(Told { exporter, failed: AtomicUsize::new(0) })
             .build();
         Ok(Self(provider))
     }
@@ -75,26 +79,69 @@ impl Spans {
     }
 }
 
+/// An exporter that tells when spans begin to be lost, and when they are sent again, and not of every batch.
+#[derive(Debug)]
+struct Told {
+    exporter: SpanExporter,
+    /// Spans, since the last ones that were sent.
+    failed: AtomicUsize,
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for Told {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let result = self.exporter.export(batch).await;
+        match &result {
+            Ok(()) => {
+                let lost = self.failed.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    tracing::info!(spans.lost = lost, "spans are sent again");
+                }
+            }
+            Err(error) => {
+                if self.failed.fetch_add(spans, Ordering::Relaxed) == 0 {
+                    tracing::warn!(%error, "spans are lost: their receiver does not take them");
+                }
+            }
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+/// What the environment says of this process; else our names.
 fn resource() -> Resource {
-    const NAME: Key = Key::from_static_str("service.name");
-    // With what the environment says.
-    let known = Resource::builder().build();
-    let is_named = known.get(&NAME).is_some_and(|name| !name.as_str().starts_with("unknown_service"));
-    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-    let resource = Resource::builder().with_attribute(version);
-    if is_named { resource.build() } else { resource.with_service_name("leasehold").build() }
+    let said = Resource::builder().build();
+    let is_said = |key: &'static str| {
+        let value = said.get(&Key::from_static_str(key));
+        value.is_some_and(|value| !value.as_str().starts_with("unknown_service"))
+    };
+    let ours = [("service.name", "leasehold"), ("service.version", env!("CARGO_PKG_VERSION"))];
+    let missing = ours.into_iter().filter(|(key, _)| !is_said(key));
+    Resource::builder().with_attributes(missing.map(|(key, value)| KeyValue::new(key, value))).build()
 }
 
 /// By the conventions for databases.
-fn on_this_machine(operation: Operation) -> StoreSpan {
+fn on_this_machine(operation: Operation) -> Option<StoreSpan> {
     let name = operation.as_str();
     let attributes =
         vec![KeyValue::new("db.system.name", "sqlite"), KeyValue::new("db.operation.name", name)];
-    StoreSpan { name: name.into(), attributes }
+    Some(StoreSpan { name: name.into(), attributes })
 }
 
 /// By the conventions for the AWS SDK, for DynamoDB and for S3.
-fn on_aws(operation: Operation, table: &StringValue, bucket: &StringValue) -> StoreSpan {
+fn on_aws(operation: Operation, table: &StringValue, bucket: &StringValue) -> Option<StoreSpan> {
     let (service, method) = match operation {
         Operation::EntryRead | Operation::HeadRead => ("DynamoDB", "GetItem"),
         Operation::EventRead => ("DynamoDB", "Query"),
@@ -105,11 +152,12 @@ fn on_aws(operation: Operation, table: &StringValue, bucket: &StringValue) -> St
         Operation::Info => ("S3", "HeadObject"),
         Operation::Delete => ("S3", "DeleteObjects"),
         // It is signed here: nobody is asked.
-        Operation::Url => return StoreSpan { name: operation.as_str().into(), attributes: Vec::new() },
+        Operation::Url => return None,
     };
     let mut attributes = vec![
         KeyValue::new("rpc.system.name", "aws-api"),
-        KeyValue::new("rpc.method", format!("{service}/{method}")),
+        KeyValue::new("rpc.service", service),
+        KeyValue::new("rpc.method", method),
     ];
     if service == "DynamoDB" {
         let tables = Value::Array(Array::String(vec![table.clone()]));
@@ -121,5 +169,5 @@ fn on_aws(operation: Operation, table: &StringValue, bucket: &StringValue) -> St
     } else {
         attributes.push(KeyValue::new("aws.s3.bucket", bucket.clone()));
     }
-    StoreSpan { name: format!("{service}.{method}").into(), attributes }
+    Some(StoreSpan { name: format!("{service}.{method}").into(), attributes })
 }

@@ -17,6 +17,7 @@ use tonic::{
     transport::{Server, server::Connected},
 };
 use tonic_health::ServingStatus;
+use tower::Layer as _;
 
 /// How the transport behaves.
 #[derive(Clone, Debug)]
@@ -71,12 +72,11 @@ where
     let coordinator = CoordinatorServiceServer::new(Edge::new(engine.clone(), guard.clone()))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(sent_bytes);
-    let coordinator = Guarded::new(guard, coordinator);
+    let traces = TraceCalls::of_server(engine.tracing().map(Tracing::calls));
+    let coordinator = Guarded::new(guard, traces.layer(coordinator));
     let (mut health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<CoordinatorServiceServer<Edge>>().await;
-    let traces = engine.tracing().map(Tracing::calls);
     let mut server = Server::builder()
-        .layer(TraceCalls::of_server(traces, CoordinatorServiceServer::<Edge>::NAME))
         .layer(CountCalls::new(&engine))
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(transport.keepalive_interval))

@@ -20,7 +20,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 #[derive(Clone)]
 pub struct Tracing {
     traces: Traces,
-    store: Arc<dyn Fn(Operation) -> StoreSpan + Send + Sync>,
+    store: Arc<dyn Fn(Operation) -> Option<StoreSpan> + Send + Sync>,
 }
 
 /// How the span of a request to the store begins.
@@ -39,8 +39,11 @@ impl fmt::Debug for Tracing {
 }
 
 impl Tracing {
-    /// Spans to `traces`; those of the store as `store` has them.
-    pub fn new(traces: Traces, store: impl Fn(Operation) -> StoreSpan + Send + Sync + 'static) -> Self {
+    /// Spans to `traces`; those of the store as `store` has them, which has none for what asks nobody.
+    pub fn new(
+        traces: Traces,
+        store: impl Fn(Operation) -> Option<StoreSpan> + Send + Sync + 'static,
+    ) -> Self {
         Self { traces, store: Arc::new(store) }
     }
 
@@ -52,7 +55,7 @@ impl Tracing {
     pub(crate) fn asked_the_store(&self, purpose: &Purpose, request: &Observed) {
         let Some(call) = &purpose.call else { return };
         let outcome = request.outcome.as_str();
-        let StoreSpan { name, mut attributes } = (self.store)(request.operation);
+        let Some(StoreSpan { name, mut attributes }) = (self.store)(request.operation) else { return };
         attributes.extend([
             KeyValue::new("leasehold.event", purpose.event.as_str()),
             KeyValue::new("leasehold.store.operation", request.operation.as_str()),

@@ -64,6 +64,12 @@ fn policy(rules: Vec<Rule>) -> Policy {
     Policy::new(rules).expect("a policy")
 }
 
+/// Lets nobody in.
+pub(crate) fn closed(world: &World) -> Guard {
+    let anybody = rule("*", None, over("acme"), &[Right::Read]);
+    Guard::new(Names::knowing(&[]), policy(vec![anybody]), Arc::<TestClock>::clone(&world.clock))
+}
+
 /// Presents something with every call.
 #[derive(Clone)]
 struct Presenting(MetadataMap);

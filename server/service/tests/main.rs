@@ -16,6 +16,7 @@ mod purged_sidecars;
 mod shares;
 mod stop;
 mod tenants;
+mod traces;
 mod unknown_outcomes;
 mod unread_log;
 mod waiters;

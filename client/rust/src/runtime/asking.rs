@@ -40,7 +40,7 @@ impl PageCall {
     pub(super) async fn try_lookup(&self) -> Result<LookupReply, Obstacle> {
         let token = self.runtime.invalidations.token();
         let (call, options) = (self.clone(), self.lookup_options(self.consistency, token.clone()));
-        let trial = tokio::spawn(async move {
+        let trial = tokio::spawn(leasehold_traces::inherited(async move {
             let patience = call.runtime.settings.patience;
             let asking = call.runtime.coordinator.lookup(&call.entry, &options);
             let result = within(patience, asking).await;
@@ -48,7 +48,7 @@ impl PageCall {
                 call.runtime.heard();
             }
             result
-        });
+        }));
         let limit = self.runtime.settings.trial();
         let result = match tokio::time::timeout(limit, trial).await {
             Ok(Ok(result)) => result,

@@ -52,7 +52,7 @@ impl Tasks {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
-        self.all.spawn(task)
+        self.all.spawn(leasehold_traces::inherited(task))
     }
 
     /// A visitor waits until it is dropped, or `stop` is told.

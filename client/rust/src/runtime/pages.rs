@@ -364,7 +364,7 @@ impl PageCall {
                 drop(self.runtime.tasks.spawn(work));
                 None
             }
-            Background::HandOver => Some(Handed(work.boxed())),
+            Background::HandOver => Some(Handed(leasehold_traces::inherited(work).boxed())),
         }
     }
 

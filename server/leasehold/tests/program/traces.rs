@@ -5,7 +5,10 @@ use crate::{
     process::{Coordinator, Ended, PATIENCE, serving},
 };
 use leasehold_aws::testing::Doubles;
-use leasehold_client::{Acquire, AcquireOptions, EntryRef, NewPage, PageMetadata, Traces};
+use leasehold_client::{
+    Acquire, AcquireOptions, EntryRef, NewPage, PageMetadata, Traces,
+    runtime::{Policy, Runtime},
+};
 use opentelemetry::{
     Context,
     trace::{FutureExt as _, TraceContextExt as _, Tracer as _, TracerProvider as _},
@@ -86,6 +89,17 @@ impl Receiver {
         self.0.lock().unwrap().clone()
     }
 
+    /// Waits until so many have come: what is left when a process stops has little time.
+    async fn received(&self, spans: usize) {
+        for _ in 0..PATIENCE.as_millis() / 20 {
+            if self.spans().len() >= spans {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{spans} spans did not come: {:#?}", self.trees());
+    }
+
     /// What came, as trees: each span on a line, below the one that it is part of, by the time that it began.
     fn trees(&self) -> Vec<String> {
         let spans = self.spans();
@@ -117,6 +131,9 @@ async fn stop(mut coordinator: Coordinator) {
     });
     stopping.await.unwrap();
 }
+
+/// Spans are sent so soon, in milliseconds, by the SDK's own variable.
+const PROMPTLY: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
 
 /// A worker that traces, as a service of this name.
 struct Worker {
@@ -164,12 +181,14 @@ async fn one_regeneration_is_one_trace_from_the_worker_through_the_coordinator_t
     doubles.ready().await;
     let listening = doubles.listen().await;
     let quiet = ["--tail-interval", "60s", "--staleness-bound", "10m", "--otlp-endpoint", &url];
-    let (command, dir) = (on_doubles(&listening, &quiet), tempfile::tempdir().unwrap());
+    let (mut command, dir) = (on_doubles(&listening, &quiet), tempfile::tempdir().unwrap());
+    command.env(PROMPTLY.0, PROMPTLY.1);
     let coordinator = tokio::task::spawn_blocking(|| Coordinator::started(dir, command)).await.unwrap();
 
     let worker = Worker::new(&coordinator.endpoint, &url);
     worker.within("regenerate", worker.regenerate()).await;
     worker.close().await;
+    receiver.received(9).await;
     stop(coordinator).await;
 
     assert_eq!(
@@ -216,7 +235,8 @@ async fn one_regeneration_is_one_trace_from_the_worker_through_the_coordinator_t
     for write in of("leasehold", "DynamoDB.PutItem") {
         assert_eq!(write.span.kind(), SpanKind::Client);
         assert_eq!(write.told("rpc.system.name").as_deref(), Some("aws-api"));
-        assert_eq!(write.told("rpc.method").as_deref(), Some("DynamoDB/PutItem"));
+        assert_eq!(write.told("rpc.service").as_deref(), Some("DynamoDB"));
+        assert_eq!(write.told("rpc.method").as_deref(), Some("PutItem"));
         assert_eq!(write.told("db.system.name").as_deref(), Some("aws.dynamodb"));
         assert_eq!(write.told("leasehold.store.operation").as_deref(), Some("swap"));
         assert_eq!(write.told("leasehold.store.outcome").as_deref(), Some("done"));
@@ -224,6 +244,35 @@ async fn one_regeneration_is_one_trace_from_the_worker_through_the_coordinator_t
         let tables = write.told("aws.dynamodb.table_names").unwrap();
         assert!(tables.contains(&Doubles::settings().table), "{tables}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visit_is_one_trace_with_the_render_and_the_commit_that_are_tasks_of_their_own() {
+    let (receiver, url) = Receiver::start().await;
+    let coordinator = tokio::task::spawn_blocking(|| Coordinator::start(&[])).await.unwrap();
+    let worker = Worker::new(&coordinator.endpoint, &url);
+    let runtime = Runtime::new(worker.client.clone());
+    let (entry, policy) = (EntryRef::key("page"), Policy::blocking(Duration::from_secs(60)));
+    let rendered_in = Arc::new(Mutex::new(None));
+    let render = {
+        let rendered_in = Arc::clone(&rendered_in);
+        move |_| async move {
+            *rendered_in.lock().unwrap() = Some(Context::current().span().span_context().trace_id());
+            Ok::<_, std::io::Error>("html")
+        }
+    };
+    worker.within("visit", async { runtime.serve(&entry, &policy, render).await.unwrap() }).await;
+    runtime.finish_background().await;
+    worker.close().await;
+    let trees = receiver.trees();
+    let begins: Vec<_> = trees.iter().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(begins, ["worker visit"], "{trees:?}");
+    assert!(
+        trees.contains(&"  worker leasehold.v1.CoordinatorService/CommitPointer".to_owned()),
+        "{trees:?}"
+    );
+    let rendered_in = rendered_in.lock().unwrap().expect("a render").to_bytes();
+    assert_eq!(receiver.spans()[0].span.trace_id, rendered_in);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,12 +311,28 @@ async fn who_begins_a_trace_decides_and_of_the_other_calls_a_part_is_traced() {
 }
 
 #[test]
-fn a_receiver_that_is_not_there_holds_up_no_call_and_no_stop() {
-    let mut coordinator = Coordinator::start(&["--otlp-endpoint", "http://127.0.0.1:9"]);
-    coordinator.commit("page", "html");
-    assert_eq!(coordinator.json("lookup page", 0)["outcome"], "fresh");
-    coordinator.process.signal("TERM");
-    assert!(coordinator.process.end_within(Duration::from_secs(20)).success());
+fn a_receiver_that_does_not_answer_holds_up_no_call_and_no_stop() {
+    // It takes connections, and says nothing on them; nobody is where the other one should be.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoints = [format!("http://{}", silent.local_addr().unwrap()), "http://127.0.0.1:9".to_owned()];
+    for endpoint in endpoints {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = serving(dir.path(), &["--otlp-endpoint", &endpoint]);
+        command.env(PROMPTLY.0, PROMPTLY.1);
+        // Longer than anybody would wait for a stop.
+        command.env("OTEL_EXPORTER_OTLP_TIMEOUT", "60000");
+        let mut coordinator = Coordinator::started(dir, command);
+        for _ in 0..3 {
+            coordinator.commit("page", "html");
+            assert_eq!(coordinator.json("lookup page", 0)["outcome"], "fresh");
+            coordinator.json("invalidate key page", 0);
+        }
+        coordinator.process.signal("TERM");
+        assert!(coordinator.process.end_within(Duration::from_secs(30)).success());
+        let warnings = coordinator.process.errors();
+        let warnings = warnings.iter().filter(|line| line.contains("spans are lost")).count();
+        assert!(warnings <= 1, "not of every batch: {warnings}");
+    }
 }
 
 #[test]
@@ -278,10 +343,44 @@ fn where_spans_go_is_checked_before_anything_is_done() {
         assert_eq!(refused.code, Some(2), "{refused:?}");
         assert!(refused.stderr.contains(flags[0]) && refused.stderr.contains("allowed"), "{refused:?}");
     }
-    let mut command = serving(dir.path(), &[]);
-    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
-    let refused = Ended::of(command, "");
-    assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{refused:?}");
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    for variables in [
+        vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")],
+        vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), endpoint],
+    ] {
+        let mut command = serving(dir.path(), &[]);
+        command.envs(variables.iter().copied());
+        let refused = Ended::of(command, "");
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(variables[0].0), "{refused:?}");
+    }
     assert!(!dir.path().join("data").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opentelemetrys_own_variables_switch_it_on_and_off() {
+    for (switch, is_on) in [
+        (("OTEL_SDK_DISABLED", "false"), true),
+        (("OTEL_SDK_DISABLED", "true"), false),
+        (("OTEL_TRACES_EXPORTER", "none"), false),
+        (("LEASEHOLD_OTLP_ENDPOINT", ""), false),
+    ] {
+        let (receiver, url) = Receiver::start().await;
+        let using = tokio::task::spawn_blocking(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let mut command = serving(dir.path(), &[]);
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", url).env("OTEL_SERVICE_NAME", "pages");
+            command.env(PROMPTLY.0, PROMPTLY.1).env(switch.0, switch.1);
+            let coordinator = Coordinator::started(dir, command);
+            coordinator.json("lookup page", 3);
+            coordinator
+        });
+        let coordinator = using.await.unwrap();
+        if is_on {
+            receiver.received(2).await;
+        }
+        stop(coordinator).await;
+        let expected = is_on.then_some("pages leasehold.v1.CoordinatorService/Lookup");
+        assert_eq!(receiver.trees().first().map(String::as_str), expected, "{switch:?}");
+    }
 }

@@ -2,7 +2,10 @@
 
 use super::{Caller, Credentials, Guard, Peer, Unauthenticated};
 use crate::edge::EdgeError;
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Either},
+};
 use std::{
     convert::Infallible,
     task::{Context, Poll},
@@ -35,14 +38,14 @@ where
             http::Request<Body>,
             Response = http::Response<Body>,
             Error = Infallible,
-            Future = BoxFuture<'static, Answer>,
+            Future: Send + 'static,
         > + Clone
         + Send
         + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Answer>;
+    type Future = Either<S::Future, BoxFuture<'static, Answer>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -50,7 +53,7 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         if self.guard.0.is_none() {
-            return self.inner.call(request);
+            return Either::Left(self.inner.call(request));
         }
         let admitted = credentials(&request).and_then(|credentials| {
             self.guard
@@ -60,11 +63,11 @@ where
         match admitted {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
-                self.inner.call(request)
+                Either::Left(self.inner.call(request))
             }
             Err(Refused { why, credentials: Some(credentials) }) if why.is_of_unknown_key => {
                 let (guard, mut inner) = (self.guard.clone(), self.inner.clone());
-                async move {
+                let call = async move {
                     guard.learn().await;
                     match guard.admit(credentials) {
                         Ok(caller) => {
@@ -73,10 +76,10 @@ where
                         }
                         Err(why) => Ok(answer(why)),
                     }
-                }
-                .boxed()
+                };
+                Either::Right(call.boxed())
             }
-            Err(Refused { why, .. }) => futures::future::ready(Ok(answer(why))).boxed(),
+            Err(Refused { why, .. }) => Either::Right(futures::future::ready(Ok(answer(why))).boxed()),
         }
     }
 }

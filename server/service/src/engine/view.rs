@@ -6,7 +6,7 @@
 use super::{caller::StoreCaller, error::EngineError, foreign, log::LogState};
 use crate::{
     meters::{
-        purpose::inherited,
+        purpose::{Event, Purpose},
         tenants::{TenantMeters, Tenants},
     },
     time::Moment,
@@ -181,6 +181,8 @@ struct ReadQueue {
 struct WaitingRead {
     /// When it arrived.
     now: Moment,
+    /// What it is for.
+    purpose: Purpose,
     reply: oneshot::Sender<Result<Arc<View>, ReadError>>,
 }
 
@@ -433,7 +435,7 @@ impl Views {
         let (reply, answer) = oneshot::channel();
         let lead = {
             let mut reads = slot.reads.lock();
-            reads.waiting.push(WaitingRead { now, reply });
+            reads.waiting.push(WaitingRead { now, purpose: Purpose::current(), reply });
             !std::mem::replace(&mut reads.running, true)
         };
         if lead {
@@ -443,7 +445,7 @@ impl Views {
                 store: Arc::clone(&self.store),
                 caller: self.caller.clone(),
             };
-            tokio::spawn(inherited(reader.run()));
+            tokio::spawn(reader.run());
         }
         match answer.await {
             Ok(result) => Ok(result?),
@@ -476,8 +478,11 @@ impl Reader {
             let Some(now) = waiting.iter().map(|read| read.now).min_by_key(|now| now.elapsed) else {
                 continue;
             };
+            // For one of those who wait for it, and of them one that is traced: none of an earlier batch.
+            let traced = waiting.iter().find(|read| read.purpose.call.is_some()).or(waiting.first());
+            let purpose = traced.map_or(Purpose::of(Event::Other), |read| read.purpose.clone());
             let sent = self.slot.sending(now);
-            let result = self.caller.read(|| self.store.read(&self.slot.id)).await;
+            let result = purpose.cover(self.caller.read(|| self.store.read(&self.slot.id))).await;
             let late = if mutation::is_active(Mutation::StrictReadJoinsInFlight) {
                 std::mem::take(&mut self.slot.reads.lock().waiting)
             } else {

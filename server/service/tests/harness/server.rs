@@ -9,6 +9,7 @@ use leasehold_service::{
     server::{self, Stopped, TransportSettings},
     settings::Settings,
     time::Clock,
+    traces::Tracing,
 };
 use leasehold_store::{
     decorators::{
@@ -34,6 +35,8 @@ use tonic::transport::{Channel, Endpoint, server::TcpIncoming};
 pub(crate) struct World {
     store: Arc<EmbeddedStore>,
     pub(crate) clock: Arc<TestClock>,
+    /// Where the spans of coordinators go that are started from then on.
+    pub(crate) tracing: Option<Tracing>,
     seeds: AtomicU64,
     // Last: the store is closed before its directory goes.
     _root: TempDir,
@@ -54,7 +57,13 @@ impl World {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let store = Arc::new(EmbeddedStore::open(root.path()).expect("a store"));
-        Self { store, clock: Arc::new(TestClock::start()), seeds: AtomicU64::new(1), _root: root }
+        Self {
+            store,
+            clock: Arc::new(TestClock::start()),
+            tracing: None,
+            seeds: AtomicU64::new(1),
+            _root: root,
+        }
     }
 
     /// The store as it is, neither counted nor failing.
@@ -111,7 +120,8 @@ impl World {
         let (stores, counters) = counted(faults.wrap(self.stores()));
         let seed = self.seeds.fetch_add(1, Ordering::Relaxed);
         let entropy = Arc::new(Entropy::from_seed(seed));
-        let engine = Engine::start(Dependencies { stores, clock, entropy, tracing: None }, settings)
+        let tracing = self.tracing.clone();
+        let engine = Engine::start(Dependencies { stores, clock, entropy, tracing }, settings)
             .await
             .expect("an engine");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
