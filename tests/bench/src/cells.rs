@@ -4,13 +4,14 @@ use crate::{
     drive::{self, Measured, Turn},
     echo::wire::echo_service_client::EchoServiceClient,
     echoes::{Echoes, Sizes},
-    pages::{Lookups, Naming, Regenerations},
+    pages::{self, Lookups, Naming, Regenerations},
     process::ServerProcess,
 };
 use leasehold_proto::v1::{self, coordinator_service_client::CoordinatorServiceClient};
 use prost::Message as _;
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicU64},
 };
 use tonic::transport::{Channel, Endpoint};
@@ -86,8 +87,8 @@ impl Clients {
     pub(crate) async fn connect(coordinator: &ServerProcess, echo: &ServerProcess) -> anyhow::Result<Self> {
         let mut clients = Self { coordinator: Vec::new(), echo: Vec::new(), regenerated: Arc::default() };
         for _ in 0..CONNECTIONS {
-            clients.coordinator.push(CoordinatorServiceClient::new(channel(coordinator).await?));
-            clients.echo.push(EchoServiceClient::new(channel(echo).await?));
+            clients.coordinator.push(CoordinatorServiceClient::new(channel(coordinator.address()).await?));
+            clients.echo.push(EchoServiceClient::new(channel(echo.address()).await?));
         }
         Ok(clients)
     }
@@ -99,7 +100,12 @@ impl Clients {
 
     fn lookups(&self, cell: Cell) -> Vec<Lookups> {
         let clients = &self.coordinator[..connections(cell.in_flight)];
-        clients.iter().map(|client| Lookups::new(client.clone(), cell.naming, cell.with_body)).collect()
+        clients
+            .iter()
+            .map(|client| {
+                Lookups::new(client.clone(), pages::TENANT, pages::PAGES, cell.naming, cell.with_body)
+            })
+            .collect()
     }
 
     /// How large a cell's messages are, by a real exchange.
@@ -162,8 +168,9 @@ fn connections(in_flight: usize) -> usize {
     in_flight.min(CONNECTIONS)
 }
 
-async fn channel(server: &ServerProcess) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", server.address()))?
+/// A connection to a server.
+pub(crate) async fn channel(address: SocketAddr) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .tcp_nodelay(true)
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024);

@@ -155,6 +155,25 @@ impl Latencies {
     }
 }
 
+/// How many calls there were, and how long they took.
+pub(crate) struct Quantiles {
+    pub(crate) calls: usize,
+    pub(crate) p50_micros: f64,
+    pub(crate) p99_micros: f64,
+}
+
+impl Quantiles {
+    pub(crate) fn of(mut nanos: Vec<u32>) -> anyhow::Result<Self> {
+        let calls = nanos.len();
+        ensure!(calls > 0, "no call was answered in the time that is measured");
+        let mut quantile = |numerator: usize| {
+            let at = (calls * numerator / 100).min(calls - 1);
+            f64::from(*nanos.select_nth_unstable(at).1) / 1e3
+        };
+        Ok(Self { calls, p50_micros: quantile(50), p99_micros: quantile(99) })
+    }
+}
+
 async fn measure(
     mut workers: JoinSet<anyhow::Result<Vec<u32>>>,
     phase: &AtomicU8,
@@ -189,18 +208,12 @@ async fn measure(
     while let Some(worker) = workers.join_next().await {
         nanos.append(&mut worker??);
     }
-    ensure!(!nanos.is_empty(), "no call was answered within {elapsed:?}");
-    let calls = nanos.len();
-    let micros = |nanos: u32| f64::from(nanos) / 1e3;
-    let mut quantile = |numerator: usize| {
-        let at = (calls * numerator / 100).min(calls - 1);
-        micros(*nanos.select_nth_unstable(at).1)
-    };
+    let Quantiles { calls, p50_micros, p99_micros } = Quantiles::of(nanos)?;
     Ok(Measured {
         calls,
         calls_per_second: calls as f64 / elapsed.as_secs_f64(),
-        p50_micros: quantile(50),
-        p99_micros: quantile(99),
+        p50_micros,
+        p99_micros,
         server_cpu_micros: cpu.as_secs_f64() * 1e6 / calls as f64,
     })
 }

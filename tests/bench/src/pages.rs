@@ -9,9 +9,9 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use tonic::{Streaming, transport::Channel};
+use tonic::{Status, Streaming, transport::Channel};
 
-/// Pages that are looked up, in turn.
+/// Pages of a tenant that are looked up, in turn.
 pub(crate) const PAGES: usize = 256;
 /// Bytes of the HTML of each.
 pub(crate) const HTML_BYTES: usize = 20 * 1024;
@@ -19,7 +19,8 @@ pub(crate) const HTML_BYTES: usize = 20 * 1024;
 const SIDECAR_BYTES: usize = 1024;
 /// Bytes of the HTML of a page that is regenerated.
 pub(crate) const REGENERATED_HTML_BYTES: usize = 2048;
-const TENANT: &str = "acme";
+/// Whose pages these are, where only one tenant calls.
+pub(crate) const TENANT: &str = "acme";
 
 type Client = CoordinatorServiceClient<Channel>;
 
@@ -41,10 +42,11 @@ pub(crate) struct Lookups {
 }
 
 impl Lookups {
-    pub(crate) fn new(client: Client, naming: Naming, with_body: bool) -> Self {
+    /// Of the first so many pages of a tenant.
+    pub(crate) fn new(client: Client, tenant: &str, pages: usize, naming: Naming, with_body: bool) -> Self {
         let body = if with_body { v1::BodyDelivery::Inline } else { v1::BodyDelivery::None };
-        let asks = (0..PAGES).map(|at| v1::LookupRequest {
-            entry: Some(entry(at, naming)),
+        let asks = (0..pages).map(|at| v1::LookupRequest {
+            entry: Some(entry(tenant, at, naming)),
             body: body.into(),
             ..v1::LookupRequest::default()
         });
@@ -57,6 +59,12 @@ impl Lookups {
         let response = self.client.clone().lookup(ask.clone()).await?.into_inner();
         self.verify(&response)?;
         Ok((ask, response))
+    }
+
+    /// One lookup, whatever is answered.
+    pub(crate) async fn ask(&self, at: usize) -> Result<v1::LookupResponse, Status> {
+        let ask = self.asks[at % self.asks.len()].clone();
+        Ok(self.client.clone().lookup(ask).await?.into_inner())
     }
 
     fn verify(&self, response: &v1::LookupResponse) -> anyhow::Result<()> {
@@ -76,9 +84,7 @@ impl Lookups {
 
 impl Calls for Lookups {
     async fn call(&mut self, at: usize) -> anyhow::Result<()> {
-        let ask = self.asks[at % PAGES].clone();
-        let response = self.client.lookup(ask).await?.into_inner();
-        self.verify(&response)
+        self.verify(&self.ask(at).await?)
     }
 }
 
@@ -87,7 +93,7 @@ impl Streams for Lookups {
     type Response = v1::LookupStreamResponse;
 
     fn request(&self, id: u64, at: usize) -> v1::LookupStreamRequest {
-        let lookup = Some(self.asks[at % PAGES].clone());
+        let lookup = Some(self.asks[at % self.asks.len()].clone());
         v1::LookupStreamRequest { id, lookup, timeout: None }
     }
 
@@ -137,22 +143,27 @@ impl Calls for Regenerations {
     }
 }
 
-/// Stores the pages that [`Lookups`] asks for. They are warm from then on.
-pub(crate) async fn seed(client: &mut Client, next: &AtomicU64) -> anyhow::Result<()> {
-    for at in 0..PAGES {
+/// Stores the first so many pages of a tenant, that [`Lookups`] asks for. They are warm from then on.
+pub(crate) async fn seed(
+    client: &mut Client,
+    tenant: &str,
+    pages: usize,
+    next: &AtomicU64,
+) -> anyhow::Result<()> {
+    for at in 0..pages {
         let html = text(&format!("<!doctype html><title>Post {at}</title>"), HTML_BYTES);
         let sidecar = text(&format!("{{\"post\":{at}}}"), SIDECAR_BYTES);
         let number = next.fetch_add(1, Ordering::Relaxed);
         // By the request, so that both namings are known to lead to it.
-        regenerate(client, entry(at, Naming::Request), number, html, Some(sidecar)).await?;
+        regenerate(client, entry(tenant, at, Naming::Request), number, html, Some(sidecar)).await?;
     }
     Ok(())
 }
 
-fn entry(at: usize, naming: Naming) -> v1::EntryRef {
+fn entry(tenant: &str, at: usize, naming: Naming) -> v1::EntryRef {
     let slug = format!("a-page-of-the-benchmark-{at:04}");
     let name = match naming {
-        Naming::Key => v1::entry_ref::Name::Key(format!("{TENANT}::/blog/{{slug}}?slug={slug}&page=2")),
+        Naming::Key => v1::entry_ref::Name::Key(format!("{tenant}::/blog/{{slug}}?slug={slug}&page=2")),
         Naming::Request => v1::entry_ref::Name::Request(v1::PageRequest {
             route: "/blog/{slug}".to_owned(),
             params: vec![v1::NameValue { name: "slug".to_owned(), value: slug }],
@@ -165,7 +176,7 @@ fn entry(at: usize, naming: Naming) -> v1::EntryRef {
             ..v1::PageRequest::default()
         }),
     };
-    v1::EntryRef { tenant: TENANT.to_owned(), name: Some(name), ..v1::EntryRef::default() }
+    v1::EntryRef { tenant: tenant.to_owned(), name: Some(name), ..v1::EntryRef::default() }
 }
 
 async fn regenerate(
