@@ -1,7 +1,8 @@
 """Starts a coordinator and five workers, one in each language, tells all of them what to do at once, and has what they report
 judged. Everything that it started has ended when it ends, whatever happens.
 
-    drive.py --coordinator PROGRAM --worker rust='PROGRAM ARGUMENTS' --worker go=... [--victim LANGUAGE] [--seed N]
+    drive.py --coordinator PROGRAM [--nodes PROGRAM] --worker rust='PROGRAM ARGUMENTS' --worker go=... [--victim LANGUAGE]
+             [--seed N]
     drive.py --self-test
 """
 
@@ -29,11 +30,13 @@ from judge import (
     Round,
     generations,
     judge_answers,
+    judge_rolls,
     judge_round,
     judge_tally,
+    judge_watches,
     tally,
 )
-from processes import Broken, Command, Coordinator, Process, Worker
+from processes import Broken, Command, Coordinator, Nodes, Process, Worker
 from tampering import self_test
 
 PAGES = 100
@@ -61,6 +64,13 @@ RESPONSES: dict[str, dict[str, Any]] = {
 FAILURES = ("error", "crash", "left", "refused")
 """A render that fails as usual; or in the way of the language in which programs fail that are broken; or because its
 visitor has left; and a page with a status that the coordinator refuses."""
+
+WATCHING = ("rust", "typescript", "python")
+"""Their packages have watches, which resume; the small clients of the others have none."""
+ROLLS = 4
+"""Each of the two coordinators twice."""
+STOP_SECONDS = 21.0
+"""What a coordinator is given by default, and a moment."""
 
 ALL_SECONDS = 600.0
 
@@ -374,6 +384,31 @@ async def killing(fleet: Fleet, victim: str, seed: random.Random) -> tuple[Round
     return told, judge_round(told)
 
 
+async def rolling(fleet: Fleet, nodes: Nodes, seed: random.Random) -> tuple[list[Round], list[str]]:
+    """Two coordinators are told to stop and started again in turn, while all are served: nobody's request fails, nothing is
+    rendered twice, each stop is in time, and watches go on on the other one."""
+    watching = [language for language in fleet.workers if language in WATCHING]
+    await fleet.do({language: {"do": "watch"} for language in watching})
+    rounds: list[Round] = []
+    async with asyncio.TaskGroup() as group:
+        rolls = group.create_task(nodes.roll(ROLLS))
+        while not rolls.done() or not rounds:
+            name = f"rolling, {len(rounds)}"
+            pages = [f"{name}: {number:03}" for number in range(PAGES)]
+            rounds.append(await fleet.serve(name, pages, REQUESTS_AFTER_AN_INVALIDATION, seed))
+    last = "all is quiet"
+    [first, *_] = fleet.workers.values()
+    await first.do({"do": "invalidate", "tag": last})
+    heard = await fleet.do({language: {"do": "watched", "tag": last} for language in watching})
+    wrong = [what for told in rounds for what in judge_round(told)]
+    wrong += judge_rolls(rolls.result(), STOP_SECONDS)
+    wrong += judge_watches([roll["tag"] for roll in rolls.result()], last, heard)
+    stops = ", ".join(f"{roll['seconds']:.1f}" for roll in rolls.result())
+    resyncs = {language: said[0]["resyncs"] for language, said in heard.items() if said}
+    print(f"stopped in {stops} s; resyncs of watches: {resyncs}")
+    return rounds, wrong
+
+
 async def run(arguments: argparse.Namespace, folder: Path) -> int:
     # An end from outside is an end of everything, too.
     this = asyncio.current_task()
@@ -398,6 +433,14 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
                 if language != arguments.victim:
                     await worker.leave()
             await coordinator.stop()
+            rolled: list[Round] = []
+            if arguments.nodes:
+                nodes = await Nodes.start_on(arguments.nodes, arguments.coordinator, folder, started)
+                fleet = await start_fleet(dict(arguments.worker), nodes.address, folder, started)
+                rolled, unrolled = await timed("coordinators stopped in turn", rolling(fleet, nodes, seed))
+                last += unrolled
+                for worker in fleet.workers.values():
+                    await worker.leave()
     except Broken as broken:
         print(f"broken: {broken}", file=sys.stderr)
         return 1
@@ -410,6 +453,8 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
     show("pages and invalidations", rounds)
     show("coordinator killed", [restarted])
     show(told.name, [told])
+    if rolled:
+        show("coordinators stopped in turn", rolled)
     requests = sum(len(page["requests"]) for page in table["pages"])
     print(
         f"\n{len(table['pages'])} keys by {requests} requests and {len(table['refusals'])} refusals from each language"
@@ -470,6 +515,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--self-test", action="store_true")
     parser.add_argument("--coordinator")
+    parser.add_argument("--nodes", help="the program of two coordinators; without it they are not rolled")
     parser.add_argument("--worker", type=worker_of, action="append", default=[])
     parser.add_argument("--victim", choices=LANGUAGES, default="go")
     parser.add_argument("--seed", type=int, default=1)

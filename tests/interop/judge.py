@@ -227,6 +227,31 @@ def judge_tally(tallies: dict[str, Counter[str]], languages: Iterable[str]) -> l
     ]
 
 
+def judge_rolls(rolls: list[Report], longest_seconds: float) -> list[str]:
+    """Whether each coordinator that was told to stop did so, in time and in order."""
+    return [
+        f"told to stop, a coordinator ended with {roll['status']} after {roll['seconds']:.1f} s"
+        for roll in rolls
+        if roll["status"] != 0 or roll["seconds"] > longest_seconds
+    ]
+
+
+def judge_watches(tags: list[str], last: str, reports: dict[str, list[Report]]) -> list[str]:
+    """Whether each watch has told of every invalidation of these, and of one that came last, when all was quiet, once; or has
+    said that it missed something."""
+    wrong = []
+    for language, said in reports.items():
+        if [report["event"] for report in said] != ["watched"]:
+            wrong.append(f"{language} did not watch: {said}")
+            continue
+        told, resyncs = Counter(said[0]["tags"]), said[0]["resyncs"]
+        for tag in [*tags, last]:
+            may_be_missed = resyncs > 0 and tag != last
+            if told[tag] > 1 or (told[tag] == 0 and not may_be_missed):
+                wrong.append(f"{language} was told of {tag!r} {told[tag]} times, with {resyncs} resyncs")
+    return wrong
+
+
 Answers = dict[str, dict[str, Report]]
 """By language and by the name of the question: what the report of it must say."""
 

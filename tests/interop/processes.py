@@ -144,3 +144,37 @@ class Coordinator:
             raise Broken("the coordinator does not end by SIGTERM") from None
         if status != 0:
             raise Broken(f"the coordinator ended with {status}{self.process.last_words()}")
+
+
+class Nodes(Process):
+    """Two coordinators on one table and one bucket, behind what balances connections."""
+
+    address = ""
+
+    @classmethod
+    async def start_on(cls, program: str, coordinator: str, folder: Path, started: list[Process]) -> "Nodes":
+        nodes = await Nodes.start("nodes", [program, coordinator], folder)
+        assert isinstance(nodes, Nodes)
+        started.append(nodes)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                nodes.address = json.loads(await nodes.line())["address"]
+        except TimeoutError:
+            raise Broken(f"two coordinators are not ready in time{nodes.last_words()}") from None
+        return nodes
+
+    async def roll(self, times: int) -> list[Report]:
+        """Has one told to stop and started again, and then the other."""
+        assert self.process.stdin
+        reports = []
+        for _ in range(times):
+            # Connections come to be spread over both again.
+            await asyncio.sleep(1)
+            self.process.stdin.write(b"roll\n")
+            await self.process.stdin.drain()
+            try:
+                async with asyncio.timeout(COMMAND_SECONDS):
+                    reports.append(json.loads(await self.line()))
+            except TimeoutError:
+                raise Broken(f"a coordinator is not back in time{self.last_words()}") from None
+        return reports

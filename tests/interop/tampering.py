@@ -5,7 +5,19 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
-from judge import LANGUAGES, Answers, Killed, Report, Round, judge_answers, judge_round, judge_tally, tally
+from judge import (
+    LANGUAGES,
+    Answers,
+    Killed,
+    Report,
+    Round,
+    judge_answers,
+    judge_rolls,
+    judge_round,
+    judge_tally,
+    judge_watches,
+    tally,
+)
 
 KEYS = [f"page-{number}" for number in range(5)]
 
@@ -277,6 +289,22 @@ IN_ANSWERS: list[tuple[str, str, Callable[[dict[str, list[Report]]], object]]] =
 ]
 
 
+WATCHES: list[tuple[str, list[Report], bool]] = [
+    ("all", [{"event": "watched", "tags": ["one", "other", "two", "end"], "resyncs": 0}], True),
+    ("a gap that it told", [{"event": "watched", "tags": ["two", "end"], "resyncs": 1}], True),
+    ("a gap", [{"event": "watched", "tags": ["two", "end"], "resyncs": 0}], False),
+    ("a repetition", [{"event": "watched", "tags": ["one", "one", "two", "end"], "resyncs": 1}], False),
+    ("not the last one", [{"event": "watched", "tags": ["one", "two"], "resyncs": 1}], False),
+    ("nothing", [], False),
+]
+ROLLS: list[tuple[str, Report, bool]] = [
+    ("as it must", {"status": 0, "seconds": 3.0}, True),
+    ("late", {"status": 0, "seconds": 21.5}, False),
+    ("badly", {"status": 1, "seconds": 0.1}, False),
+    ("killed", {"status": None, "seconds": 0.1}, False),
+]
+
+
 def self_test() -> list[str]:
     """What the judge does not notice, or complains of without a reason."""
     missed = []
@@ -296,6 +324,12 @@ def self_test() -> list[str]:
         alter(answers)
         if not any(expected in what for what in judge_answers("a table", ANSWERS, answers)):
             missed.append(f"not noticed: {name}: {judge_answers('a table', ANSWERS, answers)}")
+    for name, said, is_right in WATCHES:
+        if (judge_watches(["one", "two"], "end", {"go": said}) == []) != is_right:
+            missed.append(f"misjudged: a watch that told {name}")
+    for name, roll, is_right in ROLLS:
+        if (judge_rolls([roll], 21.0) == []) != is_right:
+            missed.append(f"misjudged: a stop {name}")
     tallies = tally([good_round()])
     missed += [f"a complaint without a reason: {what}" for what in judge_tally(tallies, LANGUAGES)]
     for how in ("render", "wait", "hit"):

@@ -8,7 +8,7 @@ use leasehold_aws::{
 use leasehold_client::{Builder, Coordinator};
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
@@ -27,6 +27,13 @@ pub struct Program {
 impl Default for Program {
     fn default() -> Self {
         Self { path: binaries::coordinator().to_owned(), arguments: Vec::new() }
+    }
+}
+
+impl Program {
+    /// What carries out an operator's commands: the same, unless its arguments make something else of it.
+    fn for_operators(&self) -> &Path {
+        if self.arguments.is_empty() { &self.path } else { binaries::coordinator() }
     }
 }
 
@@ -135,8 +142,8 @@ pub(crate) fn client_of(
 }
 
 /// Creates table and bucket of the doubles, as an operator does.
-pub(crate) async fn init(listening: &Listening) {
-    let mut command = Command::new(binaries::coordinator());
+pub(crate) async fn init(program: &Program, listening: &Listening) {
+    let mut command = Command::new(program.for_operators());
     command.arg("init");
     on_aws(&mut command, listening);
     let mut process = Process::start("init", &mut command);

@@ -23,7 +23,7 @@ impl Node {
     /// As [`start`](Self::start), each by this program.
     pub async fn start_by<const NODES: usize>(program: Program, settings: &[&'static str]) -> [Self; NODES] {
         let doubles = Doubles::new();
-        coordinator::init(&doubles.listen().await).await;
+        coordinator::init(&program, &doubles.listen().await).await;
         let mut nodes = Vec::new();
         for _ in 0..NODES {
             let network = doubles.beside();

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from threading import Lock
+from threading import Condition, Lock, Thread
 from typing import Any
 
 from leasehold import (
@@ -32,12 +32,16 @@ from leasehold import (
     Page,
     PageMetadata,
     PageRequest,
+    PagesInvalidated,
     Ready,
     Settings,
     SidecarToken,
     StalePage,
     Tag,
     TooLarge,
+    WatchResync,
+    WatchStarted,
+    WholeTenant,
 )
 
 LANGUAGE = "python"
@@ -48,6 +52,9 @@ Json = dict[str, Any]
 coordinator = Coordinator(f"http://{sys.argv[1]}", Settings(owner=LANGUAGE))
 renders = count(1)
 out = Lock()
+more_heard = Condition()
+heard: Json = {"started": False, "tags": [], "resyncs": 0}
+"""What the watch has told so far."""
 
 
 def main() -> None:
@@ -128,6 +135,42 @@ def hold(command: Json, key: str) -> None:
 
 def invalidate(command: Json, _: None) -> None:
     say(event="invalidated", token=coordinator.invalidate(Tag(command["tag"])))
+
+
+def watch(_: Json, __: None) -> None:
+    Thread(target=follow, daemon=True).start()
+    with more_heard:
+        more_heard.wait_for(lambda: heard["started"])
+    say(event="watching")
+
+
+def watched(command: Json, _: None) -> None:
+    with more_heard:
+        more_heard.wait_for(lambda: command["tag"] in heard["tags"])
+        said = {"tags": list(heard["tags"]), "resyncs": heard["resyncs"]}
+    say(event="watched", **said)
+
+
+def follow() -> None:
+    """Notes what a watch tells, until the end of the process."""
+    while True:
+        try:
+            for message in coordinator.watch(WholeTenant("default")):
+                with more_heard:
+                    match message.event:
+                        case WatchStarted():
+                            heard["started"] = True
+                        case WatchResync():
+                            heard["resyncs"] += 1
+                        case PagesInvalidated(scopes=scopes):
+                            heard["tags"] += [scope.tag for scope in scopes if isinstance(scope, Tag)]
+                    more_heard.notify_all()
+        except LeaseholdError as error:
+            # Without a watch for a while, in which it may have missed something; it goes on trying.
+            if not error.is_retryable:
+                return
+            with more_heard:
+                heard["resyncs"] += 1
 
 
 def commit(_: Json, page: Json) -> None:
@@ -245,6 +288,8 @@ ACTIONS: dict[str, Callable[[Json, Any], None]] = {
     "serve": serve,
     "hold": hold,
     "invalidate": invalidate,
+    "watch": watch,
+    "watched": watched,
     "commit": commit,
     "look_up": look_up,
     "sidecar": sidecar,

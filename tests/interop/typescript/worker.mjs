@@ -9,6 +9,9 @@ const LANGUAGE = 'typescript';
 const PAGE_LIMIT_BYTES = 16 << 20;
 const coordinator = new Coordinator({ endpoint: `http://${process.argv[2]}`, owner: LANGUAGE });
 let renders = 0;
+const ending = new AbortController();
+/** What the watch has told so far, and who waits for more of it. */
+const heard = { tags: [], resyncs: 0, waiting: undefined };
 
 const actions = {
   async serve(command, key) {
@@ -32,6 +35,22 @@ const actions = {
 
   async invalidate({ tag }) {
     say({ event: 'invalidated', token: await coordinator.invalidate([{ tag }]) });
+  },
+
+  async watch() {
+    await new Promise((started) => {
+      void follow(started);
+    });
+    say({ event: 'watching' });
+  },
+
+  async watched({ tag }) {
+    while (!heard.tags.includes(tag)) {
+      await new Promise((more) => {
+        heard.waiting = more;
+      });
+    }
+    say({ event: 'watched', tags: heard.tags, resyncs: heard.resyncs });
   },
 
   async commit(_, { id, entry, html }) {
@@ -78,6 +97,30 @@ const actions = {
     }
   },
 };
+
+/** Notes what a watch tells, until the end. */
+async function follow(started) {
+  const watch = coordinator.watch([{ tenant: 'default', wholeTenant: true }], { signal: ending.signal });
+  while (!ending.signal.aborted) {
+    try {
+      for await (const { event } of watch) {
+        if (event.type === 'started') {
+          started();
+        } else if (event.type === 'resync') {
+          heard.resyncs += 1;
+        } else if (event.type === 'invalidated') {
+          heard.tags.push(...event.scopes.flatMap(({ tag }) => (tag === undefined ? [] : [tag])));
+          heard.waiting?.();
+        }
+      }
+    } catch (error) {
+      // Without a watch for a while; it goes on trying.
+      if (!ending.signal.aborted && !error.isRetryable) {
+        throw error;
+      }
+    }
+  }
+}
 
 async function page(command, key) {
   const { token: consistencyToken, ttl_ms: ttlMs, wait_ms: waitMs, render_ms: renderMs, tag } = command;
@@ -229,4 +272,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   await forEach(JSON.parse(line));
   say({ event: 'done' });
 }
+ending.abort();
 await coordinator.close();

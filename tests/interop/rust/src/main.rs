@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use leasehold_client::{
     Acquire, AcquireOptions, BackingOff, BodyDelivery, Commit, Consistency, ConsistencyToken, CookieVariance,
     Coordinator, Depth, EntryRef, Error, Held, Lease, Lookup, LookupOptions, NewPage, Page, PageBody,
-    PageMetadata, PageRequest, Scope, ServeOptions, SidecarToken,
+    PageMetadata, PageRequest, Scope, ServeOptions, SidecarToken, Target, Watch, WatchEvent, WatchFilter,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
+use tokio::sync::watch;
 
 const LANGUAGE: &str = "rust";
 const SIDECAR_LIMIT_BYTES: u64 = 1 << 20;
@@ -114,22 +115,52 @@ struct Served {
     sidecar_token: SidecarToken,
 }
 
+/// What a watch has told so far.
+#[derive(Clone, Default)]
+struct Heard {
+    has_started: bool,
+    /// Of the invalidations, in their order.
+    tags: Vec<String>,
+    resyncs: u64,
+}
+
 struct Worker {
     coordinator: Coordinator,
     renders: AtomicU64,
+    heard: watch::Sender<Heard>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1).context("the coordinator's address")?;
     let coordinator = Coordinator::builder().endpoint(format!("http://{address}")).owner(LANGUAGE).build()?;
-    let worker = Worker { coordinator, renders: AtomicU64::new(0) };
+    let worker = Worker { coordinator, renders: AtomicU64::new(0), heard: watch::Sender::default() };
     say(&json!({"event": "ready"}));
     for line in io::stdin().lock().lines() {
         worker.carry_out(&serde_json::from_str(&line?)?).await?;
         say(&json!({"event": "done"}));
     }
     Ok(())
+}
+
+/// Notes what it tells, for as long as there is a watch.
+async fn follow(mut watch: Watch, heard: watch::Sender<Heard>) {
+    while let Some(message) = watch.next().await {
+        // Without a watch for a while; it goes on trying.
+        let Ok(message) = message else { continue };
+        heard.send_modify(|heard| match message.event {
+            WatchEvent::Started => heard.has_started = true,
+            WatchEvent::Resync(_) => heard.resyncs += 1,
+            WatchEvent::Invalidated(invalidated) => {
+                let tags = invalidated.scopes.into_iter().filter_map(|scope| match scope.target {
+                    Target::Tag(tag) => Some(tag),
+                    _ => None,
+                });
+                heard.tags.extend(tags);
+            }
+            _ => {}
+        });
+    }
 }
 
 impl Worker {
@@ -143,6 +174,17 @@ impl Worker {
             "invalidate" => {
                 let token = self.coordinator.invalidate(&[Scope::tag(&command.tag)], Depth::Soft).await?;
                 say(&json!({"event": "invalidated", "token": token.as_str()}));
+            }
+            "watch" => {
+                let watch = self.coordinator.watch(&[WatchFilter::whole_tenant("default")], None);
+                tokio::spawn(follow(watch, self.heard.clone()));
+                self.heard.subscribe().wait_for(|heard| heard.has_started).await?;
+                say(&json!({"event": "watching"}));
+            }
+            "watched" => {
+                let mut heard = self.heard.subscribe();
+                let heard = heard.wait_for(|heard| heard.tags.contains(&command.tag)).await?.clone();
+                say(&json!({"event": "watched", "tags": heard.tags, "resyncs": heard.resyncs}));
             }
             "commit" => {
                 pages.for_each_concurrent(limit, async |page| tell(page, self.commit(page).await)).await;
