@@ -12,6 +12,7 @@ import { Construct } from 'constructs';
 import { accessVariables, type LeaseholdAccessProps } from './access.js';
 import { Alarms } from './alarms.js';
 import { type ApplicationBalancerProps, Balancer } from './balancer.js';
+import { Operator, type OperatorOptions } from './operator.js';
 import { Refused } from './refused.js';
 import { LeaseholdStorage, type LeaseholdStorageProps } from './storage.js';
 import { Sweep } from './sweep.js';
@@ -63,10 +64,17 @@ export interface LeaseholdCoordinatorProps {
 /** What a caller is given beside the way there. */
 export interface InvokeOptions {
   /**
-   * Its token. Comes to be in the function's configuration, which whoever may read that can read; it is not in the template.
+   * The secret that has its token, and nothing else, for a function that reads it itself when it starts: it is given the ARN as
+   * `LEASEHOLD_AUTH_TOKEN_SECRET_ARN`, and may read this one secret. The way to Secrets Manager is the function's own.
+   * Default: it has no token to present.
+   */
+  readonly tokenSecret?: ISecret;
+  /**
+   * In place of `tokenSecret`, for a function that reads no secrets. Comes to be in the function's configuration, as
+   * `LEASEHOLD_AUTH_TOKEN`, which whoever may read that can read; it is not in the template. Default: it is not there.
    */
   readonly token?: ISecret;
-  /** The authority that the coordinator's certificate is of, PEM, where it is not one that every system trusts. */
+  /** The authority that the coordinator's certificate is of, PEM. Default: one that every system trusts. */
   readonly caPem?: string;
 }
 
@@ -86,6 +94,9 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
   readonly service: ecs.FargateService;
   readonly log: logs.LogGroup;
   readonly alarms: readonly cloudwatch.Alarm[];
+  readonly #props: LeaseholdCoordinatorProps;
+  readonly #subnets: ec2.SubnetSelection;
+  readonly #cluster: ecs.ICluster;
 
   constructor(scope: Construct, id: string, props: LeaseholdCoordinatorProps) {
     super(scope, id);
@@ -93,6 +104,8 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
     const drainTimeout = props.drainTimeout ?? Duration.seconds(20);
     check(props, { memoryMiB, minTasks, maxTasks, drainTimeout });
     const subnets = props.subnets ?? withoutPublicAddresses(vpc);
+    this.#props = props;
+    this.#subnets = subnets;
     if (props.gatewayEndpoints ?? true) {
       addGatewayEndpoints(this, vpc, subnets);
     }
@@ -123,6 +136,7 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
     const cluster =
       props.cluster ??
       new ecs.Cluster(this, 'Cluster', { vpc, containerInsightsV2: ecs.ContainerInsights.ENABLED });
+    this.#cluster = cluster;
     this.service = new ecs.FargateService(this, 'Service', {
       cluster,
       taskDefinition: task.definition,
@@ -177,10 +191,14 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
   }
 
   /**
-   * Lets a function call the coordinator: the way there, and the variables by which the clients find it. Rights of IAM are not
-   * needed.
+   * Lets a function call the coordinator: the way there, and the variables by which the clients find it. Of rights of IAM it needs
+   * that of reading its token.
    */
-  grantInvoke(caller: lambda.Function, { token, caPem }: InvokeOptions = {}): void {
+  grantInvoke(caller: lambda.Function, { tokenSecret, token, caPem }: InvokeOptions = {}): void {
+    if (tokenSecret && token) {
+      throw new Refused('grantInvoke', 'takes `tokenSecret` or `token`: leave out one');
+    }
+    this.#refuseIdleToken('grantInvoke', tokenSecret ?? token);
     if (!caller.isBoundToVpc) {
       throw new Refused(
         'grantInvoke',
@@ -190,6 +208,10 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
     // From there, so that a function of another stack can refer to this one, and not also this one to that.
     caller.connections.allowToDefaultPort(this, 'calls of the coordinator');
     caller.addEnvironment('LEASEHOLD_ENDPOINT', this.endpoint);
+    if (tokenSecret) {
+      tokenSecret.grantRead(caller);
+      caller.addEnvironment('LEASEHOLD_AUTH_TOKEN_SECRET_ARN', tokenSecret.secretArn);
+    }
     if (token) {
       caller.addEnvironment('LEASEHOLD_AUTH_TOKEN', token.secretValue.unsafeUnwrap());
     }
@@ -201,6 +223,32 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
   /** Lets a collector of metrics scrape `/metrics`, at the address of each task. What else is at that port comes with it. */
   allowMetricsFrom(collector: ec2.IConnectable): void {
     this.service.connections.allowFrom(collector, ec2.Port.tcp(ADMIN_PORT), 'metrics');
+  }
+
+  /** Adds a task by which operators carry out the program's commands inside the VPC, where they are known by a token of theirs. */
+  addOperator({ token, caPem }: OperatorOptions = {}): Operator {
+    this.#refuseIdleToken('addOperator', token);
+    const { vpc, image } = this.#props;
+    const operator = new Operator(this, 'Operator', {
+      image,
+      cluster: this.#cluster,
+      subnets: vpc.selectSubnets(this.#subnets).subnetIds,
+      securityGroup: outwards(this, 'OperatorSecurityGroup', vpc, 'The commands of operators'),
+      log: this.#logGroup('OperatorLog', this.#props),
+      endpoint: this.endpoint,
+      token,
+      caPem,
+    });
+    this.connections.allowDefaultPortFrom(operator.securityGroup, 'commands of operators');
+    return operator;
+  }
+
+  /** A coordinator that asks nobody who he is does not look at it. */
+  #refuseIdleToken(method: string, token: ISecret | undefined): void {
+    const { auth = 'none' } = this.#props.access ?? {};
+    if (token && auth !== 'token') {
+      throw new Refused(method, `was given a token, which has no effect with access.auth '${auth}'`);
+    }
   }
 
   #endpoint({ vpc, access, applicationBalancer }: LeaseholdCoordinatorProps, balancer: Balancer): string {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Stack } from 'aws-cdk-lib';
 import type { LeaseholdAccessProps } from '../src/index.js';
-import { environmentOf, made, resource, resources, secret, secretsOf } from './stacks.js';
+import { environmentOf, made, resource, secret, secretsOf, statementsOf, tokenAccess } from './stacks.js';
 
 function tls(stack: Stack) {
   return {
@@ -20,14 +20,7 @@ test('without a word about access, the coordinator is told that other machines m
 });
 
 test('with tokens, it is not; all that is secret comes from Secrets Manager', () => {
-  const { stack, coordinator } = made((stack) => ({
-    access: {
-      auth: 'token',
-      policy: secret(stack, 'Policy'),
-      tokens: secret(stack, 'Tokens'),
-      tls: tls(stack),
-    },
-  }));
+  const { stack, coordinator } = made((stack) => ({ access: tokenAccess(stack) }));
   assert.equal(environmentOf(stack).LEASEHOLD_AUTH, 'token');
   assert.equal(environmentOf(stack).LEASEHOLD_ALLOW_REMOTE, undefined);
   assert.deepEqual(secretsOf(stack), [
@@ -98,11 +91,7 @@ test('what belongs together, and is not, is refused by its name', () => {
 });
 
 function secretsReadBy(stack: Stack, role: string): unknown[] {
-  const policies = resources(stack, 'AWS::IAM::Policy').filter(({ id }) =>
-    id.includes(`${role}DefaultPolicy`),
-  );
-  assert.equal(policies.length, 1);
-  // biome-ignore lint/suspicious/noExplicitAny: JSON.
-  const statements: any[] = policies.flatMap(({ properties }) => properties.PolicyDocument.Statement);
-  return statements.filter(({ Action }) => [Action].flat().includes('secretsmanager:GetSecretValue'));
+  const statements = statementsOf(stack, role);
+  assert.ok(statements.length > 0, role);
+  return statements.filter(({ actions }) => actions.includes('secretsmanager:GetSecretValue'));
 }

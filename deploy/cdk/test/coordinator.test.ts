@@ -4,9 +4,20 @@ import { App, Duration, Stack } from 'aws-cdk-lib';
 import { Match } from 'aws-cdk-lib/assertions';
 import { Certificate } from 'aws-cdk-lib/aws-certificatemanager';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
-import * as lambda from 'aws-cdk-lib/aws-lambda';
 import { Topic } from 'aws-cdk-lib/aws-sns';
-import { environmentOf, made, type Resource, resource, resources, secret, templateOf } from './stacks.js';
+import {
+  environmentOf,
+  made,
+  type Resource,
+  render,
+  resource,
+  resources,
+  secret,
+  secretsOf,
+  statementsOf,
+  templateOf,
+  tokenAccess,
+} from './stacks.js';
 
 const ECS_TASK = 'AWS::ECS::TaskDefinition';
 const TARGETS = 'AWS::ElasticLoadBalancingV2::TargetGroup';
@@ -206,24 +217,88 @@ test('only who is allowed to comes in', () => {
 
 test('a function of the VPC is given the way there, and where it is', () => {
   const { stack, vpc, coordinator } = made();
-  coordinator.grantInvoke(render(stack, vpc), { token: secret(stack, 'Token'), caPem: 'PEM' });
+  coordinator.grantInvoke(render(stack, vpc));
   const { Variables } = resource(stack, 'AWS::Lambda::Function').properties.Environment;
-  assert.deepEqual(Object.keys(Variables).sort(), [
-    'LEASEHOLD_AUTH_TOKEN',
-    'LEASEHOLD_CA_PEM',
-    'LEASEHOLD_ENDPOINT',
-  ]);
   const { id } = resource(stack, BALANCER);
-  assert.deepEqual(Variables.LEASEHOLD_ENDPOINT, {
-    'Fn::Join': ['', ['http://', { 'Fn::GetAtt': [id, 'DNSName'] }, ':7420']],
+  assert.deepEqual(Variables, {
+    LEASEHOLD_ENDPOINT: {
+      'Fn::Join': ['', ['http://', { 'Fn::GetAtt': [id, 'DNSName'] }, ':7420']],
+    },
   });
-  assert.match(JSON.stringify(Variables.LEASEHOLD_AUTH_TOKEN), /\{\{resolve:secretsmanager:/);
   templateOf(stack).hasResourceProperties('AWS::EC2::SecurityGroupIngress', {
     FromPort: 7420,
     ToPort: 7420,
     SourceSecurityGroupId: { 'Fn::GetAtt': [Match.stringLikeRegexp('Render'), 'GroupId'] },
     GroupId: { 'Fn::GetAtt': [Match.stringLikeRegexp('Balancer'), 'GroupId'] },
   });
+});
+
+test('a function is told where its token is, and may read this one secret', () => {
+  const { stack, vpc, coordinator } = made((stack) => ({ access: tokenAccess(stack) }));
+  const tokenSecret = secret(stack, 'OfRender');
+  coordinator.grantInvoke(render(stack, vpc), { tokenSecret, caPem: 'PEM' });
+  const token = { Ref: resource(stack, 'AWS::SecretsManager::Secret', 'OfRender').id };
+  assert.deepEqual(resource(stack, 'AWS::Lambda::Function').properties.Environment.Variables, {
+    LEASEHOLD_ENDPOINT: 'https://leasehold.internal:7420',
+    LEASEHOLD_AUTH_TOKEN_SECRET_ARN: token,
+    LEASEHOLD_CA_PEM: 'PEM',
+  });
+  assert.deepEqual(
+    statementsOf(stack, 'RenderServiceRole').map(({ actions, Resource }) => [actions, Resource]),
+    [[['secretsmanager:GetSecretValue', 'secretsmanager:DescribeSecret'], token]],
+  );
+  assert.doesNotMatch(JSON.stringify(templateOf(stack).toJSON()), /\{\{resolve:secretsmanager:/);
+});
+
+test('a function that reads no secrets has its token in its configuration, and not in the template', () => {
+  const { stack, vpc, coordinator } = made((stack) => ({ access: tokenAccess(stack) }));
+  coordinator.grantInvoke(render(stack, vpc), { token: secret(stack, 'Token') });
+  const { Variables } = resource(stack, 'AWS::Lambda::Function').properties.Environment;
+  assert.deepEqual(Object.keys(Variables).sort(), ['LEASEHOLD_AUTH_TOKEN', 'LEASEHOLD_ENDPOINT']);
+  assert.match(JSON.stringify(Variables.LEASEHOLD_AUTH_TOKEN), /\{\{resolve:secretsmanager:/);
+  assert.deepEqual(statementsOf(stack, 'RenderServiceRole'), []);
+});
+
+test('operators carry out commands inside the VPC, by a token of theirs, and may do nothing else', () => {
+  const { stack, coordinator } = made((stack) => ({ access: tokenAccess(stack) }));
+  const operator = coordinator.addOperator({ token: secret(stack, 'OfOperators'), caPem: 'PEM' });
+  assert.ok(operator.subnets.length > 0);
+  const task = 'LeaseholdOperatorTaskDefinition';
+  assert.deepEqual(environmentOf(stack, task), {
+    LEASEHOLD_ENDPOINT: coordinator.endpoint,
+    LEASEHOLD_CA_PEM: 'PEM',
+  });
+  assert.deepEqual(secretsOf(stack, task), ['LEASEHOLD_AUTH_TOKEN']);
+  const [container] = resource(stack, ECS_TASK, task).properties.ContainerDefinitions;
+  assert.deepEqual(container.Command, ['help']);
+  assert.deepEqual(statementsOf(stack, 'OperatorTaskRole'), []);
+  const read = statementsOf(stack, 'OperatorTaskExecutionRole').filter(({ actions }) =>
+    actions.some((action) => action.startsWith('secretsmanager:')),
+  );
+  assert.deepEqual(
+    read.map(({ Resource }) => Resource),
+    [{ Ref: resource(stack, 'AWS::SecretsManager::Secret', 'OfOperators').id }],
+  );
+  templateOf(stack).hasResourceProperties('AWS::EC2::SecurityGroupIngress', {
+    FromPort: 7420,
+    ToPort: 7420,
+    SourceSecurityGroupId: { 'Fn::GetAtt': [Match.stringLikeRegexp('OperatorSecurityGroup'), 'GroupId'] },
+    GroupId: { 'Fn::GetAtt': [Match.stringLikeRegexp('Balancer'), 'GroupId'] },
+  });
+});
+
+test('a token that nobody looks at, or two of one caller, are refused', () => {
+  const { stack, vpc, coordinator } = made();
+  const token = secret(stack, 'Token');
+  const caller = render(stack, vpc);
+  const idle = /was given a token, which has no effect with access\.auth 'none'/;
+  assert.throws(() => coordinator.grantInvoke(caller, { token }), idle);
+  assert.throws(() => coordinator.grantInvoke(caller, { tokenSecret: token }), idle);
+  assert.throws(() => coordinator.addOperator({ token }), idle);
+  assert.throws(
+    () => coordinator.grantInvoke(caller, { token, tokenSecret: token }),
+    /grantInvoke takes `tokenSecret` or `token`: leave out one/,
+  );
 });
 
 test('a function may be of another stack', () => {
@@ -348,12 +423,3 @@ test('properties that make no sense are refused by their names', () => {
     );
   }
 });
-
-function render(stack: Stack, vpc?: ec2.IVpc): lambda.Function {
-  return new lambda.Function(stack, 'Render', {
-    runtime: lambda.Runtime.NODEJS_22_X,
-    handler: 'index.handler',
-    code: lambda.Code.fromInline('exports.handler = async () => ({})'),
-    ...(vpc && { vpc, vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_ISOLATED } }),
-  });
-}

@@ -1,8 +1,10 @@
+import assert from 'node:assert/strict';
 import { App, Stack, type StackProps, Validations } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as ecs from 'aws-cdk-lib/aws-ecs';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
 import { Secret } from 'aws-cdk-lib/aws-secretsmanager';
 import { AwsSolutionsChecks, NagRuleCompliance, type NagRuleResult } from 'cdk-nag';
 import type { IConstruct } from 'constructs';
@@ -42,6 +44,30 @@ export function image(stack: Stack): ecs.ContainerImage {
 
 export function secret(stack: Stack, name: string): Secret {
   return new Secret(stack, name);
+}
+
+/** Coordinators that ask for tokens, and what belongs to that. */
+export function tokenAccess(stack: Stack) {
+  return {
+    auth: 'token' as const,
+    policy: secret(stack, 'Policy'),
+    tokens: secret(stack, 'Tokens'),
+    tls: {
+      hostName: 'leasehold.internal',
+      certificate: secret(stack, 'Pem'),
+      privateKey: secret(stack, 'Key'),
+    },
+  };
+}
+
+/** A function that renders. */
+export function render(stack: Stack, vpc?: ec2.IVpc): lambda.Function {
+  return new lambda.Function(stack, 'Render', {
+    runtime: lambda.Runtime.NODEJS_22_X,
+    handler: 'index.handler',
+    code: lambda.Code.fromInline('exports.handler = async () => ({})'),
+    ...(vpc && { vpc, vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_ISOLATED } }),
+  });
 }
 
 /** One resource of a template. */
@@ -84,10 +110,30 @@ export function environmentOf(stack: Stack, part = 'LeaseholdTaskDefinition'): R
 }
 
 /** The names of the variables that hold secrets. */
-export function secretsOf(stack: Stack): string[] {
-  const { properties } = resource(stack, 'AWS::ECS::TaskDefinition', 'LeaseholdTaskDefinition');
+export function secretsOf(stack: Stack, part = 'LeaseholdTaskDefinition'): string[] {
+  const { properties } = resource(stack, 'AWS::ECS::TaskDefinition', part);
   const secrets: { Name: string }[] = properties.ContainerDefinitions[0].Secrets ?? [];
   return secrets.map(({ Name }) => Name).sort();
+}
+
+/** What the policy of a role allows; none: nothing. */
+export function statementsOf(stack: Stack, role: string): Statement[] {
+  const policies = resources(stack, 'AWS::IAM::Policy').filter(({ id }) =>
+    id.includes(`${role}DefaultPolicy`),
+  );
+  assert.ok(policies.length <= 1, role);
+  // biome-ignore lint/suspicious/noExplicitAny: JSON.
+  const statements: any[] = policies.flatMap(({ properties }) => properties.PolicyDocument.Statement);
+  return statements.map((statement) => ({ ...statement, actions: [statement.Action].flat() }));
+}
+
+export interface Statement {
+  readonly Sid?: string;
+  readonly Effect: string;
+  readonly actions: string[];
+  // biome-ignore lint/suspicious/noExplicitAny: JSON.
+  readonly Resource: any;
+  readonly Condition?: unknown;
 }
 
 /** What cdk-nag finds in a stack: what nobody has acknowledged, and acknowledgements of what is not there. */

@@ -6,7 +6,7 @@ import { Key } from 'aws-cdk-lib/aws-kms';
 import * as s3 from 'aws-cdk-lib/aws-s3';
 import type { FaceTheoryLayout } from '../src/index.js';
 import { stackOf, TEMPLATES } from '../src/templates.js';
-import { environmentOf, made, resource, resources, templateOf } from './stacks.js';
+import { environmentOf, made, resource, resources, statementsOf, templateOf } from './stacks.js';
 
 test('the table is encrypted, kept, and can be restored to any moment', () => {
   const { stack } = made();
@@ -136,25 +136,6 @@ test('no role may do everything, or anything to everything', () => {
     );
   }
 });
-
-interface Statement {
-  readonly Sid?: string;
-  readonly Effect: string;
-  readonly actions: string[];
-  // biome-ignore lint/suspicious/noExplicitAny: JSON.
-  readonly Resource: any;
-  readonly Condition?: unknown;
-}
-
-function statementsOf(stack: Stack, role: string): Statement[] {
-  const policies = resources(stack, 'AWS::IAM::Policy').filter(({ id }) =>
-    id.includes(`${role}DefaultPolicy`),
-  );
-  assert.equal(policies.length, 1, role);
-  // biome-ignore lint/suspicious/noExplicitAny: JSON.
-  const statements: any[] = policies.flatMap(({ properties }) => properties.PolicyDocument.Statement);
-  return statements.map((statement) => ({ ...statement, actions: [statement.Action].flat() }));
-}
 
 function takesOver(faceTheory: FaceTheoryLayout) {
   return (stack: Stack) => ({
