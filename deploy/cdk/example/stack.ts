@@ -9,10 +9,14 @@ import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as s3 from 'aws-cdk-lib/aws-s3';
+import { type ISecret, Secret } from 'aws-cdk-lib/aws-secretsmanager';
 import * as sns from 'aws-cdk-lib/aws-sns';
 import type { Construct } from 'constructs';
 import { acknowledge } from '../src/acknowledged.js';
 import { LeaseholdCoordinator, type LeaseholdStorageProps } from '../src/index.js';
+
+/** What the coordinator's certificate has to be for: a name that the stack makes known in its VPC, and nowhere else. */
+export const HOST_NAME = 'leasehold.internal';
 
 /** A site, whole: its network, its coordinators, its render Lambda, and CloudFront in front of it. */
 export interface SiteStackProps extends StackProps {
@@ -22,8 +26,28 @@ export interface SiteStackProps extends StackProps {
   readonly imageTag: string;
   /** The folder with the bundled render Lambda. */
   readonly code: string;
+  /** What is secret, and must be there before. */
+  readonly secrets: SiteSecrets;
+  /** The authority of the coordinator's certificate, PEM: whom the site and operators believe. */
+  readonly caPem: string;
   /** What FaceTheory's stacks name in their environment: where given, its pages are taken over. */
   readonly faceTheory?: { readonly table: string; readonly bucket: string; readonly prefix: string };
+}
+
+/** Secrets of Secrets Manager by their whole ARNs, each with the text itself, not JSON. What is in them the stack never sees. */
+export interface SiteSecrets {
+  /** The coordinator's certificate with its chain, PEM, for `leasehold.internal`. */
+  readonly certificate: string;
+  /** Its private key, PEM. */
+  readonly privateKey: string;
+  /** What each principal may do, TOML. */
+  readonly policy: string;
+  /** The digests of the tokens, and whose they are, TOML. */
+  readonly tokens: string;
+  /** The token that the render Lambda presents. */
+  readonly renderToken: string;
+  /** The token that operators' commands present. */
+  readonly operatorToken: string;
 }
 
 export class SiteStack extends Stack {
@@ -31,6 +55,8 @@ export class SiteStack extends Stack {
     super(scope, id, { description: 'A site over Leasehold', ...props });
     const vpc = this.#network();
     const topic = new sns.Topic(this, 'Alarms', { enforceSSL: true });
+    const secret = (id: string, arn: string): ISecret => Secret.fromSecretCompleteArn(this, id, arn);
+    const { secrets, caPem } = props;
     const coordinator = new LeaseholdCoordinator(this, 'Leasehold', {
       vpc,
       image: ecs.ContainerImage.fromEcrRepository(
@@ -38,16 +64,46 @@ export class SiteStack extends Stack {
         props.imageTag,
       ),
       storage: this.#storage(props.faceTheory),
+      // The load balancer passes TCP on: from the caller's process to the coordinator's, a token is in TLS all the way.
+      access: {
+        auth: 'token',
+        policy: secret('Policy', secrets.policy),
+        tokens: secret('Tokens', secrets.tokens),
+        tls: {
+          hostName: HOST_NAME,
+          certificate: secret('Certificate', secrets.certificate),
+          privateKey: secret('PrivateKey', secrets.privateKey),
+        },
+      },
       alarmTopic: topic,
     });
 
     const render = this.#render(vpc, props.code);
-    coordinator.grantInvoke(render);
+    coordinator.grantInvoke(render, { tokenSecret: secret('RenderToken', secrets.renderToken), caPem });
+    const operator = coordinator.addOperator({
+      token: secret('OperatorToken', secrets.operatorToken),
+      caPem,
+    });
     const url = render.addFunctionUrl({ authType: lambda.FunctionUrlAuthType.AWS_IAM });
     const distribution = this.#distribution(url);
 
-    new CfnOutput(this, 'Site', { value: `https://${distribution.distributionDomainName}/` });
-    new CfnOutput(this, 'RenderFunction', { value: render.functionName });
+    const outputs: Readonly<Record<string, string>> = {
+      Site: `https://${distribution.distributionDomainName}/`,
+      RenderFunction: render.functionName,
+      AlarmTopic: topic.topicArn,
+      TableName: coordinator.storage.table.tableName,
+      BucketName: coordinator.storage.bucket.bucketName,
+      Cluster: operator.cluster.clusterName,
+      Service: coordinator.service.serviceName,
+      CoordinatorLog: coordinator.log.logGroupName,
+      OperatorTask: operator.definition.family,
+      OperatorSubnets: operator.subnets.join(','),
+      OperatorSecurityGroup: operator.securityGroup.securityGroupId,
+      OperatorLog: operator.log.logGroupName,
+    };
+    for (const [name, value] of Object.entries(outputs)) {
+      new CfnOutput(this, name, { value });
+    }
   }
 
   /** Without any way to or from the internet: what is needed of AWS has an endpoint. */
@@ -58,12 +114,12 @@ export class SiteStack extends Stack {
       subnetConfiguration: [{ name: 'inside', subnetType: ec2.SubnetType.PRIVATE_ISOLATED }],
       flowLogs: { rejected: { trafficType: ec2.FlowLogTrafficType.REJECT } },
     });
-    const { ECR, ECR_DOCKER, CLOUDWATCH_LOGS } = ec2.InterfaceVpcEndpointAwsService;
-    // With secrets for the coordinator, SECRETS_MANAGER too.
+    const { ECR, ECR_DOCKER, CLOUDWATCH_LOGS, SECRETS_MANAGER } = ec2.InterfaceVpcEndpointAwsService;
     for (const [name, service] of Object.entries({
       Ecr: ECR,
       EcrDocker: ECR_DOCKER,
       Logs: CLOUDWATCH_LOGS,
+      SecretsManager: SECRETS_MANAGER,
     })) {
       acknowledge(vpc.addInterfaceEndpoint(name, { service }), {
         'AwsSolutions-EC23': { reason: 'Open to the range of the VPC, which the rule cannot read.' },
@@ -100,7 +156,7 @@ export class SiteStack extends Stack {
           'Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole',
         ],
         reason:
-          'What every function in a VPC needs, as AWS keeps it. The site has no other rights: of table and bucket, none.',
+          'What every function in a VPC needs, as AWS keeps it. Its only other right is to read its own token.',
       },
     });
     return new lambda.Function(this, 'Render', {

@@ -5,7 +5,17 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { App } from 'aws-cdk-lib';
 import { SiteStack, type SiteStackProps } from '../example/stack.js';
-import { environmentOf, resource, resources, review } from './stacks.js';
+import { environmentOf, resource, resources, review, secretsOf, statementsOf, templateOf } from './stacks.js';
+
+const arn = (name: string) => `arn:aws:secretsmanager:eu-west-1:123456789012:secret:leasehold/${name}-AbCdEf`;
+const secrets = {
+  certificate: arn('certificate'),
+  privateKey: arn('private-key'),
+  policy: arn('policy'),
+  tokens: arn('tokens'),
+  renderToken: arn('render-token'),
+  operatorToken: arn('operator-token'),
+};
 
 const code = mkdtempSync(join(tmpdir(), 'leasehold-site-'));
 writeFileSync(join(code, 'index.js'), 'exports.handler = async () => ({});');
@@ -16,6 +26,8 @@ function site(props: Partial<SiteStackProps> = {}): SiteStack {
     imageRepository: 'leasehold',
     imageTag: '1.0.0',
     code,
+    secrets,
+    caPem: 'PEM',
     ...props,
   });
 }
@@ -67,13 +79,54 @@ test('the Lambda is called by CloudFront alone, and has rights neither of the ta
   assert.equal(properties.ManagedPolicyArns.length, 1);
   assert.equal(properties.Policies, undefined);
   assert.deepEqual(
-    resources(stack, 'AWS::IAM::Policy').filter(({ properties }) =>
-      JSON.stringify(properties.Roles).includes('Render'),
-    ),
-    [],
+    statementsOf(stack, 'RenderRole').map(({ actions, Resource }) => [actions, Resource]),
+    [[['secretsmanager:GetSecretValue', 'secretsmanager:DescribeSecret'], secrets.renderToken]],
   );
-  const variables = resource(stack, 'AWS::Lambda::Function', 'Render').properties.Environment.Variables;
-  assert.deepEqual(Object.keys(variables).sort(), ['LEASEHOLD_ENDPOINT', 'SITE_TENANT']);
+});
+
+test('the Lambda knows where its token is, and whom to believe', () => {
+  const variables = resource(site(), 'AWS::Lambda::Function', 'Render').properties.Environment.Variables;
+  assert.deepEqual(variables, {
+    SITE_TENANT: 'site',
+    LEASEHOLD_ENDPOINT: 'https://leasehold.internal:7420',
+    LEASEHOLD_CA_PEM: 'PEM',
+    LEASEHOLD_AUTH_TOKEN_SECRET_ARN: secrets.renderToken,
+  });
+});
+
+test('the coordinators ask for tokens, over TLS', () => {
+  const stack = site();
+  const { LEASEHOLD_AUTH, LEASEHOLD_ALLOW_REMOTE } = environmentOf(stack);
+  assert.deepEqual([LEASEHOLD_AUTH, LEASEHOLD_ALLOW_REMOTE], ['token', undefined]);
+  assert.deepEqual(secretsOf(stack), [
+    'LEASEHOLD_POLICY_TOML',
+    'LEASEHOLD_TLS_CERT_PEM',
+    'LEASEHOLD_TLS_KEY_PEM',
+    'LEASEHOLD_TOKENS_TOML',
+  ]);
+  assert.equal(resource(stack, 'AWS::Route53::HostedZone').properties.Name, 'leasehold.internal.');
+});
+
+test('of each secret the template has the name, and who needs it reads it: nobody else', () => {
+  const stack = site();
+  const { certificate, privateKey, policy, tokens, renderToken, operatorToken } = secrets;
+  const readers: Readonly<Record<string, readonly string[]>> = {
+    LeaseholdTaskExecutionRole: [certificate, privateKey, policy, tokens],
+    OperatorTaskExecutionRole: [operatorToken],
+    RenderRole: [renderToken],
+  };
+  const policies = resources(stack, 'AWS::IAM::Policy').filter(({ properties }) =>
+    JSON.stringify(properties.PolicyDocument).includes('secretsmanager:'),
+  );
+  assert.equal(policies.length, Object.keys(readers).length);
+  for (const [role, read] of Object.entries(readers)) {
+    const arns = statementsOf(stack, role)
+      .filter(({ actions }) => actions.some((action) => action.startsWith('secretsmanager:')))
+      .flatMap(({ Resource }) => Resource);
+    assert.deepEqual(arns.sort(), [...read].sort(), role);
+  }
+  assert.deepEqual(resources(stack, 'AWS::SecretsManager::Secret'), []);
+  assert.doesNotMatch(JSON.stringify(templateOf(stack).toJSON()), /\{\{resolve:/);
 });
 
 test('nothing of the VPC has a way to the internet', () => {
@@ -89,8 +142,8 @@ test('nothing of the VPC has a way to the internet', () => {
   const endpoints = resources(stack, 'AWS::EC2::VPCEndpoint').map(({ properties }) =>
     JSON.stringify(properties.ServiceName),
   );
-  assert.equal(endpoints.length, 5);
-  for (const service of ['ecr.api', 'ecr.dkr', 'logs', 'dynamodb', 's3']) {
+  assert.equal(endpoints.length, 6);
+  for (const service of ['ecr.api', 'ecr.dkr', 'logs', 'secretsmanager', 'dynamodb', 's3']) {
     assert.ok(
       endpoints.some((name) => name.includes(`.${service}"`)),
       service,

@@ -9,7 +9,16 @@ import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import * as s3 from 'aws-cdk-lib/aws-s3';
 import { LAST_WORDS, MESSAGES } from '../src/alarms.js';
 import { stackOf, TEMPLATES } from '../src/templates.js';
-import { environmentOf, made, resource, resources, secretsOf } from './stacks.js';
+import {
+  environmentOf,
+  made,
+  render,
+  resource,
+  resources,
+  secret,
+  secretsOf,
+  tokenAccess,
+} from './stacks.js';
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 
@@ -40,6 +49,29 @@ test('every variable that is set is one that the coordinator knows', () => {
     ];
     const unknown = names.filter((name) => !known.has(name));
     assert.deepEqual(unknown, []);
+  }
+});
+
+test('every variable that operators and callers are given is one that somebody reads', () => {
+  const { stack, vpc, coordinator } = made((stack) => ({ access: tokenAccess(stack) }));
+  const [token, tokenSecret] = [secret(stack, 'OfOperators'), secret(stack, 'OfSite')];
+  coordinator.addOperator({ token, caPem: 'PEM' });
+  const operator = 'LeaseholdOperatorTaskDefinition';
+  coordinator.grantInvoke(render(stack, vpc), { tokenSecret, caPem: 'PEM' });
+  const variables = resource(stack, 'AWS::Lambda::Function').properties.Environment.Variables;
+  const readers: [string, readonly string[]][] = [
+    [
+      text('server/leasehold/src') + text('client/rust/src'),
+      [...Object.keys(environmentOf(stack, operator)), ...secretsOf(stack, operator)],
+    ],
+    [readFileSync(join(ROOT, 'deploy/cdk/example/site/handler.ts'), 'utf8'), Object.keys(variables)],
+  ];
+  for (const [reader, names] of readers) {
+    assert.equal(names.length, 3);
+    assert.deepEqual(
+      names.filter((name) => !new RegExp(`\\b${name}\\b`).test(reader)),
+      [],
+    );
   }
 });
 

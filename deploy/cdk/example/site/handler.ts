@@ -3,6 +3,7 @@
  * declare pages out of date: `{ "invalidate": ["posts"] }`.
  */
 import { type PagePolicy, PageServer, type RenderedPage } from 'leasehold-client';
+import { tokenIn } from './token.js';
 
 /** What a function URL hands over, and takes: in so far as a site needs it. */
 export interface UrlEvent {
@@ -29,11 +30,19 @@ export interface Edited {
   readonly invalidate: readonly string[];
 }
 
-const tenant = process.env.SITE_TENANT ?? 'site';
+const {
+  SITE_TENANT: tenant = 'site',
+  LEASEHOLD_ENDPOINT: endpoint = 'http://127.0.0.1:7420',
+  LEASEHOLD_CA_PEM: caPem,
+  LEASEHOLD_AUTH_TOKEN_SECRET_ARN: tokenSecret,
+} = process.env;
 // Once for each process, so that its connection lives from call to call; also after it was frozen.
 const pages = new PageServer({
   tenant,
-  coordinator: { endpoint: process.env.LEASEHOLD_ENDPOINT ?? 'http://127.0.0.1:7420' },
+  coordinator: {
+    endpoint,
+    security: { caPem, tokenSource: tokenSecret ? tokenIn(tokenSecret) : undefined },
+  },
 });
 
 const POLICY: PagePolicy = {
