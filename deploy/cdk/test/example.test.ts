@@ -1,36 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, test } from 'node:test';
-import { App } from 'aws-cdk-lib';
-import { SiteStack, type SiteStackProps } from '../example/stack.js';
+import { test } from 'node:test';
+import { secrets, site } from './example-stack.js';
 import { environmentOf, resource, resources, review, secretsOf, statementsOf, templateOf } from './stacks.js';
-
-const arn = (name: string) => `arn:aws:secretsmanager:eu-west-1:123456789012:secret:leasehold/${name}-AbCdEf`;
-const secrets = {
-  certificate: arn('certificate'),
-  privateKey: arn('private-key'),
-  policy: arn('policy'),
-  tokens: arn('tokens'),
-  renderToken: arn('render-token'),
-  operatorToken: arn('operator-token'),
-};
-
-const code = mkdtempSync(join(tmpdir(), 'leasehold-site-'));
-writeFileSync(join(code, 'index.js'), 'exports.handler = async () => ({});');
-after(() => rmSync(code, { recursive: true }));
-
-function site(props: Partial<SiteStackProps> = {}): SiteStack {
-  return new SiteStack(new App(), 'Site', {
-    imageRepository: 'leasehold',
-    imageTag: '1.0.0',
-    code,
-    secrets,
-    caPem: 'PEM',
-    ...props,
-  });
-}
 
 test('pages, their hydration data and whatever changes something go to the Lambda, with the whole query', () => {
   const stack = site();
