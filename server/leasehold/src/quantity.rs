@@ -41,7 +41,7 @@ pub(crate) fn count(
 /// Accepts a part of a whole: a number from 0 to 1.
 pub(crate) fn part(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
-    number.ok_or_else(|| "is not a part of a whole; allowed: 0 to 1, such as 0.05".to_owned())
+    number.ok_or_else(|| "is not a part of a whole; allowed: 0 to 1 (such as 0.05)".to_owned())
 }
 
 fn within<T: PartialOrd>(value: T, least: T, most: T) -> Result<T, ()> {
