@@ -70,10 +70,7 @@ impl Shares {
     /// # Errors
     /// [`EdgeError::TenantLimit`], where there were as many as are allowed; then it is not counted. So do all others here.
     pub(crate) fn request(&self, tenant: &TenantId) -> Result<(), EdgeError> {
-        match self.limits.requests {
-            None => Ok(()),
-            Some(_) => self.of(tenant).requests.as_ref().map_or(Ok(()), |rate| rate.count(NonZeroU32::MIN)),
-        }
+        self.count(self.limits.requests, tenant, NonZeroU32::MIN, |share| share.requests.as_ref())
     }
 
     /// Counts a request that concerns several tenants as one of each.
@@ -84,27 +81,31 @@ impl Shares {
     /// Counts a request of a render that goes on: a renewal, an upload, a commit, a release. Apart from the others, and as many of
     /// them: lookups must not keep a page that was rendered from its commit.
     pub(crate) fn render_request(&self, tenant: &TenantId) -> Result<(), EdgeError> {
-        match self.limits.requests {
-            None => Ok(()),
-            Some(_) => {
-                self.of(tenant).render_requests.as_ref().map_or(Ok(()), |rate| rate.count(NonZeroU32::MIN))
-            }
-        }
+        self.count(self.limits.requests, tenant, NonZeroU32::MIN, |share| share.render_requests.as_ref())
     }
 
     /// Counts bytes of a body that came from a caller, or is to go to one.
     pub(crate) fn bytes(&self, tenant: &TenantId, count: u64) -> Result<(), EdgeError> {
-        match self.limits.bytes {
-            Some(_) if count > 0 => {
-                self.of(tenant).bytes.as_ref().map_or(Ok(()), |rate| rate.count(units(count)))
-            }
-            _ => Ok(()),
-        }
+        let limit = self.limits.bytes.filter(|_| count > 0);
+        self.count(limit, tenant, units(count), |share| share.bytes.as_ref())
     }
 
     /// Where the tenant's calls take a place while they wait, if there is a limit to them.
     pub(crate) fn waiters(&self, tenant: &TenantId) -> Option<Arc<Places>> {
         self.limits.waiters.and_then(|_| self.of(tenant).waiters.clone())
+    }
+
+    fn count(
+        &self,
+        limit: Option<NonZeroU32>,
+        tenant: &TenantId,
+        number: NonZeroU32,
+        which: fn(&Share) -> Option<&Rate>,
+    ) -> Result<(), EdgeError> {
+        if limit.is_none() {
+            return Ok(());
+        }
+        which(&self.of(tenant)).map_or(Ok(()), |rate| rate.count(number))
     }
 
     fn of(&self, tenant: &TenantId) -> Arc<Share> {
