@@ -1,8 +1,8 @@
 """Starts a coordinator and five workers, one in each language, tells all of them what to do at once, and has what they report
 judged. Everything that it started has ended when it ends, whatever happens.
 
-    drive.py --coordinator PROGRAM [--nodes PROGRAM] --worker rust='PROGRAM ARGUMENTS' --worker go=... [--victim LANGUAGE]
-             [--seed N]
+    drive.py --coordinator PROGRAM [--access FOLDER] [--nodes PROGRAM] --worker rust='PROGRAM ARGUMENTS' --worker go=...
+             [--victim LANGUAGE] [--seed N]
     drive.py --self-test
 """
 
@@ -36,7 +36,7 @@ from judge import (
     judge_watches,
     tally,
 )
-from processes import Broken, Command, Coordinator, Nodes, Process, Worker
+from processes import Access, Broken, Command, Coordinator, Nodes, Process, Worker
 from tampering import self_test
 
 PAGES = 100
@@ -420,9 +420,12 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
     started: list[Process] = []
     try:
         async with asyncio.timeout(ALL_SECONDS):
-            coordinator = Coordinator(arguments.coordinator, folder, started)
+            access = Access(arguments.access) if arguments.access else None
+            coordinator = Coordinator(arguments.coordinator, folder, started, access)
             await coordinator.start()
-            fleet = await start_fleet(dict(arguments.worker), coordinator.address, folder, started)
+            workers = dict(arguments.worker)
+            environment = access.environment if access else {}
+            fleet = await start_fleet(workers, coordinator.url, environment, folder, started)
             print(f"started in {time.monotonic() - begun:.1f} s")
             rounds, wrong = await timed("pages and invalidations", pages_and_invalidations(fleet, seed))
             more = await timed("keys from requests", Keys(fleet, table).judge())
@@ -436,7 +439,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
             rolled: list[Round] = []
             if arguments.nodes:
                 nodes = await Nodes.start_on(arguments.nodes, arguments.coordinator, folder, started)
-                fleet = await start_fleet(dict(arguments.worker), nodes.address, folder, started)
+                fleet = await start_fleet(workers, nodes.url, {}, folder, started)
                 rolled, unrolled = await timed("coordinators stopped in turn", rolling(fleet, nodes, seed))
                 last += unrolled
                 for worker in fleet.workers.values():
@@ -481,10 +484,12 @@ async def timed(name: str, part: Any) -> Any:
     return result
 
 
-async def start_fleet(commands: dict[str, str], address: str, folder: Path, started: list[Process]) -> Fleet:
+async def start_fleet(
+    commands: dict[str, str], url: str, environment: dict[str, str], folder: Path, started: list[Process]
+) -> Fleet:
     workers = {}
     for language, command in commands.items():
-        worker = await Worker.start(language, [*shlex.split(command), address], folder)
+        worker = await Worker.start(language, [*shlex.split(command), url], folder, environment)
         assert isinstance(worker, Worker)
         started.append(worker)
         workers[language] = worker
@@ -515,6 +520,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--self-test", action="store_true")
     parser.add_argument("--coordinator")
+    parser.add_argument(
+        "--access", type=Path, help="a folder: the first coordinator speaks TLS, and asks for a token"
+    )
     parser.add_argument("--nodes", help="the program of two coordinators; without it they are not rolled")
     parser.add_argument("--worker", type=worker_of, action="append", default=[])
     parser.add_argument("--victim", choices=LANGUAGES, default="go")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -30,12 +31,21 @@ class Process:
         self.log = log
 
     @classmethod
-    async def start(cls, name: str, command: list[str], folder: Path) -> "Process":
+    async def start(
+        cls, name: str, command: list[str], folder: Path, environment: dict[str, str] | None = None
+    ) -> "Process":
         log = folder / f"{name}.log"
+        # What the tester's own clients are told is not for these.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LEASEHOLD_")}
         with log.open("ab") as errors:
             pipe = asyncio.subprocess.PIPE
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=errors, limit=4 << 20
+                *command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=errors,
+                limit=4 << 20,
+                env=inherited | (environment or {}),
             )
         return cls(name, process, log)
 
@@ -106,19 +116,40 @@ class Worker(Process):
             raise Broken(f"{self.name} ended with {status}{self.last_words()}")
 
 
+class Access:
+    """TLS and tokens, from a folder with a certificate, its key, its authority, a policy, and a token and its digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.flags = ["--auth", "token", "--policy", str(folder / "policy.toml")]
+        self.flags += ["--tokens", str(folder / "tokens.toml")]
+        self.flags += ["--tls-cert", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")]
+        self.environment = {
+            "LEASEHOLD_CA": str(folder / "ca.pem"),
+            "LEASEHOLD_AUTH_TOKEN_FILE": str(folder / "token"),
+        }
+
+
 class Coordinator:
     """The coordinator, on one address and one directory, in one process after the other."""
 
-    def __init__(self, program: str, folder: Path, started: list[Process]) -> None:
+    def __init__(
+        self, program: str, folder: Path, started: list[Process], access: Access | None = None
+    ) -> None:
         self.program = program
         self.folder = folder
         self.started = started
+        self.access = access
         self.address = "127.0.0.1:0"
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.access else 'http'}://{self.address}"
 
     async def start(self) -> None:
         command = [self.program, "serve", "--listen", self.address, "--data-dir", str(self.folder / "data")]
         # Nobody is granted the lease of a render that failed for as long as this takes.
         command += ["--backoff-base", "5m", "--backoff-max", "5m"]
+        command += self.access.flags if self.access else []
         self.process = await Process.start("coordinator", command, self.folder)
         self.started.append(self.process)
         try:
@@ -149,7 +180,7 @@ class Coordinator:
 class Nodes(Process):
     """Two coordinators on one table and one bucket, behind what balances connections."""
 
-    address = ""
+    url = ""
 
     @classmethod
     async def start_on(cls, program: str, coordinator: str, folder: Path, started: list[Process]) -> "Nodes":
@@ -158,7 +189,7 @@ class Nodes(Process):
         started.append(nodes)
         try:
             async with asyncio.timeout(START_SECONDS):
-                nodes.address = json.loads(await nodes.line())["address"]
+                nodes.url = json.loads(await nodes.line())["url"]
         except TimeoutError:
             raise Broken(f"two coordinators are not ready in time{nodes.last_words()}") from None
         return nodes

@@ -34,6 +34,7 @@ from leasehold import (
     PageRequest,
     PagesInvalidated,
     Ready,
+    Security,
     Settings,
     SidecarToken,
     StalePage,
@@ -49,7 +50,7 @@ SIDECAR_LIMIT_BYTES = 1 << 20
 PAGE_LIMIT_BYTES = 16 << 20
 Json = dict[str, Any]
 
-coordinator = Coordinator(f"http://{sys.argv[1]}", Settings(owner=LANGUAGE))
+coordinator = Coordinator(sys.argv[1], Settings(owner=LANGUAGE, security=Security.from_env()))
 renders = count(1)
 out = Lock()
 more_heard = Condition()

@@ -3,11 +3,15 @@
 import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Coordinator, LeaseholdError, SidecarToken } from 'leasehold-client';
+import { Coordinator, LeaseholdError, Security, SidecarToken } from 'leasehold-client';
 
 const LANGUAGE = 'typescript';
 const PAGE_LIMIT_BYTES = 16 << 20;
-const coordinator = new Coordinator({ endpoint: `http://${process.argv[2]}`, owner: LANGUAGE });
+const coordinator = new Coordinator({
+  endpoint: process.argv[2],
+  owner: LANGUAGE,
+  security: Security.fromEnvironment(),
+});
 let renders = 0;
 const ending = new AbortController();
 /** What the watch has told so far, and who waits for more of it. */

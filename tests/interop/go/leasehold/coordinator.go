@@ -25,7 +25,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -45,20 +44,33 @@ type Coordinator struct {
 	owner string
 }
 
-// New makes a handle on the coordinator at host:port. Leases are acquired under the name owner, for people. It connects with
-// the first call, so that a coordinator that is down, or an address that is none, shows as an error of the calls.
-func New(address, owner string) *Coordinator {
-	conn, err := grpc.NewClient(address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+// New makes a handle on the coordinator at host:port, without TLS and as nobody. Leases are acquired under the name owner, for
+// people. It connects with the first call, so that a coordinator that is down, or an address that is none, shows as an error of
+// the calls.
+func New(address, owner string) *Coordinator { return NewSecure(address, owner, Security{}) }
+
+// NewSecure is New for whom the coordinator asks who it is, or by TLS. What is wrong with the security shows as an error of the
+// calls.
+func NewSecure(address, owner string, security Security) *Coordinator {
+	options, err := security.options()
+	if err != nil {
+		return broken(err, owner)
+	}
+	options = append(options,
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		// A connection that fell silent, as after a freeze of this process, is given up.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		// While the coordinator restarts, calls wait for it until their deadline.
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	conn, err := grpc.NewClient(address, options...)
 	if err != nil {
-		return &Coordinator{v1.NewCoordinatorServiceClient(noConnection{err}), func() error { return nil }, owner}
+		return broken(err, owner)
 	}
 	return &Coordinator{v1.NewCoordinatorServiceClient(conn), conn.Close, owner}
+}
+
+func broken(err error, owner string) *Coordinator {
+	return &Coordinator{v1.NewCoordinatorServiceClient(noConnection{err}), func() error { return nil }, owner}
 }
 
 // Close closes the connection. Calls in progress fail.

@@ -62,7 +62,10 @@ type worker struct {
 }
 
 func main() {
-	coordinator := leasehold.New(os.Args[1], language)
+	address, isSecure := strings.CutPrefix(os.Args[1], "https://")
+	security := leasehold.SecurityFromEnv()
+	security.TLS = isSecure
+	coordinator := leasehold.NewSecure(strings.TrimPrefix(address, "http://"), language, security)
 	defer coordinator.Close()
 	w := &worker{coordinator: coordinator}
 	w.say(report{"event": "ready"})

@@ -6,7 +6,8 @@ use futures::{StreamExt as _, stream};
 use leasehold_client::{
     Acquire, AcquireOptions, BackingOff, BodyDelivery, Commit, Consistency, ConsistencyToken, CookieVariance,
     Coordinator, Depth, EntryRef, Error, Held, Lease, Lookup, LookupOptions, NewPage, Page, PageBody,
-    PageMetadata, PageRequest, Scope, ServeOptions, SidecarToken, Target, Watch, WatchEvent, WatchFilter,
+    PageMetadata, PageRequest, Scope, Security, ServeOptions, SidecarToken, Target, Watch, WatchEvent,
+    WatchFilter,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -132,8 +133,9 @@ struct Worker {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let address = std::env::args().nth(1).context("the coordinator's address")?;
-    let coordinator = Coordinator::builder().endpoint(format!("http://{address}")).owner(LANGUAGE).build()?;
+    let url = std::env::args().nth(1).context("the coordinator's URL")?;
+    let coordinator =
+        Coordinator::builder().endpoint(url).owner(LANGUAGE).security(Security::from_env()?).build()?;
     let worker = Worker { coordinator, renders: AtomicU64::new(0), heard: watch::Sender::default() };
     say(&json!({"event": "ready"}));
     for line in io::stdin().lock().lines() {

@@ -4,7 +4,7 @@
 //! ```text
 //! leasehold-interop-nodes PROGRAM    the coordinator's
 //!
-//! {"event":"ready","address":"127.0.0.1:40000"}
+//! {"event":"ready","url":"http://127.0.0.1:40000"}
 //! {"event":"rolled","status":0,"seconds":0.4,"tag":"rolled 0"}    for every line; an invalidation of this tag came after it
 //! ```
 
@@ -27,8 +27,7 @@ async fn main() -> anyhow::Result<()> {
     let mut nodes: [Node; 2] = Node::start_by(program, &[]).await;
     let front = Node::front(&nodes).await;
     let client = front.client_by("nodes", |builder| builder);
-    let endpoint = front.endpoint();
-    say(&json!({"event": "ready", "address": endpoint.trim_start_matches("http://")}));
+    say(&json!({"event": "ready", "url": front.endpoint()}));
     // This thread has nothing else to do.
     for (turn, line) in io::stdin().lock().lines().enumerate() {
         line?;

@@ -36,8 +36,8 @@ import dev.leasehold.v1.UploadBodyRequest;
 import dev.leasehold.v1.UploadBodyResponse;
 import dev.leasehold.v1.UploadHead;
 import io.grpc.Context;
+import io.grpc.Grpc;
 import io.grpc.ManagedChannel;
-import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
@@ -81,13 +81,25 @@ public final class Coordinator implements AutoCloseable {
   private final String owner;
 
   /**
-   * A handle on the coordinator at {@code host:port}. Leases are acquired under the name {@code owner}, for people. It connects
-   * with the first call, so that a coordinator that is down shows as an exception of the calls.
+   * A handle on the coordinator at {@code host:port}, without TLS and as nobody. Leases are acquired under the name {@code
+   * owner}, for people. It connects with the first call, so that a coordinator that is down shows as an exception of the calls.
    */
   public Coordinator(String address, String owner) {
+    this(address, owner, Security.NONE);
+  }
+
+  /**
+   * For one that asks who calls, or by TLS.
+   *
+   * @throws IllegalArgumentException where a file of the security cannot be used, or one of a pair is missing
+   */
+  public Coordinator(String address, String owner, Security security) {
+    var builder = Grpc.newChannelBuilder(address, security.ofChannel());
+    if (security.serverName() != null) {
+      builder.overrideAuthority(security.serverName());
+    }
     channel =
-        ManagedChannelBuilder.forTarget(address)
-            .usePlaintext()
+        builder
             // How long calls take, and which of them the channel repeats.
             .defaultServiceConfig(serviceConfig())
             // A connection that fell silent, as after a freeze of this process, is given up.
@@ -95,8 +107,9 @@ public final class Coordinator implements AutoCloseable {
             .keepAliveTimeout(5, TimeUnit.SECONDS)
             .build();
     // While the coordinator restarts, calls wait for it until their deadline.
-    stub = CoordinatorServiceGrpc.newBlockingStub(channel).withWaitForReady();
-    streaming = CoordinatorServiceGrpc.newStub(channel).withWaitForReady();
+    var identity = security.ofCalls();
+    stub = CoordinatorServiceGrpc.newBlockingStub(channel).withWaitForReady().withCallCredentials(identity);
+    streaming = CoordinatorServiceGrpc.newStub(channel).withWaitForReady().withCallCredentials(identity);
     this.owner = owner;
   }
 

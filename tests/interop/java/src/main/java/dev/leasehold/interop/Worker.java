@@ -31,6 +31,7 @@ import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -98,9 +99,14 @@ public final class Worker {
     this.coordinator = coordinator;
   }
 
-  /** Argument: the coordinator's {@code host:port}. */
+  private static Coordinator coordinatorAt(URI url) {
+    var security = Security.fromEnvironment("https".equals(url.getScheme()));
+    return new Coordinator(url.getAuthority(), LANGUAGE, security);
+  }
+
+  /** Argument: the coordinator's URL. */
   public static void main(String[] arguments) throws Exception {
-    try (var coordinator = new Coordinator(arguments[0], LANGUAGE);
+    try (var coordinator = coordinatorAt(URI.create(arguments[0]));
         var lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
       var worker = new Worker(coordinator);
       say("event", "ready");
