@@ -72,7 +72,7 @@ ROLLS = 4
 STOP_SECONDS = 21.0
 """What a coordinator is given by default, and a moment."""
 
-ALL_SECONDS = 600.0
+ALL_SECONDS = 840.0
 
 Reports = dict[str, list[Report]]
 Question = dict[str, Any]

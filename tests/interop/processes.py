@@ -12,7 +12,7 @@ from typing import Any
 from judge import Report
 
 START_SECONDS = 60.0
-COMMAND_SECONDS = 120.0
+COMMAND_SECONDS = 240.0
 END_SECONDS = 20.0
 
 Command = dict[str, Any]

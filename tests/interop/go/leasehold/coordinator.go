@@ -81,7 +81,7 @@ func Key(key string) *v1.EntryRef { return &v1.EntryRef{Name: &v1.EntryRef_Key{K
 
 // Lookup tells what is current for an entry.
 func (c *Coordinator) Lookup(ctx context.Context, request *v1.LookupRequest) (*v1.LookupResponse, error) {
-	return c.stub.Lookup(ctx, request)
+	return repeat(ctx, func(int) (*v1.LookupResponse, error) { return c.stub.Lookup(ctx, request) })
 }
 
 // Acquire asks for the right to render the next generation of an entry. It fills in a new request id and the owner, which stay
@@ -96,12 +96,13 @@ func (c *Coordinator) Acquire(ctx context.Context, request *v1.AcquireLeaseReque
 
 // Commit makes a page the current one and ends its lease.
 func (c *Coordinator) Commit(ctx context.Context, request *v1.CommitPointerRequest) (*v1.CommitPointerResponse, error) {
-	return c.stub.CommitPointer(ctx, request)
+	return repeat(ctx, func(int) (*v1.CommitPointerResponse, error) { return c.stub.CommitPointer(ctx, request) })
 }
 
 // Fail gives a lease back after a failed render: nobody is granted it for a while. The reason must hold no secrets.
 func (c *Coordinator) Fail(ctx context.Context, entry *v1.EntryRef, lease *v1.LeaseRef, reason string) error {
-	_, err := c.stub.ReleaseLease(ctx, &v1.ReleaseLeaseRequest{Entry: entry, Lease: lease, Failure: &reason})
+	request := &v1.ReleaseLeaseRequest{Entry: entry, Lease: lease, Failure: &reason}
+	_, err := repeat(ctx, func(int) (*v1.ReleaseLeaseResponse, error) { return c.stub.ReleaseLease(ctx, request) })
 	return err
 }
 
@@ -164,7 +165,8 @@ func (c *Coordinator) Upload(ctx context.Context, head *v1.UploadHead, body []by
 
 // Invalidate declares pages out of date, softly. Whoever presents the token that it answers with sees that at once.
 func (c *Coordinator) Invalidate(ctx context.Context, scopes ...*v1.InvalidationScope) (string, error) {
-	response, err := c.stub.Invalidate(ctx, &v1.InvalidateRequest{RequestId: newRequestID(), Scopes: scopes})
+	request := &v1.InvalidateRequest{RequestId: newRequestID(), Scopes: scopes}
+	response, err := repeat(ctx, func(int) (*v1.InvalidateResponse, error) { return c.stub.Invalidate(ctx, request) })
 	return response.GetConsistencyToken(), err
 }
 
@@ -465,7 +467,8 @@ func RefusalOf(err error) Refusal {
 	return refusal
 }
 
-// What the channel cannot repeat by itself, by the same rule: UNAVAILABLE, five attempts, a pause that doubles.
+// What the channel cannot repeat by itself, an acquire and whatever breaks off once its answer has begun, by the same rule:
+// UNAVAILABLE, five attempts, a pause that doubles.
 func repeat[T any](ctx context.Context, call func(attempt int) (T, error)) (T, error) {
 	for attempt := 0; ; attempt++ {
 		answer, err := call(attempt)

@@ -30,9 +30,42 @@ type double struct {
 
 	uploads  []v1.BodyKind
 	failures []string
+
+	// How often a connection is to break once its answer has begun.
+	breaks      int
+	connections connections
 }
 
-func (d *double) Lookup(context.Context, *v1.LookupRequest) (*v1.LookupResponse, error) {
+// What was accepted, to be broken off.
+type connections struct {
+	net.Listener
+	open []net.Conn
+}
+
+func (c *connections) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.open = append(c.open, conn)
+	}
+	return conn, err
+}
+
+// Begins the answer, and breaks the connection as a coordinator does that is killed, where there is a break left.
+func (d *double) breakOff(ctx context.Context) {
+	if d.breaks == 0 {
+		return
+	}
+	d.breaks--
+	_ = grpc.SendHeader(ctx, nil)
+	// Until they have arrived: from then on, no channel repeats the call.
+	time.Sleep(50 * time.Millisecond)
+	for _, conn := range d.connections.open {
+		_ = conn.Close()
+	}
+}
+
+func (d *double) Lookup(ctx context.Context, _ *v1.LookupRequest) (*v1.LookupResponse, error) {
+	d.breakOff(ctx)
 	if d.found == nil {
 		missing := &v1.MissingPage{Reason: v1.MissingReason_MISSING_REASON_NEVER_RENDERED}
 		return &v1.LookupResponse{Outcome: &v1.LookupResponse_Missing{Missing: missing}}, nil
@@ -99,7 +132,8 @@ func (d *double) client(t *testing.T) *Coordinator {
 	}
 	server := grpc.NewServer()
 	v1.RegisterCoordinatorServiceServer(server, d)
-	go func() { _ = server.Serve(listener) }()
+	d.connections.Listener = listener
+	go func() { _ = server.Serve(&d.connections) }()
 	client := New(listener.Addr().String(), "test")
 	t.Cleanup(func() {
 		_ = client.Close()
@@ -277,5 +311,13 @@ func TestAnAddressThatIsNoneShowsInTheCalls(t *testing.T) {
 	}
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAnAnswerThatBreaksOffIsAskedForAgain(t *testing.T) {
+	d := &double{breaks: 1}
+	answer, err := d.client(t).Lookup(t.Context(), &v1.LookupRequest{Entry: Key("shop")})
+	if err != nil || answer.GetMissing() == nil || d.breaks != 0 {
+		t.Fatalf("%v, %v, %d breaks left", answer, err, d.breaks)
 	}
 }

@@ -125,7 +125,7 @@ public final class Coordinator implements AutoCloseable {
 
   /** Tells what is current for an entry. */
   public LookupResponse lookup(LookupRequest request) {
-    return stub.lookup(request);
+    return repeat(attempt -> stub.lookup(request));
   }
 
   /**
@@ -139,13 +139,14 @@ public final class Coordinator implements AutoCloseable {
 
   /** Makes a page the current one and ends its lease. */
   public CommitPointerResponse commit(CommitPointerRequest request) {
-    return stub.commitPointer(request);
+    return repeat(attempt -> stub.commitPointer(request));
   }
 
   /** Gives a lease back after a failed render: nobody is granted it for a while. The reason must hold no secrets. */
   public void fail(EntryRef entry, LeaseRef lease, String reason) {
-    stub.releaseLease(
-        ReleaseLeaseRequest.newBuilder().setEntry(entry).setLease(lease).setFailure(reason).build());
+    var request =
+        ReleaseLeaseRequest.newBuilder().setEntry(entry).setLease(lease).setFailure(reason).build();
+    repeat(attempt -> stub.releaseLease(request));
   }
 
   /** Reads the hydration sidecar that a page's token names. */
@@ -202,8 +203,8 @@ public final class Coordinator implements AutoCloseable {
   /** Declares pages out of date, softly. Whoever presents the token that it answers with sees that at once. */
   public String invalidate(InvalidationScope... scopes) {
     var request =
-        InvalidateRequest.newBuilder().setRequestId(newRequestId()).addAllScopes(List.of(scopes));
-    return stub.invalidate(request.build()).getConsistencyToken();
+        InvalidateRequest.newBuilder().setRequestId(newRequestId()).addAllScopes(List.of(scopes)).build();
+    return repeat(attempt -> stub.invalidate(request)).getConsistencyToken();
   }
 
   /** The identity of one intent: new for each, the same for every repetition of the call. */
@@ -548,7 +549,10 @@ public final class Coordinator implements AutoCloseable {
     }
   }
 
-  /** What the channel cannot repeat by itself, by the same rule: UNAVAILABLE, five attempts, a pause that doubles. */
+  /**
+   * What the channel cannot repeat by itself, an acquire and whatever breaks off once its answer has begun, by the same rule:
+   * UNAVAILABLE, five attempts, a pause that doubles.
+   */
   private static <T> T repeat(Function<Integer, T> call) {
     for (var attempt = 0; ; attempt++) {
       try {
