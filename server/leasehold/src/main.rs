@@ -3,6 +3,11 @@
 use leasehold::cli::{self, Invocation};
 use std::process::ExitCode;
 
+/// musl's own is several times slower under many threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
