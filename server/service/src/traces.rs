@@ -95,17 +95,12 @@ pub(crate) fn current_call() -> Option<Context> {
     Context::map_current(|current| current.span().is_recording().then(|| current.clone()))
 }
 
-/// Adds to the span of the call that is answered.
-pub(crate) fn note(key: &'static str, value: &str) {
+/// How the call that is answered ended, in its span: as its meter says.
+pub(crate) fn outcome(outcome: &'static str) {
     Context::map_current(|current| {
         let span = current.span();
         if span.is_recording() {
-            span.set_attribute(KeyValue::new(key, value.to_owned()));
+            span.set_attribute(KeyValue::new("leasehold.outcome", outcome));
         }
     });
-}
-
-/// How the call that is answered ended: as its meter says.
-pub(crate) fn outcome(outcome: &'static str) {
-    note("leasehold.outcome", outcome);
 }
