@@ -3,11 +3,13 @@
 use leasehold_core::{
     identity::{DeploymentId, EntryId, EntryKey, PagePath, RequestId, Seq, Tag, TenantId},
     invalidation::{
-        ALWAYS_RETAINED, Depth, Invalidation, LogEvent, LogView, Mark, Marks, Scope, Verdict, concerns,
+        ALWAYS_RECOGNISED, Depth, Invalidation, LogEvent, LogView, MAX_BARE_TENANTS, Mark, Marks, Scope,
+        Verdict, concerns,
     },
     time::Timestamp,
 };
 use proptest::{collection::vec, prelude::*, sample::select, sample::subsequence};
+use std::collections::BTreeSet;
 
 fn tenant(text: &str) -> TenantId {
     TenantId::parse(text).unwrap()
@@ -56,14 +58,31 @@ fn soft(seq: u64) -> LogEvent {
     event(seq, Scope::Tag(tenant("a"), tag("t")), Depth::Soft)
 }
 
-fn seqs(events: Option<impl Iterator<Item = impl std::borrow::Borrow<LogEvent>>>) -> Option<Vec<u64>> {
-    events.map(|events| events.map(|event| event.borrow().seq.0).collect())
+/// The events of which a view remembers something about a page with the tag of [`soft`].
+fn remembered(view: &LogView) -> Vec<u64> {
+    let is_told =
+        |seq: &u64| !view.scopes_at(Seq(*seq), &entry("a", None, "k"), &[tag("t")], None).is_empty();
+    (0..=view.position().0).filter(is_told).collect()
 }
 
 /// All that a view holds, apart from how large the numbers are: two empty views have the same, wherever they
 /// stand.
-fn shape(view: &LogView) -> String {
-    format!("{view:?}").replace(|c: char| c.is_ascii_digit(), "")
+fn shape(view: &LogView) -> Vec<String> {
+    let text = format!("{view:#?}").replace(|c: char| c.is_ascii_digit(), "");
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    // The order of a map's entries is chance.
+    lines.sort();
+    lines
+}
+
+/// A view that has forgotten all that it was told about these tenants.
+fn bare<'a>(tenants: impl IntoIterator<Item = &'a TenantId>) -> LogView {
+    let mut view = LogView::default();
+    for (seq, of) in (1..).zip(tenants) {
+        view.fold(&event(seq, Scope::Tenant(of.clone()), Depth::Soft));
+    }
+    view.forget(at(u64::MAX), usize::MAX);
+    view
 }
 
 // --- the model ---
@@ -87,10 +106,8 @@ struct Model {
     forgotten: usize,
     head: Seq,
     position: Seq,
-    /// The newest event that is not remembered.
+    /// The newest event that it never found.
     floor: Seq,
-    /// The newest of these that was hard, or may have been.
-    hard_floor: Seq,
 }
 
 impl Model {
@@ -98,25 +115,40 @@ impl Model {
         &self.events[self.forgotten..]
     }
 
-    fn newest(&self, depths: &[Depth], reaches: impl Fn(&Scope) -> bool) -> Seq {
-        self.retained()
-            .iter()
-            .flat_map(|event| event.invalidations.iter().map(move |invalidation| (event.seq, invalidation)))
-            .filter(|(_, invalidation)| depths.contains(&invalidation.depth))
-            .filter(|(_, invalidation)| invalidation.scopes.iter().any(&reaches))
-            .map(|(seq, _)| seq)
-            .max()
-            .unwrap_or(Seq::START)
-            .max(if depths.contains(&Depth::Soft) { self.floor } else { self.hard_floor })
+    /// The newest event that reaches a page of this tenant: forgotten, it does so wherever it was about that tenant.
+    fn newest(&self, of: &TenantId, depths: &[Depth], reaches: impl Fn(&Scope) -> bool) -> Seq {
+        let (forgotten, retained) = self.events.split_at(self.forgotten);
+        let newest = |events: &[LogEvent], reaches: &dyn Fn(&Scope) -> bool| {
+            let invalidations = events.iter().flat_map(|event| {
+                event.invalidations.iter().map(move |invalidation| (event.seq, invalidation))
+            });
+            invalidations
+                .filter(|(_, invalidation)| depths.contains(&invalidation.depth))
+                .filter(|(_, invalidation)| invalidation.scopes.iter().any(reaches))
+                .map(|(seq, _)| seq)
+                .max()
+        };
+        let is_theirs = |scope: &Scope| scope.tenant().is_none_or(|tenant| tenant == of);
+        let newest = newest(retained, &reaches).max(newest(forgotten, &is_theirs));
+        newest.unwrap_or(Seq::START).max(self.floor)
     }
 
-    fn forget_oldest(&mut self) {
-        let event = &self.events[self.forgotten];
-        self.floor = self.floor.max(event.seq);
-        if event.invalidations.iter().any(|invalidation| invalidation.depth == Depth::Hard) {
-            self.hard_floor = self.hard_floor.max(event.seq);
-        }
-        self.forgotten += 1;
+    /// Those of everybody come first.
+    fn scopes_at(&self, seq: Seq, concerns: impl Fn(&Scope) -> bool) -> Vec<(Scope, Depth)> {
+        let event = self.retained().iter().find(|event| event.seq == seq);
+        let invalidations = event.into_iter().flat_map(|event| &event.invalidations);
+        let scopes = invalidations.flat_map(|Invalidation { scopes, depth, .. }| {
+            scopes.iter().map(move |scope| (scope.clone(), *depth))
+        });
+        let (mut first, then): (Vec<_>, Vec<_>) =
+            scopes.filter(|(scope, _)| concerns(scope)).partition(|(scope, _)| scope.tenant().is_none());
+        first.extend(then);
+        first
+    }
+
+    fn tenants(&self) -> BTreeSet<&TenantId> {
+        let invalidations = self.events.iter().flat_map(|event| &event.invalidations);
+        invalidations.flat_map(|invalidation| &invalidation.scopes).filter_map(Scope::tenant).collect()
     }
 
     fn play(&mut self, step: Step, view: &mut LogView) {
@@ -131,7 +163,6 @@ impl Model {
                 view.fold(&event);
                 if event.seq.0 > self.position.0 + 1 {
                     self.floor = Seq(event.seq.0 - 1);
-                    self.hard_floor = self.floor;
                 }
                 self.position = event.seq;
                 self.events.push(event);
@@ -144,13 +175,13 @@ impl Model {
             Step::Reach => {
                 view.advance_to(self.head);
                 if self.head > self.position {
-                    (self.position, self.floor, self.hard_floor) = (self.head, self.head, self.head);
+                    (self.position, self.floor) = (self.head, self.head);
                 }
             }
             Step::Forget(now) => {
                 view.forget(at(now), usize::MAX);
                 while self.retained().first().is_some_and(|event| event.forget_after <= at(now)) {
-                    self.forget_oldest();
+                    self.forgotten += 1;
                 }
             }
         }
@@ -164,7 +195,11 @@ const TAGS: [&str; 3] = ["x", "y", "z"];
 const PATHS: [&str; 6] = ["/", "/blog", "/blog/a", "/blo", "/blog/a/b", "/shop"];
 
 fn scope() -> impl Strategy<Value = Scope> {
-    let of = || select(&TENANTS[..]).prop_map(tenant);
+    scope_of(|| select(&TENANTS[..]))
+}
+
+fn scope_of<S: Strategy<Value = &'static str>>(name: impl Fn() -> S) -> impl Strategy<Value = Scope> {
+    let of = || name().prop_map(tenant);
     prop_oneof![
         Just(Scope::Everything),
         of().prop_map(Scope::Tenant),
@@ -176,7 +211,11 @@ fn scope() -> impl Strategy<Value = Scope> {
 }
 
 fn invalidation() -> impl Strategy<Value = Invalidation> {
-    (0..40_u128, vec(scope(), 1..4), select(&[Depth::Soft, Depth::Hard][..]))
+    invalidation_of(scope())
+}
+
+fn invalidation_of(scope: impl Strategy<Value = Scope>) -> impl Strategy<Value = Invalidation> {
+    (0..40_u128, vec(scope, 1..4), select(&[Depth::Soft, Depth::Hard][..]))
         .prop_map(|(id, scopes, depth)| Invalidation { id: RequestId(id), scopes, depth })
 }
 
@@ -199,6 +238,43 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reach),
         2 => (0..60_000_u64).prop_map(Step::Forget),
     ]
+}
+
+/// Mostly about one tenant, and seldom about everybody: that would hide all else.
+fn event_of_unlike_tenants() -> impl Strategy<Value = LogEvent> {
+    let whose = || prop_oneof![9 => Just(TENANTS[0]), 1 => Just(TENANTS[1])];
+    let of_one = scope_of(whose).prop_filter("about everybody", |scope| scope.tenant().is_some());
+    let scope = prop_oneof![50 => of_one, 1 => Just(Scope::Everything)];
+    (vec(invalidation_of(scope), 1..3), 0..60_000_u64).prop_map(|(invalidations, forget_after)| LogEvent {
+        seq: Seq::START,
+        id: RequestId(0),
+        at: Timestamp::EPOCH,
+        forget_after: at(forget_after),
+        invalidations,
+    })
+}
+
+/// The event without the scopes of others.
+fn only_about(owner: Option<&TenantId>, event: &LogEvent) -> LogEvent {
+    let mut event = event.clone();
+    for invalidation in &mut event.invalidations {
+        invalidation.scopes.retain(|scope| scope.tenant() == owner);
+    }
+    event.invalidations.retain(|invalidation| !invalidation.scopes.is_empty());
+    event
+}
+
+/// Every way to judge a page.
+fn marks(view: &LogView, (id, tags, path): &(EntryId, Vec<Tag>, Option<PagePath>)) -> [Marks; 3] {
+    [view.marks_for(id, tags, path), view.marks_in_doubt(id), view.marks_in_doubt_of(&id.tenant)]
+}
+
+fn rank(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Valid => 0,
+        Verdict::Invalidated => 1,
+        Verdict::Purged => 2,
+    }
 }
 
 fn page() -> impl Strategy<Value = (EntryId, Vec<Tag>, Option<PagePath>)> {
@@ -245,7 +321,7 @@ proptest! {
             for (id, tags, path) in &pages {
                 let marks = view.marks_for(id, tags, path.as_ref());
                 let by_scan = |depths: &[Depth]| {
-                    model.newest(depths, |scope| concerns(scope, id, tags, path.as_ref()))
+                    model.newest(&id.tenant, depths, |scope| concerns(scope, id, tags, path.as_ref()))
                 };
                 prop_assert_eq!(marks.newest.seq, by_scan(&[Depth::Soft, Depth::Hard]));
                 prop_assert_eq!(marks.hard.seq, by_scan(&[Depth::Hard]));
@@ -260,25 +336,85 @@ proptest! {
                     Scope::Tag(of, _) | Scope::PathPrefix(of, _) => *of == id.tenant,
                     _ => concerns(scope, id, &[], None),
                 };
-                prop_assert_eq!(view.marks_in_doubt(id).hard.seq, model.newest(&[Depth::Hard], may_reach));
+                let hard = model.newest(&id.tenant, &[Depth::Hard], may_reach);
+                prop_assert_eq!(view.marks_in_doubt(id).hard.seq, hard);
                 let of_tenant = |scope: &Scope| scope.tenant().is_none_or(|tenant| *tenant == id.tenant);
                 let marks = view.marks_in_doubt_of(&id.tenant);
-                prop_assert_eq!(marks.hard.seq, model.newest(&[Depth::Hard], of_tenant));
+                prop_assert_eq!(marks.hard.seq, model.newest(&id.tenant, &[Depth::Hard], of_tenant));
             }
             prop_assert_eq!(view.retained_bytes() == 0, model.retained().is_empty());
             let named = model.retained().iter().filter(|event| {
                 event.invalidations.iter().any(|invalidation| invalidation.id == RequestId(request))
             });
             prop_assert_eq!(view.seq_of(RequestId(request)), named.map(|event| event.seq).max());
-            for after in 0..=model.head.0 {
-                let wanted = model.retained().iter().map(|event| event.seq.0).filter(|seq| *seq > after);
-                let wanted = (after >= model.floor.0).then(|| wanted.collect());
-                prop_assert_eq!(seqs(view.events_after(Seq(after))), wanted, "after {}", after);
+            for (seq, (id, tags, path)) in (0..=model.head.0).flat_map(|seq| pages.iter().map(move |page| (seq, page))) {
+                let wanted = model.scopes_at(Seq(seq), |scope| concerns(scope, id, tags, path.as_ref()));
+                prop_assert_eq!(view.scopes_at(Seq(seq), id, tags, path.as_ref()), wanted);
             }
         }
-        // What is forgotten leaves nothing behind but how far that went.
+        // What is forgotten leaves nothing behind but how far that went for each tenant.
         view.forget(at(u64::MAX), usize::MAX);
-        prop_assert_eq!(shape(&view), shape(&LogView::default()));
+        prop_assert_eq!(shape(&view), shape(&bare(model.tenants())));
+    }
+
+    /// Whatever it forgets: for want of room, or because its clock leaps.
+    #[test]
+    fn a_view_that_forgets_never_judges_weaker_than_one_that_does_not(
+        steps in vec((event_of_unlike_tenants(), prop::option::weighted(0.1, 0..60_000_u64)), 0..60),
+        pages in vec(page(), 1..8),
+        max_bytes in 0..30_000_usize,
+    ) {
+        let (mut full, mut forgetful) = (LogView::default(), LogView::default());
+        for (seq, (event, forgets_until)) in (1..).zip(steps) {
+            let event = LogEvent { seq: Seq(seq), at: at(seq * 1000), ..event };
+            full.fold(&event);
+            forgetful.fold(&event);
+            forgetful.forget_beyond(max_bytes);
+            prop_assert!(forgetful.retained_bytes() <= max_bytes);
+            if let Some(now) = forgets_until {
+                forgetful.forget(at(now), usize::MAX);
+            }
+            for page in &pages {
+                for (full, forgetful) in marks(&full, page).iter().zip(marks(&forgetful, page)) {
+                    for seen in 0..=seq {
+                        prop_assert!(rank(forgetful.verdict(Seq(seen))) >= rank(full.verdict(Seq(seen))));
+                        let since = at(seen * 1000);
+                        let by_time = [&forgetful, full].map(|marks| rank(marks.verdict_by_time(since)));
+                        prop_assert!(by_time[0] >= by_time[1]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_takes_no_more_than_a_fair_share_is_judged_as_if_nothing_was_forgotten(
+        events in vec(event_of_unlike_tenants(), 0..60),
+        pages in vec(page(), 1..8),
+        max_bytes in 0..30_000_usize,
+    ) {
+        let (mut full, mut forgetful) = (LogView::default(), LogView::default());
+        // What each takes alone: those of everybody too.
+        let owners = || [None].into_iter().chain(TENANTS.map(|of| Some(tenant(of))));
+        let mut alone: Vec<_> = owners().map(|owner| (owner, LogView::default())).collect();
+        for (seq, event) in (1..).zip(events) {
+            let event = LogEvent { seq: Seq(seq), at: at(seq * 1000), ..event };
+            full.fold(&event);
+            forgetful.fold(&event);
+            forgetful.forget_beyond(max_bytes);
+            for (owner, view) in &mut alone {
+                view.fold(&only_about(owner.as_ref(), &event));
+            }
+            let bytes = alone.iter().map(|(_, view)| view.retained_bytes());
+            prop_assert_eq!(bytes.clone().sum::<usize>(), full.retained_bytes());
+            let share = max_bytes / bytes.filter(|bytes| *bytes > 0).count().max(1);
+            for page in &pages {
+                let theirs = alone.iter().find(|(owner, _)| owner.as_ref() == Some(&page.0.tenant));
+                if theirs.is_some_and(|(_, view)| view.retained_bytes() <= share) {
+                    prop_assert_eq!(marks(&full, page), marks(&forgetful, page));
+                }
+            }
+        }
     }
 
     #[test]
@@ -400,7 +536,7 @@ fn an_event_that_is_folded_again_changes_nothing() {
         view.fold(&soft(seq));
     }
     assert_eq!(format!("{view:?}"), before);
-    assert_eq!(seqs(view.events_after(Seq::START)), Some(vec![1, 2, 3]));
+    assert_eq!(remembered(&view), [1, 2, 3]);
 }
 
 #[test]
@@ -436,44 +572,28 @@ fn advancing_moves_the_position_and_never_back() {
     view.advance_to(Seq(3));
     assert_eq!(view.position(), Seq(9));
     view.fold(&soft(5));
-    assert_eq!(seqs(view.events_after(Seq(9))), Some(vec![]), "what was passed is not folded later");
+    assert_eq!(remembered(&view), [1], "what was passed is not folded later");
     view.fold(&soft(10));
-    assert_eq!(seqs(view.events_after(Seq(9))), Some(vec![10]));
+    assert_eq!(remembered(&view), [1, 10]);
 }
 
 #[test]
-fn events_after_a_position_are_told_only_if_none_of_them_is_forgotten() {
+fn events_that_a_reader_never_found_count_as_hard_ones_about_everybody() {
     let mut view = LogView::default();
-    assert_eq!(seqs(view.events_after(Seq::START)), Some(vec![]));
-    for seq in [1, 2, 3] {
-        view.fold(&soft(seq));
-    }
-    assert_eq!(seqs(view.events_after(Seq(1))), Some(vec![2, 3]));
-    view.forget(at(102_000), usize::MAX);
-    assert_eq!(seqs(view.events_after(Seq(1))), None);
-    assert_eq!(seqs(view.events_after(Seq(2))), Some(vec![3]));
-    view.forget(at(103_000), usize::MAX);
-    assert_eq!(seqs(view.events_after(Seq(2))), None);
-    assert_eq!(seqs(view.events_after(Seq(3))), Some(vec![]));
-    assert_eq!(
-        seqs(view.events_after(Seq(u64::MAX))),
-        Some(vec![]),
-        "a position from a caller is any number"
-    );
-}
-
-#[test]
-fn events_that_a_reader_never_found_count_as_forgotten() {
-    let mut view = LogView::default();
+    let verdicts = |view: &LogView| {
+        [1, 2, 3, 4, 5, 6]
+            .map(|seen| view.marks_for(&entry("never seen", None, "k"), [], []).verdict(Seq(seen)))
+    };
     view.fold(&soft(1));
+    assert_eq!(verdicts(&view), [Verdict::Valid; 6]);
     // 2 and 3 expired in the store before this reader came to them, though its own clock still keeps 1.
     view.fold(&soft(4));
-    assert_eq!(seqs(view.events_after(Seq(1))), None);
-    assert_eq!(seqs(view.events_after(Seq(2))), None);
-    assert_eq!(seqs(view.events_after(Seq(3))), Some(vec![4]));
+    let [purged, valid] = [Verdict::Purged, Verdict::Valid];
+    assert_eq!(verdicts(&view), [purged, purged, valid, valid, valid, valid]);
     view.advance_to(Seq(6));
-    assert_eq!(seqs(view.events_after(Seq(4))), None);
-    assert_eq!(seqs(view.events_after(Seq(6))), Some(vec![]));
+    assert_eq!(verdicts(&view), [purged, purged, purged, purged, purged, valid]);
+    let marks = view.marks_for(&entry("never seen", None, "k"), [], []);
+    assert_eq!(marks.verdict_by_time(at(4000)), purged, "they came after what was found");
 }
 
 #[test]
@@ -498,46 +618,135 @@ fn what_the_oldest_event_outlives_is_kept_with_it() {
     view.fold(&LogEvent { forget_after: at(500_000), ..soft(1) });
     view.fold(&soft(2));
     view.forget(at(400_000), usize::MAX);
-    assert_eq!(seqs(view.events_after(Seq::START)), Some(vec![1, 2]));
+    assert_eq!(remembered(&view), [1, 2]);
 }
 
 /// A coordinator whose clock leapt ahead forgets; put right again, it cannot know what the forgotten event
 /// was about.
 #[test]
-fn a_page_older_than_a_forgotten_event_is_never_valid_again_whatever_the_clock_says() {
+fn a_page_older_than_a_forgotten_event_of_its_tenant_is_never_valid_again_whatever_the_clock_says() {
     let mut view = LogView::default();
     view.fold(&soft(1));
-    view.fold(&event(2, Scope::Key(tenant("b"), key("other")), Depth::Soft));
-    view.fold(&event(3, Scope::Key(tenant("b"), key("other")), Depth::Hard));
+    view.fold(&event(2, Scope::Key(tenant("a"), key("other")), Depth::Soft));
+    view.fold(&event(3, Scope::Key(tenant("a"), key("other")), Depth::Hard));
+    view.fold(&event(4, Scope::Key(tenant("b"), key("other")), Depth::Hard));
     let verdict =
         |view: &LogView, seen| view.marks_for(&entry("a", None, "k"), &[tag("t")], []).verdict(seen);
     assert_eq!(verdict(&view, Seq::START), Verdict::Invalidated);
     view.forget(at(102_000), usize::MAX);
     assert_eq!(verdict(&view, Seq::START), Verdict::Invalidated, "those that are forgotten were soft");
+    assert_eq!(verdict(&view, Seq(1)), Verdict::Invalidated, "the second may have been about it");
     view.forget(at(103_000), usize::MAX);
     assert_eq!(verdict(&view, Seq::START), Verdict::Purged, "the forgotten hard one may have been about it");
+    view.forget(at(104_000), usize::MAX);
     assert_eq!(verdict(&view, Seq(3)), Verdict::Valid, "what was rendered since is not touched");
 }
 
 #[test]
-fn what_there_is_no_room_for_is_forgotten_from_its_oldest_and_counts_for_every_page() {
+fn what_there_is_no_room_for_is_forgotten_from_its_oldest_and_counts_for_every_page_of_its_tenant() {
     let mut view = LogView::default();
-    let other = || Scope::Key(tenant("b"), key("other"));
     for seq in 1..=200 {
-        view.fold(&event(seq, other(), if seq == 20 { Depth::Hard } else { Depth::Soft }));
+        let depth = if seq == 20 { Depth::Hard } else { Depth::Soft };
+        view.fold(&event(seq, Scope::Key(tenant("b"), key("other")), depth));
     }
-    let verdict = |view: &LogView, seen| view.marks_for(&entry("a", None, "k"), [], []).verdict(Seq(seen));
+    let verdicts = |view: &LogView, of, seen: [u64; 4]| {
+        seen.map(|seen| view.marks_for(&entry(of, None, "k"), [], []).verdict(Seq(seen)))
+    };
+    let [valid, invalidated, purged] = [Verdict::Valid, Verdict::Invalidated, Verdict::Purged];
     assert_eq!(view.forget_beyond(view.retained_bytes()), 0, "there is room");
-    assert_eq!(verdict(&view, 0), Verdict::Valid);
+    assert_eq!(verdicts(&view, "b", [0, 9, 10, 20]), [valid; 4]);
     let each = view.retained_bytes() / 200;
     assert_eq!(view.forget_beyond(each * 190), 10);
-    assert_eq!((verdict(&view, 9), verdict(&view, 10)), (Verdict::Invalidated, Verdict::Valid));
-    assert_eq!(view.forget_beyond(0), 190 - ALWAYS_RETAINED, "the newest are kept whatever they take");
-    assert_eq!(
-        [19, 20, 71, 72].map(|seen| verdict(&view, seen)),
-        [Verdict::Purged, Verdict::Invalidated, Verdict::Invalidated, Verdict::Valid]
-    );
-    assert_eq!(seqs(view.events_after(Seq(198))), Some(vec![199, 200]));
+    assert_eq!(verdicts(&view, "b", [0, 9, 10, 20]), [invalidated, invalidated, valid, valid]);
+    assert_eq!(view.forget_beyond(each * 100), 90);
+    assert_eq!(verdicts(&view, "b", [19, 20, 99, 100]), [purged, invalidated, invalidated, valid]);
+    assert_eq!(verdicts(&view, "a", [0, 1, 19, 20]), [valid; 4]);
+}
+
+#[test]
+fn who_takes_most_makes_room_and_nobody_else() {
+    let mut view = LogView::default();
+    view.fold(&soft(1));
+    for seq in 2..=100 {
+        view.fold(&event(seq, Scope::Key(tenant("flooder"), key("other")), Depth::Hard));
+    }
+    // Appended together with one of theirs: of one event, a part is forgotten.
+    let together = Scope::Key(tenant("flooder"), key("other"));
+    let mut last = soft(101);
+    last.invalidations.push(event(102, together, Depth::Hard).invalidations.remove(0));
+    view.fold(&last);
+    for _ in 0..98 {
+        assert_eq!(view.forget_beyond(view.retained_bytes() - 1), 1);
+        assert_eq!(remembered(&view), [1, 101]);
+    }
+    assert_eq!(view.seq_of(RequestId(1001)), Some(Seq(1)));
+    assert_eq!(view.marks_for(&entry("a", None, "other"), [], []), Marks::default());
+    assert_eq!(view.forget_beyond(0), 4);
+    assert_eq!(view.marks_for(&entry("a", None, "other"), [], []).verdict(Seq(100)), Verdict::Invalidated);
+}
+
+#[test]
+fn what_is_about_everybody_reaches_them_also_when_it_is_forgotten() {
+    let mut view = LogView::default();
+    view.fold(&event(1, Scope::Everything, Depth::Hard));
+    view.fold(&event(2, Scope::Everything, Depth::Soft));
+    let before = view.marks_for(&entry("a", None, "k"), [], []);
+    assert_eq!(view.forget_beyond(0), 2);
+    assert_eq!(view.marks_for(&entry("a", None, "k"), [], []), before);
+    assert_eq!(view.marks_in_doubt_of(&tenant("b")), before);
+}
+
+#[test]
+fn the_newest_requests_are_recognised_however_little_room_there_is() {
+    let mut view = LogView::default();
+    for seq in 1..=200 {
+        view.fold(&soft(seq));
+        view.forget_beyond(0);
+    }
+    assert_eq!(view.retained_bytes(), 0);
+    let oldest = 200 - ALWAYS_RECOGNISED as u64 + 1;
+    let recognised =
+        (1..=200).filter(|seq| view.seq_of(RequestId(1000 + u128::from(*seq))) == Some(Seq(*seq)));
+    assert_eq!(recognised.collect::<Vec<_>>(), (oldest..=200).collect::<Vec<_>>());
+    assert_eq!(view.forget(at(u64::MAX), usize::MAX), ALWAYS_RECOGNISED);
+    assert_eq!(view.seq_of(RequestId(1200)), None);
+}
+
+#[test]
+fn a_request_about_two_tenants_is_recognised_as_long_as_anything_is_remembered_of_it() {
+    let mut view = LogView::default();
+    let mut both = soft(1);
+    both.invalidations[0].scopes.push(Scope::Key(tenant("flooder"), key("other")));
+    view.fold(&both);
+    for seq in 2..=200 {
+        view.fold(&event(seq, Scope::Key(tenant("flooder"), key("other")), Depth::Hard));
+    }
+    assert!(view.forget_beyond(view.retained_bytes() / 2) > 50);
+    let known = [1001, 1002].map(|request| view.seq_of(RequestId(request)));
+    assert_eq!(known, [Some(Seq(1)), None]);
+}
+
+/// A page of a tenant that nothing is remembered of.
+#[test]
+fn of_too_many_tenants_that_all_is_forgotten_of_the_oldest_counts_for_everybody() {
+    let mut view = LogView::default();
+    let most = MAX_BARE_TENANTS as u64;
+    let verdict =
+        |view: &LogView, of: &str, seen| view.marks_for(&entry(of, None, "k"), [], []).verdict(Seq(seen));
+    for seq in 1..=most + 1 {
+        view.fold(&event(seq, Scope::Tenant(tenant(&format!("t{seq}"))), Depth::Hard));
+    }
+    view.forget(at((most + 100) * 1000), usize::MAX);
+    assert_eq!([verdict(&view, "t1", 0), verdict(&view, "t2", 0)], [Verdict::Purged; 2]);
+    assert_eq!(verdict(&view, "other", 0), Verdict::Valid);
+    // Of the first one, something is remembered again.
+    view.fold(&event(most + 2, Scope::Key(tenant("t1"), key("other")), Depth::Soft));
+    view.forget(at((most + 101) * 1000), usize::MAX);
+    assert_eq!(verdict(&view, "other", 0), Verdict::Valid);
+    view.forget(at((most + 102) * 1000), usize::MAX);
+    let seen = [0, 1, 2, 3].map(|seen| verdict(&view, "other", seen));
+    assert_eq!(seen, [Verdict::Purged, Verdict::Purged, Verdict::Valid, Verdict::Valid]);
+    assert_eq!([verdict(&view, "t1", 0), verdict(&view, "t3", 2)], [Verdict::Purged; 2]);
 }
 
 #[test]
@@ -550,7 +759,7 @@ fn expired_events_can_be_forgotten_in_parts() {
 }
 
 #[test]
-fn nothing_is_left_once_everything_is_forgotten() {
+fn nothing_is_left_once_everything_is_forgotten_but_of_whom() {
     let mut view = LogView::default();
     for (seq, scope) in (1..).zip([
         Scope::Everything,
@@ -563,7 +772,7 @@ fn nothing_is_left_once_everything_is_forgotten() {
         view.fold(&event(seq, scope, if seq % 2 == 0 { Depth::Soft } else { Depth::Hard }));
     }
     view.forget(at(1_000_000), usize::MAX);
-    assert_eq!(shape(&view), shape(&LogView::default()));
+    assert_eq!(shape(&view), shape(&bare(&["a", "b", "c"].map(tenant))));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::harness::*;
 use futures::future::join_all;
+use leasehold_core::identity::Seq;
 use leasehold_service::settings::Settings;
 use v1::{
     MissingReason, StaleReason, commit_pointer_response::Outcome as Committed, invalidation_scope::Scope,
@@ -308,4 +309,38 @@ async fn a_restarted_coordinator_knows_the_invalidations_before_it() {
     let node = world.start().await;
     assert_eq!(node.seen(&page).await, Seen::Missing(MissingReason::Purged));
     assert_eq!(node.grant(&page).await.generation(), generation + 1);
+}
+
+#[tokio::test]
+async fn an_invalidation_whose_caller_goes_away_before_its_turn_is_not_appended() {
+    let world = World::new();
+    let node = world.start().await;
+    let appends = node.faults.hold(Operation::Append);
+    let invalidating = |name: &str| {
+        let (mut client, request) = (node.client(), invalidation([tag(name)]));
+        tokio::spawn(async move { client.invalidate(request).await })
+    };
+    let first = invalidating("first");
+    appends.arrived(1).await;
+    let given_up = invalidating("given up");
+    let behind = async || {
+        // On the same connection.
+        for _ in 0..10 {
+            node.seen(&entry("news")).await;
+        }
+    };
+    behind().await;
+    given_up.abort();
+    behind().await;
+    let last = invalidating("last");
+    behind().await;
+    appends.open();
+    for call in [first, last] {
+        soon(call).await.unwrap().unwrap();
+    }
+    let events = world.stores().log.events(Seq::START, 10).await.unwrap();
+    let appended: Vec<_> =
+        events.iter().flat_map(|event| &event.invalidations).map(|one| &one.scopes).collect();
+    let said = |name: &str| format!("{appended:?}").contains(name);
+    assert_eq!(["first", "given up", "last"].map(said), [true, false, true]);
 }

@@ -3,8 +3,8 @@
 use crate::harness::*;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use v1::{
-    MissingReason, commit_pointer_response::Outcome as Committed, entry_ref::Name,
-    release_lease_response::Outcome as Released,
+    MissingReason, StaleReason, commit_pointer_response::Outcome as Committed, entry_ref::Name,
+    invalidation_scope::Scope, release_lease_response::Outcome as Released,
 };
 
 fn values(name: &str, value: &str) -> v1::NameValues {
@@ -192,5 +192,34 @@ async fn a_sidecar_of_an_older_generation_is_served_to_the_page_that_still_asks_
     for node in [&node, &world.start().await] {
         assert_eq!(node.sidecar(&page, &old).await.unwrap().1, b"old");
         assert_eq!(node.sidecar(&page, &new).await.unwrap().1, b"new");
+    }
+}
+
+/// On every coordinator, also on one that starts afterwards.
+#[tokio::test]
+async fn a_flood_of_purges_of_one_tenant_takes_its_own_older_pages_and_no_others() {
+    let world = World::new();
+    let start = || world.start_with(|settings, _| settings.memory.log_bytes = 512 * 1024);
+    let (node, other) = (start().await, start().await);
+    let [older, newer] = ["older", "newer"].map(|key| entry_of("flooder", "", key));
+    let [theirs, theirs_stale] = ["news", "prices"].map(|key| entry_of("quiet", "", key));
+    node.publish(&older, "html").await;
+    let fresh = node.publish(&theirs, "html").await;
+    let stale = node.publish_with(&theirs_stale, "html", tagged(&["price"])).await;
+    let price = scope_of("quiet", Scope::Tag("price".to_owned()));
+    node.invalidate(invalidation([price])).await.unwrap();
+    for number in 0..200 {
+        let keys = (0..100).map(|key| scope_of("flooder", Scope::Key(format!("none-{number}-{key}"))));
+        node.invalidate(purge(keys.collect::<Vec<_>>())).await.unwrap();
+    }
+    let since = node.publish(&newer, "html").await;
+    let last = scope_of("flooder", Scope::Key("none".to_owned()));
+    let token = node.invalidate(purge([last])).await.unwrap();
+    for node in [node, other, start().await] {
+        let seen = async |page: &v1::EntryRef| node.seen_by(lookup_as_of(page, &token)).await;
+        assert_eq!(seen(&theirs).await, Seen::Fresh(fresh));
+        assert_eq!(seen(&theirs_stale).await, Seen::Stale(stale, StaleReason::Invalidated));
+        assert_eq!(seen(&older).await, Seen::Missing(MissingReason::Purged));
+        assert_eq!(seen(&newer).await, Seen::Fresh(since));
     }
 }

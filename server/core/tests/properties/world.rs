@@ -408,7 +408,11 @@ impl<'a> World<'a> {
         let mine = &mut self.coordinators[coordinator];
         mine.view.forget(now, usize::MAX);
         let over = mine.kept.iter().take_while(|event| event.forget_after <= now).count();
+        let is_ours = |scope: &Scope| scope.tenant().is_none_or(|tenant| *tenant == self.id.tenant);
         for event in mine.kept.drain(..over) {
+            if !event.invalidations.iter().any(|invalidation| invalidation.scopes.iter().any(is_ours)) {
+                continue;
+            }
             mine.floor = mine.floor.max(event.seq);
             if event.invalidations.iter().any(|invalidation| invalidation.depth == Depth::Hard) {
                 mine.hard_floor = mine.hard_floor.max(event.seq);

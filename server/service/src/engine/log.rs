@@ -3,7 +3,7 @@
 //! Two tasks, so that a slow append keeps nobody from knowing that there is nothing new. Both fold what they learn into one
 //! view, under its lock and by position: events are folded and published in their order, each once. What arrives while an
 //! append is under way is appended together by the next one. Callers only wait for a task's word; one that goes away
-//! changes nothing.
+//! changes nothing, but that its invalidation is not appended if its turn has not come.
 
 use super::{caller::StoreCaller, error::EngineError, watch::WatchHub};
 use crate::{
@@ -304,6 +304,7 @@ impl Reader {
     }
 
     fn fold(&self, events: &[LogEvent], publish: Publish) {
+        let mut crowded_out = 0;
         let mut view = self.state.view.write();
         for event in events {
             let is_new = event.seq > view.position();
@@ -311,15 +312,15 @@ impl Reader {
             if is_new && publish == Publish::Yes {
                 self.hub.publish_invalidations(event);
             }
+            crowded_out += view.forget_beyond(self.memory_bytes);
         }
-        let crowded_out = view.forget_beyond(self.memory_bytes);
         drop(view);
         if crowded_out > 0 {
             tracing::warn!(
                 events = crowded_out,
                 limit_bytes = self.memory_bytes,
-                "more invalidations are to be remembered than there is memory for: the oldest are forgotten, and pages \
-                 older than these are rendered again"
+                "more invalidations are to be remembered than there is memory for: the oldest of the tenant with most of \
+                 them are forgotten, and its pages that are older than these are rendered again"
             );
         }
     }
@@ -383,6 +384,11 @@ impl Follower {
     }
 }
 
+/// Whether its caller went away before its turn: others must not wait for what nobody waits for.
+fn is_given_up((_, reply): &(Invalidation, AppendReply)) -> bool {
+    reply.is_closed()
+}
+
 /// Appends what is handed in, one event after the other.
 struct Appender {
     store: Arc<dyn InvalidationLog>,
@@ -408,11 +414,17 @@ impl Appender {
                     },
                 },
             };
+            if is_given_up(&first) {
+                continue;
+            }
             let mut bytes = weight_bytes(&first.0);
             let mut batch = vec![first];
             while batch.len() < MAX_BATCH
                 && let Ok(next) = inbox.try_recv()
             {
+                if is_given_up(&next) {
+                    continue;
+                }
                 bytes += weight_bytes(&next.0);
                 if bytes > MAX_BATCH_BYTES {
                     postponed = Some(next);
