@@ -115,8 +115,9 @@ pub struct Swept {
     pub illegible: u64,
     /// Those of them of which it cannot be told which entry they are of. With any, nothing is deleted.
     pub unidentified: u64,
-    /// The table does not seem to be that of the bucket: it has no entries, or names none of the pages that are there. Then
-    /// nothing is deleted: in a bucket of another table, every page would be an orphan.
+    /// There are orphans, and the table does not seem to be that of the bucket: it has no entries, or names none of the pages that
+    /// are there. Then nothing is deleted: in a bucket of another table, every page would be an orphan. Where nothing is to be
+    /// deleted, as in a new bucket, it does not matter whose it is.
     pub unrelated: bool,
     /// Why it cannot be told how old anything is. Then nothing is deleted.
     pub untimely: Option<Untimely>,
@@ -193,8 +194,10 @@ impl Aws {
         let swept = Swept { untimely, ..Swept::default() };
         let mut sweep = Sweep { aws: self, options, now, progress, swept };
         let protected = sweep.read_entries().await?;
+        // Before the first orphan is met: none of another table may be deleted.
         sweep.swept.unrelated = !options.force && !sweep.is_of_this_bucket(&protected).await?;
         sweep.go_through_objects(&protected).await?;
+        sweep.swept.unrelated &= sweep.swept.total.orphans > 0;
         Ok(sweep.swept)
     }
 }

@@ -800,6 +800,21 @@ async fn a_table_that_is_not_that_of_the_bucket_deletes_nothing() {
     assert!(!there(&doubles, &pages));
 }
 
+/// A fleet is swept from its first day on, and the sweep of an empty table is no failure.
+#[tokio::test]
+async fn a_table_and_a_bucket_that_are_new_are_swept_without_a_refusal() {
+    let (doubles, aws) = ready().await;
+    let careful = SweepOptions { force: false, ..wet() };
+    let swept = sweep(&aws, &careful).await;
+    assert!(!swept.is_refused() && !swept.unrelated, "empty: {swept:?}");
+    // The first page is being rendered: its body is there, and nothing names it yet.
+    let pages = objects("page", START - 1);
+    doubles.s3.set_time(at(START - 1));
+    upload(&doubles, &pages);
+    let swept = sweep(&aws, &careful).await;
+    assert!(!swept.is_refused() && there(&doubles, &pages), "the first: {swept:?}");
+}
+
 #[tokio::test]
 async fn only_some_of_the_pages_of_a_large_table_are_looked_for_in_the_bucket() {
     let (doubles, aws) = ready().await;
