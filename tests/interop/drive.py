@@ -444,6 +444,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
                 last += unrolled
                 for worker in fleet.workers.values():
                     await worker.leave()
+                await nodes.leave()
     except Broken as broken:
         print(f"broken: {broken}", file=sys.stderr)
         return 1

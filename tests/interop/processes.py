@@ -1,6 +1,7 @@
 """The processes of the interop test: the coordinator, and workers that do what they are told."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -60,6 +61,18 @@ class Process:
         words = self.log.read_text(errors="replace").strip().splitlines()[-20:]
         return "".join(f"\n    {word}" for word in words)
 
+    async def leave(self) -> None:
+        """Nothing more is asked of it: it has to end by itself."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                status = await self.process.wait()
+        except TimeoutError:
+            raise Broken(f"{self.name} does not end when its input does") from None
+        if status != 0:
+            raise Broken(f"{self.name} ended with {status}{self.last_words()}")
+
     async def end(self) -> None:
         """At last, and in any case."""
         if self.process.returncode is None:
@@ -102,18 +115,6 @@ class Worker(Process):
     def kill(self) -> None:
         self.is_killed = True
         self.process.kill()
-
-    async def leave(self) -> None:
-        """Nothing more is asked of it: it has to end by itself."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                status = await self.process.wait()
-        except TimeoutError:
-            raise Broken(f"{self.name} does not end when its input does") from None
-        if status != 0:
-            raise Broken(f"{self.name} ended with {status}{self.last_words()}")
 
 
 class Access:
@@ -193,6 +194,12 @@ class Nodes(Process):
         except TimeoutError:
             raise Broken(f"two coordinators are not ready in time{nodes.last_words()}") from None
         return nodes
+
+    async def end(self) -> None:
+        """By the end of its input, so that its coordinators end with it: a kill would leave them running."""
+        with contextlib.suppress(Broken):
+            await self.leave()
+        await super().end()
 
     async def roll(self, times: int) -> list[Report]:
         """Has one told to stop and started again, and then the other."""
