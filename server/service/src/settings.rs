@@ -25,7 +25,8 @@ pub struct Settings {
     /// Superseded bodies are deleted so long after they were superseded: what a page in a browser, or a slow reader, may
     /// still ask for.
     pub deletion_grace: Duration,
-    /// An entry that is not fresh is read again at most this often, because another coordinator may have committed.
+    /// An entry that is not fresh is read again at most this often, because another coordinator may have committed; four times
+    /// less often where its lease was granted here.
     /// `None` where this coordinator is the only one.
     pub reread_interval: Option<Duration>,
     /// A watch says so often that it is alive.

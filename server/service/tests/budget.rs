@@ -198,6 +198,34 @@ async fn waiters_elsewhere_cost_four_reads_a_second_at_most_however_many() {
 }
 
 #[tokio::test]
+async fn lookups_of_a_page_that_is_rendered_cost_the_holders_coordinator_a_quarter_of_the_others_reads() {
+    let world = World::new();
+    let one_of_many = || {
+        world.start_with(|settings, _| {
+            settings.log.tail_interval = secs(3600);
+            settings.reread_interval = Some(ms(250));
+        })
+    };
+    let (holders, other) = (one_of_many().await, one_of_many().await);
+    world.clock.stand_still();
+    let page = entry("news");
+    holders.grant(&page).await;
+    let missing = Seen::Missing(v1::MissingReason::NeverRendered);
+    assert_eq!(other.seen(&page).await, missing);
+    for passed in 1..=8 {
+        world.clock.step(ms(250));
+        for (node, reads) in [(&holders, u64::from(passed % 4 == 0)), (&other, 1)] {
+            let asked = cost(node, async {
+                for _ in 0..20 {
+                    assert_eq!(node.seen(&page).await, missing);
+                }
+            });
+            assert_eq!(asked.await, Counts { entry_reads: reads, ..NOTHING }, "after {passed} intervals");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_invalidation_costs_one_append_whatever_its_scopes() {
     let world = World::new();
     let node = quiet(&world).await;

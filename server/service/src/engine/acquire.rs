@@ -224,18 +224,19 @@ impl Engine {
     }
 
     /// Looks now and then whether another coordinator has changed the entry, for all who wait for it here: they are woken
-    /// by what is found. Seldom where the lease was granted here, as its holder's calls are likely to come here too.
+    /// by what is found.
     async fn poll(&self, slot: &Arc<Slot>) -> Infallible {
         let inner = &self.0;
-        let Some(interval) = inner.settings.reread_interval else { return std::future::pending().await };
+        if inner.settings.reread_interval.is_none() {
+            return std::future::pending().await;
+        }
         let _turn = slot.poller.lock().await;
         loop {
             let now = self.now();
             let view = slot.view();
-            let lease = view.as_ref().and_then(|view| view.entry.as_ref()?.lease.as_ref());
-            let is_ours = lease.is_some_and(|lease| slot.is_granted_here(lease));
-            let interval = if is_ours { interval * 4 } else { interval };
-            let due = view.map_or(now.elapsed, |view| slot.asked_at(&view) + interval);
+            let due =
+                view.and_then(|view| Some(slot.asked_at(&view) + self.reread_interval(slot, &view, now)?));
+            let due = due.unwrap_or(now.elapsed);
             tokio::time::sleep(due.saturating_sub(now.elapsed)).await;
             let now = self.now();
             slot.note_reread(now);

@@ -40,6 +40,9 @@ pub enum Consistency {
 /// The longest that an answer waits for word of a newer page.
 const REREAD_TIME: Duration = Duration::from_millis(250);
 
+/// An entry with a lease that was granted here is read again so many times less often.
+const SELDOM: u32 = 4;
+
 /// How often a page whose body is gone is looked up again before the caller is told.
 const HEALS: usize = 3;
 
@@ -150,7 +153,7 @@ impl Engine {
         let slot = inner.views.slot(id);
         let view = slot.view()?;
         let looked = self.judge(slot, view, now);
-        self.reread_interval(&looked).is_none().then_some(looked)
+        self.due_reread(&looked).is_none().then_some(looked)
     }
 
     /// Tells what is current.
@@ -181,7 +184,7 @@ impl Engine {
         let inner = &self.0;
         let Some(view) = slot.view() else { return inner.views.read(slot, now).await };
         let looked = self.judge(Arc::clone(slot), Arc::clone(&view), now);
-        let Some(interval) = self.reread_interval(&looked) else { return Ok(view) };
+        let Some(interval) = self.due_reread(&looked) else { return Ok(view) };
         slot.note_reread(now);
         // A store that does not answer must not take away what is known: the page that may still be served, or that there is
         // none.
@@ -427,9 +430,18 @@ impl Engine {
         Looked { slot, view, freshness, now }
     }
 
-    /// How often to read the entry again, where it is time to: another coordinator may have committed since it was seen.
-    fn reread_interval(&self, looked: &Looked) -> Option<Duration> {
+    /// How often to read an entry again because another coordinator may have changed it; `None` where there is no other.
+    /// Seldom as long as a lease runs that was granted here, as its holder's calls are likely to come here too.
+    pub(super) fn reread_interval(&self, slot: &Slot, view: &View, now: Moment) -> Option<Duration> {
         let interval = self.0.settings.reread_interval?;
+        let lease = view.entry.as_ref().and_then(|entry| entry.lease.as_ref());
+        let is_ours = lease.is_some_and(|lease| lease.expires_at > now.wall && slot.is_granted_here(lease));
+        Some(if is_ours { interval * SELDOM } else { interval })
+    }
+
+    /// That interval, where it is time to read what was judged again.
+    fn due_reread(&self, looked: &Looked) -> Option<Duration> {
+        let interval = self.reread_interval(&looked.slot, &looked.view, looked.now)?;
         let asked_at = looked.slot.asked_at(&looked.view);
         let is_due =
             looked.freshness != Freshness::Fresh && looked.now.elapsed.saturating_sub(asked_at) >= interval;
