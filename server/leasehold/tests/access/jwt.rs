@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::SystemTime};
 
 /// Signs tokens.
-struct Signer {
+pub(crate) struct Signer {
     id: &'static str,
     key: KeyPair,
 }
 
 impl Signer {
-    fn new(id: &'static str) -> Self {
+    pub(crate) fn new(id: &'static str) -> Self {
         Self { id, key: KeyPair::generate().unwrap() }
     }
 
@@ -26,7 +26,7 @@ impl Signer {
         json!({"kty": "EC", "crv": "P-256", "kid": self.id, "alg": "ES256", "use": "sig", "x": x, "y": y})
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         self.sign_as(self.id, claims)
     }
 
@@ -36,7 +36,7 @@ impl Signer {
     }
 }
 
-fn set(signers: &[&Signer]) -> String {
+pub(crate) fn set(signers: &[&Signer]) -> String {
     json!({"keys": signers.iter().map(|signer| signer.public()).collect::<Vec<_>>()}).to_string()
 }
 
@@ -50,7 +50,7 @@ fn claims() -> Value {
 }
 
 /// The usual claims, but for one.
-fn with(name: &str, value: Value) -> Value {
+pub(crate) fn with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     claims[name] = value;
     claims
@@ -66,7 +66,7 @@ fn presenting(token: impl Into<String>) -> Security {
     Security::default().token(token)
 }
 
-const FLAGS: &str =
+pub(crate) const FLAGS: &str =
     "--auth token --policy @/policy.toml --jwt-issuer https://issuer --jwt-audience leasehold";
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 mod authority;
 mod jwt;
 mod mtls;
+mod table;
 mod tokens;
 
 use leasehold::{

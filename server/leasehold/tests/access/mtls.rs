@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const RENDERER: &str = "spiffe://shop/acme/render";
 
-fn install(world: &World, authority: &Authority) {
+pub(crate) fn install(world: &World, authority: &Authority) {
     let Certified { certificate, key } = authority.server();
     world.write("key.pem", &key);
     world.write("cert.pem", &certificate);

@@ -7,7 +7,7 @@ const OTHER: &str = "the-token-of-the-renderer-of-globex";
 const READER: &str = "the-token-of-the-reader-of-acme";
 const STRANGER: &str = "the-token-of-whom-no-rule-is-for";
 
-fn tokens(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn tokens(pairs: &[(&str, &str)]) -> String {
     let token = |(principal, secret): &(&str, &str)| {
         format!("[[token]]\nprincipal = \"{principal}\"\nsecret = \"{secret}\"\n")
     };
