@@ -294,6 +294,30 @@ impl Permissions {
         })
     }
 
+    /// Whether they include this right over any tenant.
+    pub fn allow_anywhere(&self, right: Right) -> bool {
+        self.over(right).any(|over| *over != Over::Some(BTreeSet::new()))
+    }
+
+    /// The tenant over which they include this right, where it is a single one.
+    pub fn only_tenant(&self, right: Right) -> Option<&TenantId> {
+        let mut only = None;
+        for over in self.over(right) {
+            let Over::Some(tenants) = over else { return None };
+            for tenant in tenants {
+                if only.is_some_and(|other| other != tenant) {
+                    return None;
+                }
+                only = Some(tenant);
+            }
+        }
+        only
+    }
+
+    fn over(&self, right: Right) -> impl Iterator<Item = &Over> {
+        self.grants.iter().filter(move |grant| grant.gives(right)).map(|grant| &grant.over)
+    }
+
     /// Whether they include this right over every tenant, also over those that nobody has named yet.
     pub fn allow_everywhere(&self, right: Right) -> bool {
         self.grants.iter().any(|grant| grant.gives(right) && grant.over == Over::All)

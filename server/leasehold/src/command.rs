@@ -142,11 +142,13 @@ pub(crate) struct Session {
     endpoint: String,
     tenant: Option<String>,
     deployment: Option<String>,
+    /// Whether what it asks for may change something.
+    may_change: bool,
 }
 
 impl Session {
-    fn open(flags: &ClientFlags, attempts: u32) -> Result<Self, Failure> {
-        let security = flags.security().map_err(|error| Failure::of_call(&error, &flags.endpoint))?;
+    fn open(flags: &ClientFlags, attempts: u32, may_change: bool) -> Result<Self, Failure> {
+        let security = flags.security().map_err(|error| Failure::of_call(&error, &flags.endpoint, false))?;
         let ClientFlags { endpoint, tenant, deployment, timeout, json, .. } = flags.clone();
         let built = Coordinator::builder()
             .endpoint(&endpoint)
@@ -158,10 +160,11 @@ impl Session {
             .owner(owner())
             .security(security)
             .build();
-        let coordinator = built.map_err(|error| Failure::of_call(&error, &endpoint))?;
+        let coordinator = built.map_err(|error| Failure::of_call(&error, &endpoint, false))?;
         let named = |name: Option<String>| name.filter(|name| !name.is_empty());
         let (tenant, deployment) = (named(tenant), named(deployment));
-        Ok(Self { coordinator, output: Output { as_json: json }, endpoint, tenant, deployment })
+        let output = Output { as_json: json };
+        Ok(Self { coordinator, output, endpoint, tenant, deployment, may_change })
     }
 
     /// The entry of this key, with the tenant and the release that were named.
@@ -197,7 +200,7 @@ impl Session {
 
     /// A call that got no outcome.
     pub(crate) fn failed(&self, error: &Error) -> Failure {
-        Failure::of_call(error, &self.endpoint)
+        Failure::of_call(error, &self.endpoint, self.may_change)
     }
 }
 
@@ -240,7 +243,7 @@ pub fn run_to_the_end(Operation(command): Operation) -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let attempts = if matches!(command, Command::Healthcheck(_)) { 1 } else { ATTEMPTS };
-        let session = Session::open(&flags, attempts)?;
+        let session = Session::open(&flags, attempts, command.may_change())?;
         command.run(&session).await
     });
     match ended {
@@ -252,6 +255,10 @@ pub fn run_to_the_end(Operation(command): Operation) -> ExitCode {
 }
 
 impl Command {
+    fn may_change(&self) -> bool {
+        matches!(self, Self::Commit(_) | Self::Invalidate(_) | Self::Lease(_))
+    }
+
     fn client(&self) -> &ClientFlags {
         match self {
             Self::Lookup(flags) => &flags.client,

@@ -78,8 +78,9 @@ impl Failure {
         Self::new(Exit::Failure, message, advice)
     }
 
-    /// A call that got no outcome. `endpoint` is where it was sent.
-    pub(crate) fn of_call(error: &Error, endpoint: &str) -> Self {
+    /// A call that got no outcome. `endpoint` is where it was sent; `may_change` is false where it only reads.
+    pub(crate) fn of_call(error: &Error, endpoint: &str, may_change: bool) -> Self {
+        let may_have_been_applied = may_change && error.may_have_been_applied();
         let reached = !never_reached(error);
         let reason = error.reason();
         let (message, advice) = if reached {
@@ -88,14 +89,17 @@ impl Failure {
                 Some(Reason::Unstated) => {
                     format!("see whether it is a coordinator that answers at {endpoint}")
                 }
-                reason => advice(error, reason).to_owned(),
+                reason => advice(error, reason, may_have_been_applied).to_owned(),
             };
             (described(error), advice)
         } else {
-            let message = format!("no coordinator answers at {endpoint} ({})", root_cause(error));
-            let advice =
-                "start one with `leasehold serve`, or name another with --endpoint or LEASEHOLD_ENDPOINT";
-            (message, advice.to_owned())
+            let cause = root_cause(error);
+            let advice = if cause.contains("certificate") {
+                "name its authority with --ca or LEASEHOLD_CA; its certificate must be for the host of the endpoint"
+            } else {
+                "start one with `leasehold serve`, or name another with --endpoint or LEASEHOLD_ENDPOINT, https:// where it speaks TLS, else http://"
+            };
+            (format!("no coordinator answers at {endpoint} ({cause})"), advice.to_owned())
         };
         let exit = match reason {
             Some(Reason::InvalidField) => Exit::Usage,
@@ -107,7 +111,7 @@ impl Failure {
         Self {
             reason: reason.map(|reason| reason.as_str().to_owned()),
             retryable: error.is_retryable(),
-            may_have_been_applied: error.may_have_been_applied(),
+            may_have_been_applied,
             ..Self::new(exit, message, &advice)
         }
     }
@@ -161,7 +165,7 @@ fn root_cause(error: &Error) -> String {
     cause.to_string()
 }
 
-fn advice(error: &Error, reason: Option<&Reason>) -> &'static str {
+fn advice(error: &Error, reason: Option<&Reason>, may_have_been_applied: bool) -> &'static str {
     match reason {
         Some(Reason::InvalidField) => "correct it and try again",
         Some(Reason::TenantBoundary) => "declare the tenant with --tenant",
@@ -190,8 +194,12 @@ fn advice(error: &Error, reason: Option<&Reason>) -> &'static str {
         _ if matches!(error, Error::Configuration(_)) => {
             "correct --endpoint or LEASEHOLD_ENDPOINT, and what is to go with it"
         }
-        _ if error.may_have_been_applied() => {
+        _ if may_have_been_applied => {
             "it may have been applied: see `leasehold explain` before you repeat it"
+        }
+        // It broke before there was an answer.
+        _ if error.may_have_been_applied() => {
+            "try again; where it speaks TLS, by https://, with --ca, and with --client-cert if it asks for one"
         }
         _ if error.is_retryable() => "try again, or allow more time with --timeout",
         _ => "see the coordinator's log",

@@ -219,7 +219,8 @@ pub(crate) struct LeaseFlags {
         value_parser = duration(ms(0), secs(60)))]
     pub(crate) expiry_tolerance: Option<Duration>,
     /// Read an entry that is not fresh, or that somebody waits for, at most so often again, as another
-    /// coordinator may have changed it. Without it, 250ms with --store aws, else never. 10ms to 1m
+    /// coordinator may have changed it; four times less often where its lease was granted here. Without it,
+    /// 250ms with --store aws, else never. 10ms to 1m
     #[arg(long, env = "LEASEHOLD_REREAD_INTERVAL", value_name = "DURATION",
         value_parser = duration(ms(10), secs(60)))]
     pub(crate) reread_interval: Option<Duration>,
@@ -277,7 +278,8 @@ pub(crate) struct MemoryFlags {
         value_parser = size(MIB, TIB))]
     pub(crate) entry_bytes: u64,
     /// Keep so many bytes of invalidations in memory; one of a tag takes about 500 bytes. Where they do not suffice,
-    /// the oldest are forgotten before their time, and pages older than these are rendered again. 64 MiB to 1 TiB
+    /// the oldest of the tenant that takes most are forgotten before their time, and its pages that are older than
+    /// these are rendered again; other tenants lose nothing. 64 MiB to 1 TiB
     #[arg(long, env = "LEASEHOLD_LOG_BYTES", value_name = "SIZE", default_value = "256MiB",
         value_parser = size(64 * MIB, TIB))]
     pub(crate) log_bytes: u64,
@@ -335,6 +337,20 @@ pub(crate) struct LimitFlags {
     #[arg(long, env = "LEASEHOLD_MAX_MESSAGE_BYTES", value_name = "SIZE", default_value = "4MiB",
         value_parser = size(64 * KIB, 128 * MIB))]
     pub(crate) max_message_bytes: u64,
+    /// Connections; new ones are closed beyond this. The system's limit of open files must allow for them. 1 to 1000000
+    #[arg(long, env = "LEASEHOLD_MAX_CONNECTIONS", value_name = "NUMBER", default_value = "10000",
+        value_parser = count(1, 1_000_000))]
+    pub(crate) max_connections: usize,
+    /// Requests that have not come to their end, together. One connection may have a quarter, or one message.
+    /// 1 MiB to 1 TiB
+    #[arg(long, env = "LEASEHOLD_MAX_RECEIVING_BYTES", value_name = "SIZE", default_value = "64MiB",
+        value_parser = size(MIB, TIB))]
+    pub(crate) max_receiving_bytes: u64,
+    /// Answers that are not read, together. One connection may have a quarter, or one message; one that reads nothing
+    /// is closed. 1 MiB to 1 TiB
+    #[arg(long, env = "LEASEHOLD_MAX_UNREAD_BYTES", value_name = "SIZE", default_value = "192MiB",
+        value_parser = size(MIB, TIB))]
+    pub(crate) max_unread_bytes: u64,
     /// Calls in progress on one connection, with those that wait. 1 to 1000000
     #[arg(long, env = "LEASEHOLD_MAX_STREAMS_PER_CONNECTION", value_name = "NUMBER", default_value = "8192",
         value_parser = count(1, 1_000_000))]
@@ -344,7 +360,12 @@ pub(crate) struct LimitFlags {
     #[arg(long, env = "LEASEHOLD_TENANT_MAX_REQUESTS", value_name = "NUMBER",
         value_parser = count(1, 1_000_000))]
     pub(crate) tenant_max_requests: Option<usize>,
-    /// Calls of one tenant that wait for another's page. Not limited unless set. 1 to 1000000
+    /// The most, in percent, that one tenant may have at a time of what the limits above allow to all: of calls, calls that
+    /// wait, watches, lookup streams, uploads, and bytes on their way (at least one body). Without it, 50 with --auth token or
+    /// mtls, else 100. 1 to 100
+    #[arg(long, env = "LEASEHOLD_TENANT_MAX_SHARE", value_name = "PERCENT", value_parser = count(1, 100))]
+    pub(crate) tenant_max_share: Option<usize>,
+    /// Calls of one tenant that wait for another's page, where that is less than its share. 1 to 1000000
     #[arg(long, env = "LEASEHOLD_TENANT_MAX_WAITERS", value_name = "NUMBER",
         value_parser = count(1, 1_000_000))]
     pub(crate) tenant_max_waiters: Option<usize>,
@@ -381,7 +402,8 @@ pub(crate) struct TransportFlags {
     #[arg(long, env = "LEASEHOLD_STORE_TIMEOUT", value_name = "DURATION", default_value = "5s",
         value_parser = duration(ms(100), secs(600)))]
     pub(crate) store_timeout: Duration,
-    /// Cut off an upload that sends nothing, or the reader of a body that reads nothing, for so long. 1s to 10m
+    /// Cut off an upload that sends nothing, or the reader of a body that reads nothing, for so long; and a request that
+    /// takes longer from its first byte to its last. 1s to 10m
     #[arg(long, env = "LEASEHOLD_STALL_TIMEOUT", value_name = "DURATION", default_value = "30s",
         value_parser = duration(secs(1), secs(600)))]
     pub(crate) stall_timeout: Duration,

@@ -12,6 +12,7 @@ use crate::{
     traces::{Spans, TraceSettings},
 };
 use leasehold_service::{
+    connections::ConnectionPlaces,
     engine::{Dependencies, Engine, EngineError},
     random::Entropy,
     server::{self, Stopped, TransportSettings},
@@ -182,6 +183,7 @@ pub async fn run(
         }
     };
     let keeping_house = CancellationToken::new();
+    let doorkeeper_clock = Arc::clone(&clock);
     let housekeeper = {
         let (place, settings, stop) = (Arc::clone(&place), engine.settings().clone(), keeping_house.clone());
         tokio::spawn(async move { place.keep_house(clock, &settings, stop).await })
@@ -194,7 +196,9 @@ pub async fn run(
     }
     let admin_address = admin.as_ref().map(Admin::address);
     started(&Started { address, place: place.to_string(), admin: admin_address, is_encrypted, auth });
-    let served = server::run(connections(listener, tls), engine, guard, transport, shutdown).await;
+    let places = ConnectionPlaces::new(&engine, transport.connections);
+    let incoming = connections(listener, tls, places, doorkeeper_clock);
+    let served = server::run(incoming, engine, guard, transport, shutdown).await;
 
     keeping_house.cancel();
     if housekeeper.await.is_err() {

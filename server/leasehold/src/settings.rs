@@ -1,6 +1,7 @@
 //! What the flags come to: the engine's settings and the transport's, where no two contradict each other.
 
 use crate::{
+    access::Auth,
     cli::{Refused, variable},
     flags::{
         AdminFlags, AwsFlags, KeepingFlags, LeaseFlags, LimitFlags, LogFlags, LoggingFlags, MemoryFlags,
@@ -82,7 +83,8 @@ impl ServeFlags {
         set_log(&mut settings, &log);
         set_keeping(&mut settings, &keeping);
         set_memory(&mut settings, &memory);
-        set_limits(&mut settings, &mut transport_settings, &limits);
+        let share = (!matches!(access.auth, Auth::None)).then_some(AUTHENTICATED_SHARE_PERCENT);
+        set_limits(&mut settings, &mut transport_settings, share, &limits);
         set_transport(&mut settings, &mut transport_settings, &transport);
         settings.metrics.tenants = admin.metrics_tenants;
         Ok(Config {
@@ -103,6 +105,8 @@ impl ServeFlags {
 const FLEET_EXPIRY_TOLERANCE: Duration = Duration::from_millis(500);
 /// At most four reads a second for each entry and coordinator, however many wait for it.
 const FLEET_REREAD_INTERVAL: Duration = Duration::from_millis(250);
+/// What one tenant may have where tenants are told apart by who calls: the others have as much in the worst case.
+const AUTHENTICATED_SHARE_PERCENT: usize = 50;
 /// Where FaceTheory's stacks say which table it is, in the order in which it looks.
 const FACETHEORY_TABLE_VARIABLES: [&str; 4] =
     ["FACETHEORY_CACHE_TABLE_NAME", "APPTHEORY_CACHE_TABLE_NAME", "CACHE_TABLE_NAME", "CACHE_TABLE"];
@@ -249,7 +253,12 @@ fn set_memory(settings: &mut Settings, flags: &MemoryFlags) {
     settings.memory.watch_events = watch_events;
 }
 
-fn set_limits(settings: &mut Settings, transport: &mut TransportSettings, flags: &LimitFlags) {
+fn set_limits(
+    settings: &mut Settings,
+    transport: &mut TransportSettings,
+    share: Option<usize>,
+    flags: &LimitFlags,
+) {
     let LimitFlags {
         max_calls,
         max_waiters,
@@ -262,8 +271,12 @@ fn set_limits(settings: &mut Settings, transport: &mut TransportSettings, flags:
         max_streamed_bytes,
         max_inline_bytes,
         max_message_bytes,
+        max_connections,
+        max_receiving_bytes,
+        max_unread_bytes,
         max_streams_per_connection,
         tenant_max_requests,
+        tenant_max_share,
         tenant_max_waiters,
         tenant_max_bytes,
     } = *flags;
@@ -280,10 +293,15 @@ fn set_limits(settings: &mut Settings, transport: &mut TransportSettings, flags:
     limits.inline_body_bytes = in_memory(max_inline_bytes);
     limits.message_bytes = in_memory(max_message_bytes);
     limits.tenant = TenantLimits {
+        // Whoever has it all need not be looked up.
+        share_percent: tenant_max_share.or(share).filter(|percent| *percent < 100).and_then(at_most_u32),
         requests: tenant_max_requests.and_then(at_most_u32),
         waiters: tenant_max_waiters,
         bytes: tenant_max_bytes.map(in_memory).and_then(at_most_u32),
     };
+    transport.connections = max_connections;
+    transport.receiving_bytes = in_memory(max_receiving_bytes);
+    transport.unread_bytes = in_memory(max_unread_bytes);
     transport.streams_per_connection = u32::try_from(max_streams_per_connection).unwrap_or(u32::MAX);
 }
 
@@ -409,6 +427,22 @@ mod tests {
             for part in expected {
                 assert!(refused.contains(part), "{args:?}: {part} is missing from: {refused}");
             }
+        }
+    }
+
+    #[test]
+    fn a_tenant_leaves_others_a_half_where_it_is_known_who_calls() {
+        let token = ["--auth=token", "--policy=p", "--tokens=t"];
+        let table: [(&[&str], Option<u32>); 5] = [
+            (&[], None),
+            (&["--tenant-max-share=10"], Some(10)),
+            (&token, Some(50)),
+            (&[&token[..], &["--tenant-max-share=20"]].concat(), Some(20)),
+            (&[&token[..], &["--tenant-max-share=100"]].concat(), None),
+        ];
+        for (args, percent) in table {
+            let limits = config(args).unwrap().settings.limits;
+            assert_eq!(limits.tenant.share_percent.map(NonZeroU32::get), percent, "{args:?}");
         }
     }
 

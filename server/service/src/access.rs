@@ -235,13 +235,22 @@ impl Caller {
         known.now_standing().map(|standing| standing.permissions)
     }
 
-    /// Waits until nothing vouches for them any more; `None` where nobody is asked.
-    pub(crate) fn loses_identity(self) -> Option<BoxFuture<'static, Lost>> {
-        self.0.is_some().then(|| async move { self.loses(Right::Read, &[]).await }.boxed())
+    /// Waits until they may do this to no tenant any more; `None` where nobody is asked.
+    pub(crate) fn loses_everywhere(self, right: Right) -> Option<BoxFuture<'static, Lost>> {
+        let loses = move |permissions: &Permissions| (!permissions.allow_anywhere(right)).then_some(None);
+        self.0.is_some().then(|| async move { self.loses_where(loses).await }.boxed())
     }
 
     /// Waits until they may no longer do this to one of these tenants.
     pub(crate) async fn loses(&self, right: Right, tenants: &[TenantId]) -> Lost {
+        let denies = |permissions: &Permissions| {
+            tenants.iter().find(|tenant| !permissions.allow(right, tenant)).map(|tenant| Some(tenant.clone()))
+        };
+        self.loses_where(denies).await
+    }
+
+    /// Waits until nothing vouches for them any more, or this says what they have lost.
+    async fn loses_where(&self, lost: impl Fn(&Permissions) -> Option<Option<TenantId>>) -> Lost {
         let Some(known) = &self.0 else { return std::future::pending().await };
         let mut changes = known.guarding.changes.subscribe();
         loop {
@@ -249,8 +258,8 @@ impl Caller {
                 Ok(standing) => standing,
                 Err(why) => return Lost::Identity(why),
             };
-            if let Some(tenant) = tenants.iter().find(|tenant| !standing.permissions.allow(right, tenant)) {
-                return Lost::Right(tenant.clone());
+            if let Some(tenant) = lost(&standing.permissions) {
+                return Lost::Right(tenant);
             }
             let left = standing.until.map(|until| until.since(known.guarding.clock.now().wall));
             tokio::select! {
@@ -267,8 +276,8 @@ impl Caller {
 pub(crate) enum Lost {
     /// Nothing vouches for its caller any more.
     Identity(Unauthenticated),
-    /// Its caller may not reach this tenant any more.
-    Right(TenantId),
+    /// Its caller may not reach this tenant any more, or none.
+    Right(Option<TenantId>),
 }
 
 impl Known {

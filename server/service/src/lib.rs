@@ -4,8 +4,10 @@
 pub mod access;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod connections;
 pub mod edge;
 pub mod engine;
+mod lines;
 pub mod meters;
 pub mod random;
 pub mod server;

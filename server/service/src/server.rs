@@ -4,12 +4,13 @@ use crate::{
     access::{Guard, Guarded},
     edge::{Edge, calls::CountCalls},
     engine::Engine,
+    lines::{Attended, KeepLines, Lines},
     traces::Tracing,
 };
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use leasehold_proto::v1::{FILE_DESCRIPTOR_SET, coordinator_service_server::CoordinatorServiceServer};
 use leasehold_traces::TraceCalls;
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -19,6 +20,9 @@ use tonic::{
 use tonic_health::ServingStatus;
 use tower::Layer as _;
 
+/// The largest message to the health and reflection services, which answer everybody: they are asked by name.
+const QUESTION_BYTES: usize = 16 * 1024;
+
 /// How the transport behaves.
 #[derive(Clone, Debug)]
 pub struct TransportSettings {
@@ -26,6 +30,14 @@ pub struct TransportSettings {
     pub keepalive_interval: Duration,
     /// One that does not answer within this is closed: a frozen peer must not hold up a stop.
     pub keepalive_timeout: Duration,
+    /// Connections on which something was said.
+    pub connections: usize,
+    /// Bytes of requests that have not come to their end. One connection may have a quarter, or one message where that is more.
+    pub receiving_bytes: usize,
+    /// Bytes of answers that are not read. One connection may have a quarter, or one message where that is more.
+    pub unread_bytes: usize,
+    /// Open streams of the health and reflection services, which everybody may open. One connection may have a quarter.
+    pub other_streams: usize,
     /// Calls in progress on one connection, those that wait included.
     pub streams_per_connection: u32,
     /// From the word to stop until the end, whatever is still in progress.
@@ -37,6 +49,10 @@ impl Default for TransportSettings {
         Self {
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
+            connections: 10_000,
+            receiving_bytes: 64 * 1024 * 1024,
+            unread_bytes: 192 * 1024 * 1024,
+            other_streams: 1024,
             streams_per_connection: 8192,
             drain_timeout: Duration::from_secs(20),
         }
@@ -76,8 +92,11 @@ where
     let coordinator = Guarded::new(guard, traces.layer(coordinator));
     let (mut health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<CoordinatorServiceServer<Edge>>().await;
+    let health = health.max_decoding_message_size(QUESTION_BYTES);
+    let lines = Lines::new(&engine, &transport, sent_bytes);
     let mut server = Server::builder()
         .layer(CountCalls::new(&engine))
+        .layer(KeepLines::<IO::ConnectInfo>::new(Arc::clone(&lines)))
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(transport.keepalive_interval))
         .http2_keepalive_timeout(Some(transport.keepalive_timeout))
@@ -92,7 +111,7 @@ where
     .into_iter()
     .flatten()
     {
-        router = router.add_service(reflection);
+        router = router.add_service(reflection.max_decoding_message_size(QUESTION_BYTES));
     }
     let drained = CancellationToken::new();
     let drain = {
@@ -110,6 +129,8 @@ where
             drained.cancel();
         }
     };
+    let incoming =
+        incoming.map(|connection| connection.map(|connection| Attended::new(connection, lines.line())));
     let serving = router.serve_with_incoming_shutdown(incoming, drain);
     let cap = async {
         drained.cancelled().await;

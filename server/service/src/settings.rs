@@ -70,8 +70,8 @@ pub struct LogSettings {
 pub struct MemorySettings {
     /// Bytes of the state of entries, about: one of a page with a few tags takes 2 KiB.
     pub entry_bytes: u64,
-    /// Bytes of invalidations, about: one of a tag takes 500. Where they do not suffice, the oldest invalidations are
-    /// forgotten before their time, and pages older than these are rendered again.
+    /// Bytes of invalidations, about: one of a tag takes 500. Where they do not suffice, those of the tenant that takes most
+    /// are forgotten before their time, the oldest first, and its pages that are older than these are rendered again.
     pub log_bytes: usize,
     /// Bytes of bodies.
     pub body_bytes: u64,
@@ -102,7 +102,8 @@ pub struct Limits {
     pub upload_bytes: usize,
     /// Bytes of all bodies on their way to readers of a stream, each counted once however many read it.
     pub streamed_bytes: usize,
-    /// A caller that sends nothing of its upload, or reads nothing of its body, for so long is cut off.
+    /// A caller that sends nothing of its upload, or reads nothing of its body, for so long is cut off; and a request, or a
+    /// message of a stream, that takes longer from its first byte to its last.
     pub stall_timeout: Duration,
     /// The largest body that is sent within a message.
     pub inline_body_bytes: usize,
@@ -115,10 +116,13 @@ pub struct Limits {
 /// What one tenant may use of a coordinator. What is `None` is not limited.
 #[derive(Clone, Debug, Default)]
 pub struct TenantLimits {
+    /// The share that it may have at a time of what there is for all, in percent: of calls in progress, calls that wait, watches,
+    /// lookup streams, uploads, and bytes on their way, of these at least one body.
+    pub share_percent: Option<NonZeroU32>,
     /// Requests in a second, and as many at once; each lookup on a stream is one. Those of renders that go on (renewals, uploads,
     /// commits, releases) are counted apart, and may be as many.
     pub requests: Option<NonZeroU32>,
-    /// Calls that wait for another's lease.
+    /// Calls that wait for another's lease, where that is less than its share.
     pub waiters: Option<usize>,
     /// Bytes in a second of bodies that are stored or served, in whole KiB; and as many at once, or what one call may carry where
     /// that is more. What a grant tells of the page before is not counted, nor, within a message, a page that another system wrote.

@@ -12,6 +12,7 @@ mod invalidation;
 mod limits;
 mod named_bodies;
 mod outcomes;
+mod peers;
 mod purged_sidecars;
 mod shares;
 mod stop;

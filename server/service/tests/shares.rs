@@ -193,3 +193,186 @@ async fn bytes_that_are_served_count_however_they_are_asked_for() {
     world.clock.step(pause);
     node.page(serve(&page)).await.unwrap();
 }
+
+/// Of what there is for all, a tenant may have a half: so of two, one.
+async fn halved(world: &World) -> Coordinator {
+    world
+        .start_with(|settings, _| {
+            let limits = &mut settings.limits;
+            limits.concurrent_calls = 2;
+            limits.waiters = 2;
+            limits.watches = 2;
+            limits.uploads = 2;
+            limits.body_bytes = 64 << 10;
+            limits.message_bytes = 64 << 10;
+            limits.upload_bytes = 128 << 10;
+            limits.stall_timeout = secs(3600);
+            limits.tenant = TenantLimits { share_percent: NonZeroU32::new(50), ..TenantLimits::default() };
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_tenant_leaves_others_their_calls_and_what_memory_answers_needs_none() {
+    let world = World::new();
+    let node = halved(&world).await;
+    let remembered = of("loud", "remembered");
+    node.seen(&remembered).await;
+    let render = node.grant(&of("loud", "rendered")).await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let cold = |page: v1::EntryRef| {
+        let mut client = node.client();
+        tokio::spawn(async move { client.lookup(lookup(&page)).await })
+    };
+    let first = cold(of("loud", "a"));
+    reads.arrived(1).await;
+    limited(node.lookup(lookup(&of("loud", "b"))).await, "1 concurrent calls of one tenant");
+    limited(node.page(serve(&of("loud", "b"))).await, "1 concurrent calls of one tenant");
+    limited(node.acquire(acquire(&of("loud", "b"))).await, "1 concurrent calls of one tenant");
+    let tag = scope_of("loud", Scope::Tag("t".to_owned()));
+    limited(node.invalidate(invalidation([tag])).await, "1 concurrent calls of one tenant");
+    node.seen(&remembered).await;
+    node.commit_fresh(render.page("html")).await;
+    let other = cold(of("quiet", "a"));
+    reads.arrived(2).await;
+    reads.open();
+    for call in [first, other] {
+        soon(call).await.unwrap().unwrap();
+    }
+    node.lookup(lookup(&of("loud", "b"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_leaves_others_their_waits_and_watches() {
+    let world = World::new();
+    let node = halved(&world).await;
+    let wait = |page: &v1::EntryRef| {
+        let (mut client, request) = (node.client(), acquire_waiting(page, secs(60)));
+        tokio::spawn(async move { client.acquire_lease(request).await })
+    };
+    for tenant in ["loud", "quiet"] {
+        node.grant(&of(tenant, "a")).await;
+    }
+    let waiting = wait(&of("loud", "a"));
+    until(async || node.engine.stats().waiters == 1).await;
+    limited(node.acquire(acquire_waiting(&of("loud", "a"), secs(60))).await, "1 waiting calls of one tenant");
+    let other = wait(&of("quiet", "a"));
+    until(async || node.engine.stats().waiters == 2).await;
+    for call in [waiting, other] {
+        call.abort();
+    }
+
+    let watch = |tenants: &[&str]| {
+        let filter = || Some(v1::watch_filter::Filter::WholeTenant(v1::WholeTenant {}));
+        let of = |tenant: &&str| v1::WatchFilter { tenant: (*tenant).to_owned(), filter: filter() };
+        let filters = tenants.iter().flat_map(|tenant| [of(tenant), of(tenant)]).collect();
+        let mut client = node.client();
+        async move {
+            let request = v1::WatchRequest { filters, resume_token: String::new() };
+            soon(client.watch(request)).await.map(tonic::Response::into_inner)
+        }
+    };
+    let watched = watch(&["loud"]).await.unwrap();
+    limited(watch(&["quiet", "loud"]).await.map(drop), "1 watches of one tenant");
+    // The refused one has not kept what it had of the other.
+    let _other = watch(&["quiet"]).await.unwrap();
+    drop(watched);
+    until(async || watch(&["loud"]).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_tenant_leaves_others_their_uploads_and_their_bytes() {
+    let world = World::new();
+    let node = halved(&world).await;
+    let (loud, more) = (node.grant(&of("loud", "a")).await, node.grant(&of("loud", "b")).await);
+    let quiet = node.grant(&of("quiet", "a")).await;
+    let body = vec![b'x'; 40 << 10];
+    let uploading = |render: &Render| {
+        let (mut client, parts) = (node.client(), upload_parts(render, v1::BodyKind::Html, &body));
+        tokio::spawn(async move { client.upload_body(tokio_stream::iter(parts)).await })
+    };
+    let puts = node.faults.hold(Operation::Put);
+    let first = uploading(&loud);
+    puts.arrived(1).await;
+    let second = node.upload(upload_parts(&more, v1::BodyKind::Html, &body)).await;
+    limited(second, "1 uploads of one tenant");
+    let bytes = "65536 bytes of uploads and commits in progress of one tenant";
+    limited(node.commit(more.page(&"x".repeat(40 << 10))).await, bytes);
+    let other = uploading(&quiet);
+    puts.arrived(2).await;
+    puts.open();
+    for upload in [first, other] {
+        soon(upload).await.unwrap().unwrap();
+    }
+    until(async || node.upload(upload_parts(&more, v1::BodyKind::Html, &body)).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_tenant_leaves_others_the_bytes_on_their_way_to_readers() {
+    let world = World::new();
+    let node = world
+        .start_with(|settings, _| {
+            settings.limits.body_bytes = 512 << 10;
+            settings.limits.message_bytes = 512 << 10;
+            settings.limits.streamed_bytes = 1 << 20;
+            settings.limits.stall_timeout = secs(3600);
+            settings.limits.tenant.share_percent = NonZeroU32::new(50);
+        })
+        .await;
+    let mut pages = Vec::new();
+    for (tenant, key) in [("loud", "a"), ("loud", "b"), ("quiet", "a")] {
+        let page = of(tenant, key);
+        let render = node.grant(&page).await;
+        node.commit_fresh(render.page(&format!("{tenant} {key} {}", "x".repeat(400 << 10)))).await;
+        pages.push(page);
+    }
+    // It takes the head, and no more.
+    let mut narrow = node.narrow_client().await;
+    let mut reading = soon(narrow.serve_page(serve(&pages[0]))).await.unwrap().into_inner();
+    assert!(soon(reading.message()).await.unwrap().is_some());
+    let bytes = "524288 bytes of bodies being streamed of one tenant";
+    limited(node.page(serve(&pages[1])).await.map(drop), bytes);
+    node.page(serve(&pages[2])).await.unwrap();
+    drop(reading);
+    until(async || node.page(serve(&pages[1])).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_page_over_the_tenants_bytes_is_refused_before_its_body_is_read() {
+    let world = World::new();
+    let page = of("loud", "a");
+    world.start().await.publish(&page, &"x".repeat(40 << 10)).await;
+    world.clock.stand_still();
+    let node = world.start_with(|settings, _| of_small_bodies(settings)).await;
+    let other = of("loud", "b");
+    let render = node.grant(&other).await;
+    node.commit_fresh(render.page(&"y".repeat(40 << 10))).await;
+    let before = node.counts().gets;
+    limited(node.page(serve(&page)).await, BYTES);
+    assert_eq!(node.counts().gets, before);
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_keeps_no_calls() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.limits.concurrent_calls = 1).await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let (questions, stream) = mpsc::channel(16);
+    let ask = |id, entry| v1::LookupStreamRequest {
+        id,
+        lookup: Some(v1::LookupRequest { entry, ..Default::default() }),
+        timeout: None,
+    };
+    let mut deaf = node.client_that_takes(0).await;
+    let _answers = soon(deaf.lookup_stream(ReceiverStream::new(stream))).await.unwrap();
+    questions.send(ask(1, Some(of("loud", "a")))).await.unwrap();
+    reads.arrived(1).await;
+    // Answered at once, and stuck: from here on nobody asks the stream for more.
+    questions.send(ask(2, None)).await.unwrap();
+    for _ in 0..10 {
+        // Behind it on the same connection. What is refused comes without a body.
+        limited(deaf.lookup(lookup(&of("quiet", "a"))).await, "1 concurrent calls");
+    }
+    reads.open();
+    until(async || node.lookup(lookup(&of("quiet", "a"))).await.is_ok()).await;
+}

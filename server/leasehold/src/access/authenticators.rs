@@ -54,14 +54,16 @@ impl Authenticator for ByToken {
 #[derive(Debug)]
 pub(super) struct ByCertificate;
 
-const NO_CERTIFICATE: Unauthenticated =
-    Unauthenticated::because("the connection comes with no client certificate");
+/// Without a certificate there is no connection.
+const NAMES_NOBODY: Unauthenticated = Unauthenticated::because(
+    "the client certificate of the connection names nobody: it needs one SPIFFE id, or a DNS name",
+);
 const EXPIRED_CERTIFICATE: Unauthenticated =
     Unauthenticated::because("the client certificate of the connection has expired: connect with a new one");
 
 impl Authenticator for ByCertificate {
     fn authenticate(&self, credentials: &Credentials, now: Timestamp) -> Result<Identity, Unauthenticated> {
-        let peer = credentials.peer.as_ref().ok_or(NO_CERTIFICATE)?;
+        let peer = credentials.peer.as_ref().ok_or(NAMES_NOBODY)?;
         if peer.until <= now {
             return Err(EXPIRED_CERTIFICATE);
         }

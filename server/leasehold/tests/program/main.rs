@@ -5,6 +5,7 @@
 
 mod admin;
 mod commands;
+mod connections;
 mod explain;
 mod metrics;
 mod prepare;

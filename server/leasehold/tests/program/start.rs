@@ -145,6 +145,7 @@ fn wrong_value_names_its_flag_its_variable_and_what_is_allowed() {
         ("--max-message-bytes", "1KiB", "64 KiB to 128 MiB"),
         ("--max-streams-per-connection", "0", "1 to 1000000"),
         ("--tenant-max-requests", "0", "1 to 1000000"),
+        ("--tenant-max-share", "101", "1 to 100"),
         ("--tenant-max-waiters", "0", "1 to 1000000"),
         ("--tenant-max-bytes", "4GiB", "1 KiB to 2 GiB"),
         ("--drain-timeout", "0s", "100ms to 1h"),

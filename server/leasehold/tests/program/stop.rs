@@ -9,7 +9,7 @@ use leasehold_proto::v1::{
     EntryRef, LookupRequest, LookupStreamRequest, coordinator_service_client::CoordinatorServiceClient,
     entry_ref::Name,
 };
-use std::{ffi::OsString, net::TcpStream, time::Duration};
+use std::{ffi::OsString, io::Write as _, net::TcpStream, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Streaming, transport::Channel};
 
@@ -81,6 +81,21 @@ fn connection_that_says_nothing_does_not_delay_a_stop() {
     coordinator.process.signal("TERM");
     assert_eq!(coordinator.process.end_within(PROMPTLY).code(), Some(0));
     drop(silent);
+}
+
+#[test]
+fn connection_that_says_less_than_a_preface_does_not_delay_a_stop() {
+    let mut coordinator = Coordinator::start(&["--drain-timeout", "60s"]);
+    let begun = ["P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"].map(|said| {
+        let mut connection =
+            TcpStream::connect(coordinator.endpoint.strip_prefix("http://").unwrap()).unwrap();
+        connection.write_all(said.as_bytes()).unwrap();
+        connection
+    });
+    assert_eq!(coordinator.run("healthcheck").code, Some(0), "accepted after them");
+    coordinator.process.signal("TERM");
+    assert_eq!(coordinator.process.end_within(PROMPTLY).code(), Some(0));
+    drop(begun);
 }
 
 #[test]

@@ -73,6 +73,6 @@ impl<'a> Admission<'a> {
 pub(crate) fn lost(lost: Lost, right: Right) -> EdgeError {
     match lost {
         Lost::Identity(why) => why.into(),
-        Lost::Right(tenant) => EdgeError::PermissionDenied { right, tenant: Some(tenant) },
+        Lost::Right(tenant) => EdgeError::PermissionDenied { right, tenant },
     }
 }

@@ -5,7 +5,7 @@
 //! at a time, and are let go when nothing was read for a while.
 
 use super::{error::EdgeError, streams::Answers};
-use crate::engine::{EngineError, Place, Places};
+use crate::engine::{EngineError, Place, Places, TenantPlace};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
@@ -22,16 +22,16 @@ const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Bodies on their way, limited in bytes and in number.
 pub(super) struct BodyPlaces {
-    bytes: Arc<Places>,
-    readers: Arc<Places>,
+    pub(super) bytes: Arc<Places>,
+    pub(super) readers: Arc<Places>,
     /// By where they are in memory: those who got a body from the cache share its bytes.
-    shared: Mutex<HashMap<usize, Weak<Place>>>,
+    shared: Mutex<HashMap<usize, Weak<TenantPlace>>>,
 }
 
 /// One reader's place.
 pub(super) struct BodyPlace {
-    _bytes: Arc<Place>,
-    _reader: Place,
+    _bytes: Arc<TenantPlace>,
+    reader: Place,
 }
 
 impl BodyPlaces {
@@ -43,19 +43,25 @@ impl BodyPlaces {
         }
     }
 
-    pub(super) fn take(&self, body: &Bytes) -> Result<BodyPlace, EngineError> {
+    /// For a body of a tenant that has these places.
+    pub(super) fn take(
+        &self,
+        body: &Bytes,
+        of_tenant: Option<&Arc<Places>>,
+    ) -> Result<BodyPlace, EngineError> {
         let reader = self.readers.take()?;
         let mut shared = self.shared.lock();
         let at = body.as_ptr().addr();
         if let Some(bytes) = shared.get(&at).and_then(Weak::upgrade) {
-            return Ok(BodyPlace { _bytes: bytes, _reader: reader });
+            return Ok(BodyPlace { _bytes: bytes, reader });
         }
-        let bytes = Arc::new(self.bytes.take_many(body.len())?);
+        let of_tenant = of_tenant.map(|places| places.take_many(body.len())).transpose()?;
+        let bytes = Arc::new((self.bytes.take_many(body.len())?, of_tenant));
         if shared.len() == shared.capacity() {
             shared.retain(|_, place| place.strong_count() > 0);
         }
         shared.insert(at, Arc::downgrade(&bytes));
-        Ok(BodyPlace { _bytes: bytes, _reader: reader })
+        Ok(BodyPlace { _bytes: bytes, reader })
     }
 }
 
@@ -64,11 +70,11 @@ struct Rest {
     body: Bytes,
     /// Messages read so far.
     read: u64,
-    _place: BodyPlace,
+    _bytes: Arc<TenantPlace>,
 }
 
-/// The messages of a body. `place` is for its bytes, and is given back when they are read or let go; they are let go after
-/// `silence` without a message read.
+/// The messages of a body. `place` is for its bytes, which are let go after `silence` without a message read, and for its reader,
+/// who has it until the stream ends.
 pub(super) fn answers<T: Send + 'static>(
     head: T,
     body: Bytes,
@@ -76,12 +82,14 @@ pub(super) fn answers<T: Send + 'static>(
     place: BodyPlace,
     silence: Duration,
 ) -> Answers<T> {
-    let rest = Arc::new(Mutex::new(Some(Rest { body, read: 0, _place: place })));
+    let BodyPlace { _bytes, reader } = place;
+    let rest = Arc::new(Mutex::new(Some(Rest { body, read: 0, _bytes })));
     let watchdog = AbortOnDropHandle::new(tokio::spawn(let_go_if_stalled(Arc::clone(&rest), silence)));
-    let chunks = futures::stream::unfold((rest, watchdog), move |(rest, watchdog)| async move {
-        let message = next_chunk(&rest)?.map(chunk);
-        Some((message, (rest, watchdog)))
-    });
+    let chunks =
+        futures::stream::unfold((rest, watchdog, reader), move |(rest, watchdog, reader)| async move {
+            let message = next_chunk(&rest)?.map(chunk);
+            Some((message, (rest, watchdog, reader)))
+        });
     futures::stream::once(async { Ok(head) }).chain(chunks).boxed()
 }
 

@@ -93,7 +93,7 @@ where
 }
 
 /// The contract's, or that of the transport, which has none of its own.
-fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     match status.get_details_error_info() {
         Some(info) => info.reason,
         None => format!("{:?}", status.code()),
@@ -101,7 +101,7 @@ fn reason(status: &Status) -> String {
 }
 
 /// Where a method stands in [`METHODS`].
-fn method(path: &str) -> Option<usize> {
+pub(crate) fn method(path: &str) -> Option<usize> {
     let name = path.strip_prefix('/')?.strip_prefix(SERVICE_NAME)?.strip_prefix('/')?;
     METHODS.iter().position(|method| *method == name)
 }

@@ -497,3 +497,17 @@ fn wire_timestamp(timestamp: Timestamp) -> prost_types::Timestamp {
         nanos: i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
     }
 }
+
+/// The body that comes in an answer to a lookup.
+pub(crate) fn inline_body(response: &v1::LookupResponse) -> Option<&Bytes> {
+    use v1::lookup_response::Outcome;
+    let page = match response.outcome.as_ref()? {
+        Outcome::Fresh(fresh) => fresh.page.as_ref(),
+        Outcome::Stale(stale) => stale.page.as_ref(),
+        Outcome::Missing(_) => None,
+    };
+    match page?.body.as_ref()? {
+        v1::page::Body::Inline(bytes) => Some(bytes),
+        v1::page::Body::Url(_) => None,
+    }
+}

@@ -2,12 +2,12 @@
 
 use super::{
     admission::Admission,
-    body_stream::{self, BodyPlaces},
+    body_stream::{self, BodyPlace, BodyPlaces},
     deadline::Deadline,
     error::EdgeError,
     parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk},
     render::{self, AcquireTime, Wish},
-    shares::Shares,
+    shares::{Held, Shares},
     streams::{self, Answers, LookupAnswers, Watched},
 };
 use crate::access::{Caller, Guard};
@@ -17,7 +17,7 @@ use crate::meters::{
     purpose::{Event, Purpose},
 };
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::FutureExt as _;
 use leasehold_core::{
     access::{Permissions, Right},
     freshness::Freshness,
@@ -27,6 +27,7 @@ use leasehold_core::{
 };
 use leasehold_proto::v1::{self, coordinator_service_server::CoordinatorService};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 /// The longest that one lookup on a stream may be given.
@@ -34,6 +35,9 @@ const MAX_LOOKUP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time for an upload, where its caller names none.
 const UPLOAD_TIME: Duration = Duration::from_secs(60);
+
+/// The time until an upload says whose it is: until then nobody's limit but that of all counts it.
+const HEAD_TIME: Duration = Duration::from_secs(5);
 
 /// The gRPC service over an engine. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +74,8 @@ impl Edge {
             ("lookup_streams", &edge.lookup_streams),
             ("uploads", &edge.uploads),
             ("upload_bytes", &edge.upload_bytes),
+            ("streamed_bodies", &edge.streamed.readers),
+            ("streamed_bytes", &edge.streamed.bytes),
         ]);
         edge
     }
@@ -120,6 +126,7 @@ impl Edge {
         via: Via,
     ) -> Result<v1::LookupResponse, EdgeError> {
         let LookupAsk { target, consistency, at_least, delivery, known, explain } = ask;
+        let _place = self.shares.take(&target.id.tenant, Held::Call, 1)?;
         let looking = async {
             let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
             let wish = self.wish(delivery, known);
@@ -140,7 +147,7 @@ impl Edge {
         &self,
         permissions: Arc<Permissions>,
         request: v1::LookupStreamRequest,
-    ) -> Result<v1::LookupStreamResponse, BoxFuture<'static, v1::LookupStreamResponse>> {
+    ) -> Result<v1::LookupStreamResponse, AbortOnDropHandle<SlowAnswer>> {
         let v1::LookupStreamRequest { id, lookup, timeout } = request;
         let admission = Admission::new(permissions, &self.engine.settings().boundary);
         let parsed = parse::lookup_on_stream(lookup, timeout, &admission)
@@ -156,14 +163,37 @@ impl Edge {
                     Err(error) => return Ok(self.answer_on_stream(id, Err(error.into()))),
                 };
                 let edge = self.clone();
-                Err(async move {
-                    let result = deadline.read(edge.lookup_thoroughly(*ask, now, Via::Stream)).await;
-                    drop(place);
-                    edge.answer_on_stream(id, result)
-                }
-                .boxed())
+                // A task of its own: its deadline counts, and its place becomes free, also where nobody reads the answers.
+                Err(AbortOnDropHandle::new(tokio::spawn(async move {
+                    let tenant = ask.target.id.tenant.clone();
+                    let _place = place;
+                    let looking = edge.lookup_thoroughly(*ask, now, Via::Stream);
+                    let kept = deadline.read(looking).await.and_then(|response| {
+                        let place = edge.place_of_body(&tenant, &response)?;
+                        Ok((response, place))
+                    });
+                    let (result, _body) = match kept {
+                        Ok((response, body)) => (Ok(response), body),
+                        Err(error) => (Err(error), None),
+                    };
+                    SlowAnswer { answer: edge.answer_on_stream(id, result), _body }
+                })))
             }
         }
+    }
+
+    /// A place for the body that an answer carries, as long as it is not sent.
+    fn place_of_body(
+        &self,
+        tenant: &TenantId,
+        response: &v1::LookupResponse,
+    ) -> Result<Option<BodyPlace>, EdgeError> {
+        let body = render::inline_body(response);
+        Ok(body.map(|body| self.body_place(tenant, body)).transpose()?)
+    }
+
+    fn body_place(&self, tenant: &TenantId, body: &Bytes) -> Result<BodyPlace, EngineError> {
+        self.streamed.take(body, self.shares.places(tenant, Held::StreamedBytes).as_ref())
     }
 
     fn answer_on_stream(
@@ -195,8 +225,7 @@ impl Edge {
         body: Bytes,
         chunk: fn(Bytes) -> T,
     ) -> Result<Answers<T>, EdgeError> {
-        let place = self.streamed.take(&body)?;
-        self.shares.bytes(tenant, body.len() as u64)?;
+        let place = self.body_place(tenant, &body)?;
         Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.stall_timeout))
     }
 
@@ -208,18 +237,26 @@ impl Edge {
         }
     }
 
+    /// All of an upload, and the places that it has until it is stored.
     async fn read_upload(
         &self,
         admission: Admission<'_>,
         mut parts: Streaming<v1::UploadBodyRequest>,
-    ) -> Result<(UploadRequest, Bytes, Place), Status> {
+    ) -> Result<(UploadRequest, Bytes, UploadPlaces), Status> {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
-        let head = parse::upload_head(next_part(&mut parts, limits.stall_timeout).await?)?;
+        // Whose it is, is not known before.
+        let head = next_part(&mut parts, limits.stall_timeout.min(HEAD_TIME)).await?;
+        let head = parse::upload_head(head)?;
         let ask = parse::upload(head, &admission)?;
         self.shares.render_request(&ask.id.tenant)?;
+        let tenant = &ask.id.tenant;
         let mut body = BytesMut::new();
-        let mut place = self.upload_bytes.take_many(0).map_err(EdgeError::from)?;
+        let mut places = UploadPlaces {
+            bytes: self.upload_bytes.take_many(0).map_err(EdgeError::from)?,
+            tenant_bytes: self.shares.take(tenant, Held::UploadBytes, 0).map_err(EdgeError::from)?,
+            _of_tenant: self.shares.take(tenant, Held::Upload, 1).map_err(EdgeError::from)?,
+        };
         while let Some(message) = next_part(&mut parts, limits.stall_timeout).await? {
             let chunk = match message.part {
                 Some(Part::Chunk(chunk)) => chunk,
@@ -227,12 +264,26 @@ impl Edge {
                 None => return Err(EdgeError::field("chunk", "is required after the head").into()),
             };
             parse::check_body_size("chunk", body.len() + chunk.len(), limits)?;
-            place.grow(chunk.len()).map_err(EdgeError::from)?;
+            places.grow(chunk.len()).map_err(EdgeError::from)?;
             body.extend_from_slice(&chunk);
         }
         // All at once: whoever is refused comes again with all of it.
-        self.shares.bytes(&ask.id.tenant, body.len() as u64)?;
-        Ok((ask, body.freeze(), place))
+        self.shares.bytes(tenant, body.len() as u64)?;
+        Ok((ask, body.freeze(), places))
+    }
+}
+
+/// What an upload has for a time.
+struct UploadPlaces {
+    bytes: Place,
+    tenant_bytes: Option<Place>,
+    _of_tenant: Option<Place>,
+}
+
+impl UploadPlaces {
+    fn grow(&mut self, bytes: usize) -> Result<(), EngineError> {
+        self.bytes.grow(bytes)?;
+        self.tenant_bytes.as_mut().map_or(Ok(()), |of_tenant| of_tenant.grow(bytes))
     }
 }
 
@@ -245,6 +296,12 @@ async fn next_part(
         Ok(message) => message,
         Err(_) => Err(EdgeError::from(EngineError::Deadline("the next part of the upload")).into()),
     }
+}
+
+/// The answer to a lookup that memory could not answer, until it is sent.
+pub(crate) struct SlowAnswer {
+    pub(crate) answer: v1::LookupStreamResponse,
+    _body: Option<BodyPlace>,
 }
 
 enum Quick {
@@ -282,13 +339,22 @@ impl CoordinatorService for Edge {
     ) -> Result<Response<Self::LookupStreamStream>, Status> {
         let place = self.lookup_streams.take().map_err(EdgeError::from)?;
         let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
+        let permissions = caller.permissions().map_err(EdgeError::from)?;
+        if !permissions.allow_anywhere(Right::Read) {
+            return Err(EdgeError::PermissionDenied { right: Right::Read, tenant: None }.into());
+        }
+        // Whose it is, is said by its lookups only. Where all its caller may read is one tenant's, it is that one's.
+        let of_tenant = permissions
+            .only_tenant(Right::Read)
+            .map(|tenant| self.shares.take(tenant, Held::LookupStream, 1));
+        let of_tenant = of_tenant.transpose().map_err(EdgeError::from)?.flatten();
         let answers = LookupAnswers::new(
             self.clone(),
             caller,
             request.into_inner(),
             self.engine.settings().limits.lookups_per_stream,
             self.engine.draining().clone(),
-            place,
+            (place, of_tenant),
         );
         Ok(Response::new(answers))
     }
@@ -308,7 +374,9 @@ impl CoordinatorService for Edge {
         let deadline = deadline.and_wait(ask.wait);
         let id_tenant = ask.id.tenant.clone();
         self.shares.request(&id_tenant)?;
-        ask.waiters = self.shares.waiters(&id_tenant);
+        ask.waiters = self.shares.places(&id_tenant, Held::Waiter);
+        let of_tenant = || self.shares.take(&id_tenant, Held::Call, 1).map_err(EdgeError::from);
+        let place = (place, of_tenant()?);
         let tenant = self.engine.meters().tenants.of(&id_tenant);
         let call = async {
             let (wait, mut place) = (ask.wait, Some(place));
@@ -320,7 +388,7 @@ impl CoordinatorService for Edge {
                     AcquireTime { arrived: arrived.wall, left: deadline.time().saturating_sub(used()) };
                 let wish = self.wish(delivery, known);
                 // A grant is written: the page that it replaces comes with it or not, and is not counted.
-                if told == Told::Ready {
+                if told != Told::Granted {
                     self.shares.bytes(&id_tenant, wish.carries(&acquisition.looked))?;
                 }
                 match render::acquire(&self.engine, acquisition, time, wish).await? {
@@ -328,7 +396,7 @@ impl CoordinatorService for Edge {
                     // As its caller would, who can do nothing else.
                     None => {
                         ask.wait = wait.saturating_sub(used());
-                        place = Some(self.calls.take()?);
+                        place = Some((self.calls.take()?, of_tenant()?));
                     }
                 }
             }
@@ -357,6 +425,7 @@ impl CoordinatorService for Edge {
         let admission = self.admission(&request)?;
         let (lease, ttl) = parse::renew(request.into_inner(), &admission, self.engine.settings())?;
         self.shares.render_request(&lease.id.tenant)?;
+        let _of_tenant = self.shares.take(&lease.id.tenant, Held::RenderCall, 1).map_err(EdgeError::from)?;
         let now = self.engine.now().wall;
         let renewing = self.engine.renew(&lease.id, lease.token, lease.generation, ttl);
         let renewing = self.cover(Event::Renew, &lease.id.tenant, renewing);
@@ -379,6 +448,7 @@ impl CoordinatorService for Edge {
         let admission = self.admission(&request)?;
         let (lease, release) = parse::release(request.into_inner(), &admission)?;
         self.shares.render_request(&lease.id.tenant)?;
+        let _of_tenant = self.shares.take(&lease.id.tenant, Held::RenderCall, 1).map_err(EdgeError::from)?;
         let releasing = self.engine.release(&lease.id, lease.token, lease.generation, release.clone());
         let releasing = self.cover(Event::Release, &lease.id.tenant, releasing);
         let released = deadline.change(releasing.map(|result| Ok(result?))).await?;
@@ -401,7 +471,10 @@ impl CoordinatorService for Edge {
         let ask = parse::commit(request.into_inner(), &admission, self.engine.settings())?;
         let tenant = ask.id.tenant.clone();
         self.shares.render_request(&tenant)?;
+        let _of_tenant = self.shares.take(&tenant, Held::RenderCall, 1).map_err(EdgeError::from)?;
         let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
+        let _tenant_bytes =
+            self.shares.take(&tenant, Held::UploadBytes, ask.inline_bytes()).map_err(EdgeError::from)?;
         self.shares.bytes(&tenant, ask.inline_bytes() as u64)?;
         let arrived = self.engine.now().elapsed;
         let committing = self.cover(Event::Commit, &tenant, self.engine.commit(ask));
@@ -446,9 +519,12 @@ impl CoordinatorService for Edge {
         let _place = self.uploads.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
         let uploading = async {
-            let admission = self.admission(&request)?;
-            let (ask, body, _place) = self.read_upload(admission, request.into_inner()).await?;
+            let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
+            let admission = self.admission_of(&caller)?;
+            let (ask, body, _places) = self.read_upload(admission, request.into_inner()).await?;
             let tenant = ask.id.tenant.clone();
+            // It takes its time, in which the right may have been taken away.
+            self.admission_of(&caller)?.check(Right::Render, &tenant)?;
             let uploading = self.cover(Event::Upload, &tenant, self.engine.upload(ask, body));
             Ok::<_, Status>(uploading.await.map_err(EdgeError::from)?)
         };
@@ -480,6 +556,7 @@ impl CoordinatorService for Edge {
         let admission = self.admission(&request)?;
         let ask = parse::serve_sidecar(request.into_inner(), &admission)?;
         self.shares.request(&ask.target.id.tenant)?;
+        let _of_tenant = self.shares.take(&ask.target.id.tenant, Held::Call, 1).map_err(EdgeError::from)?;
         let reading = self.engine.sidecar(&ask.target.id, &ask.token, ask.at_least);
         let reading = self.cover(Event::Sidecar, &ask.target.id.tenant, reading);
         let object = deadline.read(reading.map(|result| Ok(result?))).await?;
@@ -487,6 +564,7 @@ impl CoordinatorService for Edge {
             v1::SidecarHead { content_type: object.meta.content_type, size_bytes: object.body.len() as u64 };
         let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeSidecarResponse { part: Some(Part::Chunk(chunk)) };
+        self.shares.bytes(&ask.target.id.tenant, object.body.len() as u64)?;
         let answers = self.stream(&ask.target.id.tenant, head, object.body, chunk)?;
         self.engine.meters().served(Served::Sidecar);
         Ok(Response::new(answers))
@@ -502,6 +580,7 @@ impl CoordinatorService for Edge {
         let admission = self.admission(&request)?;
         let ask = parse::serve_object(request.into_inner(), &admission)?;
         self.shares.request(&ask.tenant)?;
+        let _of_tenant = self.shares.take(&ask.tenant, Held::Call, 1).map_err(EdgeError::from)?;
         let reading = self.engine.object(&ask.tenant, &ask.name, ask.at_least);
         let reading = self.cover(Event::Object, &ask.tenant, reading);
         let ReadObject { object, kind, digest } = deadline.read(reading.map(|result| Ok(result?))).await?;
@@ -513,6 +592,7 @@ impl CoordinatorService for Edge {
         };
         let head = v1::ServeObjectResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeObjectResponse { part: Some(Part::Chunk(chunk)) };
+        self.shares.bytes(&ask.tenant, object.body.len() as u64)?;
         let answers = self.stream(&ask.tenant, head, object.body, chunk)?;
         self.engine.meters().served(Served::Object);
         Ok(Response::new(answers))
@@ -528,13 +608,21 @@ impl CoordinatorService for Edge {
         let admission = self.admission(&request)?;
         let ask = parse::serve_page(request.into_inner(), &admission)?;
         self.shares.request(&ask.target.id.tenant)?;
+        let _of_tenant = self.shares.take(&ask.target.id.tenant, Held::Call, 1).map_err(EdgeError::from)?;
         let ServeAsk { target, consistency, at_least } = ask;
         let now = self.engine.now();
         let call = async {
             let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
-            Ok(self.engine.page_body(looked).await?)
+            // Before the body is fetched, as far as its size is known: that of another system's page is not.
+            let known_bytes = looked.servable().map_or(0, |page| page.html.size_bytes);
+            self.shares.bytes(&target.id.tenant, known_bytes)?;
+            let (looked, object) = self.engine.page_body(looked).await?;
+            let size_bytes = object.as_ref().map_or(0, |object| object.body.len() as u64);
+            self.shares.bytes(&target.id.tenant, size_bytes.saturating_sub(known_bytes))?;
+            Ok((looked, object))
         };
-        let (looked, object) = deadline.read(self.cover(Event::Page, &target.id.tenant, call)).await?;
+        let call = self.cover(Event::Page, &target.id.tenant, call);
+        let (looked, object) = deadline.read(call).await?;
         self.engine.note_lookup(Via::Page, &looked);
         let (Some(head), Some(object)) = (render::serve_page_head(&self.engine, &looked), object) else {
             let why = match looked.freshness {
@@ -564,6 +652,7 @@ impl CoordinatorService for Edge {
         let tenants: BTreeSet<TenantId> =
             invalidation.scopes.iter().filter_map(|scope| scope.tenant().cloned()).collect();
         self.shares.requests(&tenants)?;
+        let _of_tenants = self.shares.take_of_each(&tenants, Held::Call).map_err(EdgeError::from)?;
         let appending = self.engine.invalidate(invalidation);
         let seq = deadline.change(appending.map(|result| Ok(result?))).await?;
         self.engine.meters().invalidated(depth, &tenants);
@@ -579,12 +668,14 @@ impl CoordinatorService for Edge {
         let admission = self.admission_of(&caller)?;
         let v1::WatchRequest { filters, resume_token } = request.into_inner();
         let filters = parse::filters(filters, &admission)?;
-        self.shares.requests(&filters.iter().map(|filter| filter.tenant().clone()).collect())?;
+        let tenants = filters.iter().map(|filter| filter.tenant().clone()).collect();
+        self.shares.requests(&tenants)?;
+        let of_tenants = self.shares.take_of_each(&tenants, Held::Watch).map_err(EdgeError::from)?;
         let hub = Arc::clone(self.engine.watch_hub());
         let start = streams::start(&hub, &resume_token)?;
         let progress = self.engine.settings().watch_progress_interval;
         let draining = self.engine.draining().clone();
-        let watched = Watched { caller, filters, progress, draining, place };
+        let watched = Watched { caller, filters, progress, draining, places: (place, of_tenants) };
         Ok(Response::new(streams::watch(hub, start, watched)))
     }
 }

@@ -2,29 +2,121 @@
 
 use super::error::EdgeError;
 use crate::{
-    engine::Places,
+    engine::{EngineError, Place, Places},
     settings::{Limits, TenantLimits},
     time::Clock,
 };
 use governor::{Quota, RateLimiter, clock::Clock as _, middleware::NoOpMiddleware, nanos::Nanos};
 use leasehold_core::identity::TenantId;
-use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter, sync::Cache};
 use std::{collections::BTreeSet, convert::Infallible, num::NonZeroU32, sync::Arc};
 
-/// So many tenants' shares are known. Whoever is forgotten begins anew: only who makes up as many tenants gains by that, and a
-/// caller may be held to his own by policy.
+/// So many tenants' shares are known. Whoever is forgotten begins anew, but not while it has a place: only who makes up as many
+/// tenants gains by that, and a caller may be held to his own by policy.
 const KNOWN_TENANTS: usize = 100_000;
 
 /// Bytes are counted in these, rounded up: a rate of single bytes would be a period of too few nanoseconds.
 const UNIT: u64 = 1024;
 
+/// What a tenant has for a time and gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// A call in progress, but not one that is answered from memory.
+    Call,
+    /// One of a render that goes on. Apart from the others, and as many: they must not keep a page from its commit.
+    RenderCall,
+    /// A call that waits for another's lease.
+    Waiter,
+    Watch,
+    LookupStream,
+    Upload,
+    /// Bytes of uploads and commits in progress.
+    UploadBytes,
+    /// Bytes of bodies on their way to a reader.
+    StreamedBytes,
+}
+
+/// Of how many kinds these are.
+const KINDS: usize = 8;
+
+impl Held {
+    const ALL: [Self; KINDS] = [
+        Self::Call,
+        Self::RenderCall,
+        Self::Waiter,
+        Self::Watch,
+        Self::LookupStream,
+        Self::Upload,
+        Self::UploadBytes,
+        Self::StreamedBytes,
+    ];
+
+    /// How it is told.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Call => "concurrent calls of one tenant",
+            Self::RenderCall => "concurrent calls of one tenant's renders",
+            Self::Waiter => "waiting calls of one tenant",
+            Self::Watch => "watches of one tenant",
+            Self::LookupStream => "lookup streams of one tenant",
+            Self::Upload => "uploads of one tenant",
+            Self::UploadBytes => "bytes of uploads and commits in progress of one tenant",
+            Self::StreamedBytes => "bytes of bodies being streamed of one tenant",
+        }
+    }
+
+    /// Of what there is for all, what one tenant may have. A body of any size that is allowed passes.
+    fn limit(self, limits: &Limits) -> Option<usize> {
+        let all = match self {
+            Self::Call | Self::RenderCall => limits.concurrent_calls,
+            Self::Waiter => limits.waiters,
+            Self::Watch => limits.watches,
+            Self::LookupStream => limits.lookup_streams,
+            Self::Upload => limits.uploads,
+            Self::UploadBytes => limits.upload_bytes,
+            Self::StreamedBytes => limits.streamed_bytes,
+        };
+        let least = match self {
+            Self::UploadBytes | Self::StreamedBytes => limits.body_bytes.max(limits.message_bytes),
+            Self::Call
+            | Self::RenderCall
+            | Self::Waiter
+            | Self::Watch
+            | Self::LookupStream
+            | Self::Upload => 1,
+        };
+        let share = limits
+            .tenant
+            .share_percent
+            .map(|percent| (all.saturating_mul(percent.get() as usize) / 100).max(least));
+        match self {
+            Self::Waiter => share.into_iter().chain(limits.tenant.waiters).min(),
+            _ => share,
+        }
+    }
+}
+
 /// Divides a coordinator among its tenants. What has no limit is not looked up.
 pub(crate) struct Shares {
     limits: TenantLimits,
+    /// By [`Held`].
+    held: [Option<usize>; KINDS],
     /// The bytes that one call may carry are let through at once, however low the rate.
     carried: NonZeroU32,
     clock: ShareClock,
-    of: Cache<TenantId, Arc<Share>>,
+    of: Cache<TenantId, Arc<Share>, UnitWeighter, DefaultHashBuilder, KeepHeld>,
+}
+
+/// A share of which something is held, or about to be, is not forgotten: it would be there twice.
+#[derive(Clone, Copy, Debug)]
+struct KeepHeld;
+
+impl Lifecycle<TenantId, Arc<Share>> for KeepHeld {
+    type RequestState = ();
+
+    fn is_pinned(&self, _: &TenantId, share: &Arc<Share>) -> bool {
+        share.places.iter().flatten().any(|places| Arc::strong_count(places) > 1)
+    }
 }
 
 /// What one tenant may use.
@@ -32,7 +124,8 @@ struct Share {
     requests: Option<Rate>,
     render_requests: Option<Rate>,
     bytes: Option<Rate>,
-    waiters: Option<Arc<Places>>,
+    /// By [`Held`].
+    places: [Option<Arc<Places>>; KINDS],
 }
 
 struct Rate {
@@ -61,8 +154,15 @@ impl governor::clock::Clock for ShareClock {
 impl Shares {
     pub(crate) fn new(limits: &Limits, clock: Arc<dyn Clock>) -> Self {
         let carried = units(limits.body_bytes.max(limits.message_bytes) as u64);
-        let of = Cache::new(KNOWN_TENANTS);
-        Self { limits: limits.tenant.clone(), carried, clock: ShareClock(clock), of }
+        let of = Cache::with(
+            KNOWN_TENANTS,
+            KNOWN_TENANTS as u64,
+            UnitWeighter,
+            DefaultHashBuilder::default(),
+            KeepHeld,
+        );
+        let held = Held::ALL.map(|kind| kind.limit(limits));
+        Self { limits: limits.tenant.clone(), held, carried, clock: ShareClock(clock), of }
     }
 
     /// Counts a request for a tenant's pages, before anything is done for it.
@@ -90,9 +190,34 @@ impl Shares {
         self.count(limit, tenant, units(count), |share| share.bytes.as_ref())
     }
 
-    /// Where the tenant's calls take a place while they wait, if there is a limit to them.
-    pub(crate) fn waiters(&self, tenant: &TenantId) -> Option<Arc<Places>> {
-        self.limits.waiters.and_then(|_| self.of(tenant).waiters.clone())
+    /// Where the tenant takes a place of this kind, if there is a limit to them.
+    pub(crate) fn places(&self, tenant: &TenantId, kind: Held) -> Option<Arc<Places>> {
+        self.held[kind as usize].and_then(|_| self.of(tenant).places[kind as usize].clone())
+    }
+
+    /// Takes so many of the tenant's places, if there is a limit to them.
+    ///
+    /// # Errors
+    /// Where it has as many as it may.
+    pub(crate) fn take(
+        &self,
+        tenant: &TenantId,
+        kind: Held,
+        count: usize,
+    ) -> Result<Option<Place>, EngineError> {
+        self.places(tenant, kind).map(|places| places.take_many(count)).transpose()
+    }
+
+    /// One place of each tenant's.
+    ///
+    /// # Errors
+    /// Where one of them has as many as it may; then none is taken.
+    pub(crate) fn take_of_each(
+        &self,
+        tenants: &BTreeSet<TenantId>,
+        kind: Held,
+    ) -> Result<Vec<Place>, EngineError> {
+        tenants.iter().filter_map(|tenant| self.take(tenant, kind, 1).transpose()).collect()
     }
 
     fn count(
@@ -116,7 +241,7 @@ impl Shares {
     }
 
     fn fresh(&self) -> Share {
-        let TenantLimits { requests, waiters, bytes } = self.limits;
+        let TenantLimits { requests, bytes, .. } = self.limits;
         let rate = |what, limit: NonZeroU32, quota| Rate {
             limiter: RateLimiter::direct_with_clock(quota, self.clock.clone()),
             what,
@@ -131,7 +256,8 @@ impl Shares {
                 let quota = Quota::per_second(in_units).allow_burst(in_units.max(self.carried));
                 rate("bytes in a second", limit, quota)
             }),
-            waiters: waiters.map(|limit| Places::new("waiting calls of one tenant", limit)),
+            places: Held::ALL
+                .map(|kind| self.held[kind as usize].map(|limit| Places::new(kind.what(), limit))),
         }
     }
 }

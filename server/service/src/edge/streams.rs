@@ -1,8 +1,13 @@
 //! The answers that are streams.
 
-use super::{admission, error::EdgeError, render, rpc::Edge};
+use super::{
+    admission,
+    error::EdgeError,
+    render,
+    rpc::{Edge, SlowAnswer},
+};
 use crate::access::{Caller, Lost};
-use crate::engine::{Cursor, Next, Place, WatchEvent, WatchFilter, WatchHub};
+use crate::engine::{Cursor, EngineError, Next, Place, TenantPlace, WatchEvent, WatchFilter, WatchHub};
 use futures::{
     Stream, StreamExt as _,
     future::BoxFuture,
@@ -17,28 +22,31 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::AbortOnDropHandle,
+};
 use tonic::{Status, Streaming};
 
 /// What every streaming call answers with.
 pub(crate) type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 /// The answers to the lookups on one stream. Those that memory can answer are answered as they are read, without a task or
-/// a queue between; the others are polled here, a bounded number of them.
+/// a queue between; the others are tasks, a bounded number of them.
 pub struct LookupAnswers {
     edge: Edge,
     caller: Caller,
     /// Where nothing can be lost, there is nothing to wait for.
     loses: Option<BoxFuture<'static, Lost>>,
     requests: Streaming<v1::LookupStreamRequest>,
-    slow: FuturesUnordered<BoxFuture<'static, v1::LookupStreamResponse>>,
+    slow: FuturesUnordered<AbortOnDropHandle<SlowAnswer>>,
     max_slow: usize,
     is_read: bool,
     /// Why nothing more can be read, where that is not the caller's own end.
     failure: Option<Status>,
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     is_draining: bool,
-    _place: Place,
+    _places: TenantPlace,
 }
 
 impl LookupAnswers {
@@ -48,9 +56,9 @@ impl LookupAnswers {
         requests: Streaming<v1::LookupStreamRequest>,
         max_slow: usize,
         draining: CancellationToken,
-        place: Place,
+        places: TenantPlace,
     ) -> Self {
-        let loses = caller.clone().loses_identity();
+        let loses = caller.clone().loses_everywhere(Right::Read);
         Self {
             edge,
             caller,
@@ -62,7 +70,7 @@ impl LookupAnswers {
             failure: None,
             draining: Box::pin(draining.cancelled_owned()),
             is_draining: false,
-            _place: place,
+            _places: places,
         }
     }
 }
@@ -75,7 +83,7 @@ impl Stream for LookupAnswers {
         if !this.is_draining && this.draining.as_mut().poll(context).is_ready() {
             this.is_draining = true;
         }
-        // One that asks nothing must not keep its place when it is nobody any more.
+        // One that asks nothing must not keep its place when it may ask nothing any more.
         if !this.is_read
             && let Some(loses) = &mut this.loses
             && let Poll::Ready(lost) = loses.as_mut().poll(context)
@@ -86,14 +94,16 @@ impl Stream for LookupAnswers {
         loop {
             // First: a caller that sends without pause must not keep these from being answered.
             if let Poll::Ready(Some(answer)) = this.slow.poll_next_unpin(context) {
-                return Poll::Ready(Some(Ok(answer)));
+                let lost =
+                    |_| EdgeError::from(EngineError::Internal("a lookup ended without an answer")).into();
+                return Poll::Ready(Some(answer.map(|answer| answer.answer).map_err(lost)));
             }
             if this.is_draining && this.slow.is_empty() {
                 if this.is_read {
                     return Poll::Ready(this.failure.take().map(Err));
                 }
                 this.is_read = true;
-                let error = EdgeError::from(crate::engine::EngineError::Draining);
+                let error = EdgeError::from(EngineError::Draining);
                 return Poll::Ready(Some(Err(error.into())));
             }
             if this.is_read && this.slow.is_empty() {
@@ -185,7 +195,8 @@ pub(crate) struct Watched {
     /// It is told so often that it is alive.
     pub(crate) progress: Duration,
     pub(crate) draining: CancellationToken,
-    pub(crate) place: Place,
+    /// Among all watches, and among those of each tenant that it names.
+    pub(crate) places: (Place, Vec<Place>),
 }
 
 struct Watch {
@@ -199,13 +210,13 @@ struct Watch {
     progress: Duration,
     draining: CancellationToken,
     is_over: bool,
-    _place: Place,
+    _places: (Place, Vec<Place>),
 }
 
 /// The answers to one watch. It ends when its caller may no longer read one of the tenants that it names.
 pub(crate) fn watch(hub: Arc<WatchHub>, start: Start, watched: Watched) -> Answers<v1::WatchResponse> {
     use v1::watch_response::Event;
-    let Watched { caller, filters, progress, draining, place } = watched;
+    let Watched { caller, filters, progress, draining, places } = watched;
     let (cursor, resync) = match start {
         Start::At(cursor) => (cursor, None),
         Start::After(reason, cursor) => (cursor, Some(reason)),
@@ -216,7 +227,7 @@ pub(crate) fn watch(hub: Arc<WatchHub>, start: Start, watched: Watched) -> Answe
     let tenants: Vec<_> = filters.iter().map(|filter| filter.tenant().clone()).collect();
     let loses: BoxFuture<'static, Lost> = Box::pin(async move { caller.loses(Right::Read, &tenants).await });
     let watch =
-        Watch { hub, filters, cursor, first, happened, progress, draining, is_over: false, _place: place };
+        Watch { hub, filters, cursor, first, happened, progress, draining, is_over: false, _places: places };
     futures::stream::unfold(Some((watch, loses)), |state| async move {
         let (mut watch, mut loses) = state?;
         let next = tokio::select! {

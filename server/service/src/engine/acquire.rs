@@ -3,7 +3,7 @@
 use super::{
     Engine, Inner,
     error::EngineError,
-    limit::{Place, Places},
+    limit::{Place, Places, TenantPlace},
     lookup::Looked,
     transitions::{Settled, Trust},
     view::{Slot, View},
@@ -149,7 +149,7 @@ impl Engine {
     pub async fn acquire(
         &self,
         request: AcquireRequest,
-        place: Option<Place>,
+        place: Option<TenantPlace>,
     ) -> Result<Acquisition, EngineError> {
         let mut waiting = None;
         let result = self.acquire_or_wait(request, place, &mut waiting).await;
@@ -165,7 +165,7 @@ impl Engine {
     async fn acquire_or_wait<'a>(
         &'a self,
         request: AcquireRequest,
-        place: Option<Place>,
+        place: Option<TenantPlace>,
         waiting: &mut Option<Waiting<'a>>,
     ) -> Result<Acquisition, EngineError> {
         let mut call_place = place;

@@ -3,7 +3,7 @@
 use super::error::EngineError;
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicIsize, Ordering},
 };
 
 /// A bounded number of places. Who gets none is told so at once: queueing would only move the overload.
@@ -11,7 +11,8 @@ use std::sync::{
 pub struct Places {
     what: &'static str,
     limit: usize,
-    taken: AtomicUsize,
+    /// Below zero for a moment, where some are given back before it was noted that they were taken.
+    taken: AtomicIsize,
 }
 
 /// Some places, given back when dropped.
@@ -21,10 +22,13 @@ pub struct Place {
     count: usize,
 }
 
+/// A place among all, and one among its tenant's, where these are limited.
+pub type TenantPlace = (Place, Option<Place>);
+
 impl Places {
     /// `what` completes the sentence "over the limit of `limit` …".
     pub fn new(what: &'static str, limit: usize) -> Arc<Self> {
-        Arc::new(Self { what, limit, taken: AtomicUsize::new(0) })
+        Arc::new(Self { what, limit, taken: AtomicIsize::new(0) })
     }
 
     /// Takes one.
@@ -39,11 +43,29 @@ impl Places {
     }
 
     fn add(&self, count: usize) -> Result<(), EngineError> {
-        let fits = |taken: usize| taken.checked_add(count).filter(|taken| *taken <= self.limit);
+        let fits =
+            |taken: isize| taken.checked_add_unsigned(count).filter(|taken| *taken <= signed(self.limit));
         match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
             Ok(_) => Ok(()),
-            Err(_) => Err(EngineError::LimitReached { what: self.what, limit: self.limit }),
+            Err(_) => Err(self.reached()),
         }
+    }
+
+    /// Takes several though there be none left, and says whether there were. Either way they are to be given back, by
+    /// [`Places::give_back`].
+    pub(crate) fn take_anyway(&self, count: usize) -> bool {
+        let count = signed(count);
+        self.taken.fetch_add(count, Ordering::AcqRel).saturating_add(count) <= signed(self.limit)
+    }
+
+    /// Gives back what no [`Place`] stands for.
+    pub(crate) fn give_back(&self, count: usize) {
+        self.taken.fetch_sub(signed(count), Ordering::AcqRel);
+    }
+
+    /// What whoever gets none is told.
+    pub(crate) fn reached(&self) -> EngineError {
+        EngineError::LimitReached { what: self.what, limit: self.limit }
     }
 
     /// How many there are.
@@ -53,8 +75,13 @@ impl Places {
 
     /// How many are taken.
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Acquire)
+        usize::try_from(self.taken.load(Ordering::Acquire)).unwrap_or(0)
     }
+}
+
+/// No machine has more bytes.
+fn signed(count: usize) -> isize {
+    isize::try_from(count).unwrap_or(isize::MAX)
 }
 
 impl Place {
@@ -68,6 +95,6 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.taken.fetch_sub(self.count, Ordering::AcqRel);
+        self.places.give_back(self.count);
     }
 }

@@ -23,7 +23,7 @@ mod watch;
 pub use acquire::{AcquireOutcome, AcquireRequest, Acquisition, Receipt};
 pub use commit::{CommitRequest, PageInput, UploadRequest, Uploaded};
 pub use error::EngineError;
-pub use limit::{Place, Places};
+pub use limit::{Place, Places, TenantPlace};
 pub use lookup::{Consistency, LogStanding, Looked, ReadObject};
 pub use placing::{BodyInput, GivenNames};
 pub use running::{RunningLease, RunningLeases};

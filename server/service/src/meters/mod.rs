@@ -127,6 +127,8 @@ pub struct Meters {
     releases: Counters<1>,
     bodies_served: Counters<1>,
     invalidations: Counters<1>,
+    /// Of connections: whoever accepts them has this.
+    pub(crate) connections_refused: Counter,
     store: Arc<StoreMeters>,
     places: Mutex<Vec<(&'static str, Arc<Places>)>>,
 }
@@ -179,6 +181,7 @@ impl Meters {
             releases: outcomes(["unused", "failed_render", "not_held"]),
             bodies_served: counters("kind", ["page", "sidecar", "object"]),
             invalidations: counters("depth", ["soft", "hard"]),
+            connections_refused: Counter::default(),
             store: Arc::new(StoreMeters::new(clock, tracing)),
             places: Mutex::default(),
         }
@@ -311,6 +314,7 @@ impl Meters {
             releases,
             bodies_served,
             invalidations,
+            connections_refused,
             store,
             places: _,
         } = self;
@@ -340,6 +344,11 @@ impl Meters {
         registry.register("releases", "Answers to ReleaseLease", releases.clone());
         registry.register("bodies_served", "Bodies streamed to readers", bodies_served.clone());
         registry.register("invalidations", "Invalidations acknowledged here", invalidations.clone());
+        registry.register(
+            "connections_refused",
+            "Connections that were closed because there were as many as there may be",
+            connections_refused.clone(),
+        );
         calls.register(registry);
         store.register(registry);
         tenants.register(registry);
@@ -405,7 +414,7 @@ pub(crate) struct CallMeters {
 }
 
 impl CallMeters {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let calls = Counters::default();
         let calls_at = METHODS.map(|method| calls.get_or_create_owned(&[("method", method)]));
         Self { calls, calls_at, failed: Family::default() }

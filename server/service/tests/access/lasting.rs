@@ -83,6 +83,99 @@ async fn what_was_let_in_by_a_token_that_expires_ends_with_it() {
 }
 
 #[tokio::test]
+async fn what_expires_is_noticed_by_those_that_nothing_happens_to() {
+    let world = World::new();
+    let names = Names::knowing(&[]);
+    let until = world.clock.now().wall.plus(ms(300));
+    names.0.lock().insert("reader".to_owned(), Some(until));
+    let (_guard, node) = guarded(&world, &names, vec![may_all("reader")]).await;
+    let mut watch = watching(&node, "reader").await;
+    assert_refused(soon(watch.message()).await.map(drop), Code::Unauthenticated, "UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn a_stream_of_lookups_goes_by_the_policy_of_each_and_ends_with_the_last_right() {
+    let world = World::new();
+    let (guard, node) = guarded(&world, &Names::knowing(&["reader"]), vec![may_all("reader")]).await;
+    let (questions, asked) = tokio::sync::mpsc::channel(1);
+    let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut client = client_as(&node, "reader");
+    let mut answers = soon(client.lookup_stream(asked)).await.expect("a stream").into_inner();
+    let mut ask = async || {
+        let question = v1::LookupStreamRequest { id: 1, lookup: Some(lookup(&entry("page"))), timeout: None };
+        questions.send(question).await.expect("room");
+        match soon(answers.message()).await.expect("goes on").expect("an answer").result {
+            Some(v1::lookup_stream_response::Result::Error(error)) => Some(error.code),
+            _ => None,
+        }
+    };
+    assert_eq!(ask().await, None);
+    guard.replace_policy(policy(vec![rule("reader", None, over("globex"), &[Right::Read])]));
+    assert_eq!(ask().await, Some(Code::PermissionDenied.into()));
+    guard.replace_policy(policy(vec![rule("reader", None, over(TENANT), &[Right::Invalidate])]));
+    // Nothing is asked on it.
+    assert_refused(soon(answers.message()).await.map(drop), Code::PermissionDenied, "PERMISSION_DENIED");
+    let again = client_as(&node, "reader").lookup_stream(tokio_stream::pending()).await.map(drop);
+    assert_refused(again, Code::PermissionDenied, "PERMISSION_DENIED");
+}
+
+#[tokio::test]
+async fn lookup_streams_of_callers_who_read_one_tenant_are_limited_by_it() {
+    let world = World::new();
+    let names = Names::knowing(&["loud", "louder", "quiet", "operator"]);
+    let rules = vec![
+        rule("loud*", None, over("loud"), &[Right::Read]),
+        rule("quiet", None, over("quiet"), &[Right::Read]),
+        rule("operator", None, Reach::All, &[Right::Read]),
+    ];
+    let guard = Guard::new(names, policy(rules), Arc::<TestClock>::clone(&world.clock));
+    let change = |settings: &mut leasehold_service::settings::Settings| {
+        settings.limits.lookup_streams = 4;
+        settings.limits.tenant.share_percent = std::num::NonZeroU32::new(25);
+    };
+    let node = world.start_guarded_with(guard, change).await;
+    let open = async |name: &str| {
+        let (questions, asked) = tokio::sync::mpsc::channel::<v1::LookupStreamRequest>(1);
+        let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
+        client_as(&node, name).lookup_stream(asked).await.map(|answers| (questions, answers))
+    };
+    let first = open("loud").await.expect("a stream");
+    let refused = assert_refused(open("louder").await.map(drop), Code::ResourceExhausted, "LIMIT_REACHED");
+    assert_eq!(metadata(&refused, "limit").as_deref(), Some("1 lookup streams of one tenant"));
+    let _others = [open("quiet").await.expect("a stream"), open("operator").await.expect("a stream")];
+    drop(first);
+    until(async || open("louder").await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn an_upload_whose_caller_loses_the_right_meanwhile_is_not_stored() {
+    let world = World::new();
+    let (guard, node) = guarded(&world, &Names::knowing(&["worker"]), vec![may_all("worker")]).await;
+    let asked = acquire(&entry("page"));
+    let granted = client_as(&node, "worker").acquire_lease(asked.clone()).await.expect("an acquire");
+    let Some(v1::acquire_lease_response::Outcome::Granted(grant)) = granted.into_inner().outcome else {
+        panic!("not granted")
+    };
+    let mut parts = upload_parts(&Render::of(&asked, grant), v1::BodyKind::Html, b"html").into_iter();
+    let (sending, sent) = tokio::sync::mpsc::channel(1);
+    let mut client = client_as(&node, "worker");
+    let parts_sent = tokio_stream::wrappers::ReceiverStream::new(sent);
+    let upload = tokio::spawn(async move { client.upload_body(parts_sent).await });
+    sending.send(parts.next().expect("a head")).await.expect("room");
+    for _ in 0..10 {
+        // Behind it on the same connection.
+        client_as(&node, "worker").lookup(lookup(&entry("page"))).await.expect("a lookup");
+    }
+    guard.replace_policy(Policy::default());
+    let before = node.counts();
+    sending.send(parts.next().expect("a chunk")).await.expect("room");
+    drop(sending);
+    let refused = soon(upload).await.expect("an answer").map(drop);
+    assert_refused(refused, Code::PermissionDenied, "PERMISSION_DENIED");
+    assert_eq!(node.counts(), before);
+}
+
+#[tokio::test]
 async fn a_policy_takes_effect_for_the_next_call() {
     let world = World::new();
     let (guard, node) = guarded(&world, &Names::knowing(&["reader"]), vec![may_all("nobody")]).await;

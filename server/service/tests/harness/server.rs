@@ -89,8 +89,18 @@ impl World {
 
     /// A coordinator behind a guard, that asks the store for nothing by itself.
     pub(crate) async fn start_guarded(&self, guard: Guard) -> Coordinator {
+        self.start_guarded_with(guard, |_| {}).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn start_guarded_with(
+        &self,
+        guard: Guard,
+        change: impl FnOnce(&mut Settings),
+    ) -> Coordinator {
         self.start_by(Arc::<TestClock>::clone(&self.clock), guard, |settings, _| {
             settings.log.tail_interval = secs(3600);
+            change(settings);
         })
         .await
     }
@@ -141,6 +151,10 @@ impl Coordinator {
         client(self.channel.clone())
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
@@ -152,9 +166,13 @@ impl Coordinator {
 
     /// On a connection of its own that takes little before it is read.
     pub(crate) async fn narrow_client(&self) -> CoordinatorServiceClient<Channel> {
+        self.client_that_takes(16 * 1024).await
+    }
+
+    /// On a connection of its own that takes so many bytes of an answer before they are read.
+    pub(crate) async fn client_that_takes(&self, bytes: u32) -> CoordinatorServiceClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address");
-        let endpoint =
-            endpoint.initial_stream_window_size(16 * 1024).initial_connection_window_size(64 * 1024);
+        let endpoint = endpoint.initial_stream_window_size(bytes).initial_connection_window_size(64 * 1024);
         client(soon(endpoint.connect()).await.expect("a connection"))
     }
 
