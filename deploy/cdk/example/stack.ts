@@ -18,6 +18,12 @@ import { LeaseholdCoordinator, type LeaseholdStorageProps } from '../src/index.j
 /** What the coordinator's certificate has to be for: a name that the stack makes known in its VPC, and nowhere else. */
 export const HOST_NAME = 'leasehold.internal';
 
+/**
+ * Of the Lambda, and so of CloudFront, which would give up before: as long as a visitor waits for another's render (`maxWaitMs` of the
+ * site), then renders, and what is rendered behind.
+ */
+const LONGEST_VISIT = Duration.seconds(60);
+
 /** A site, whole: its network, its coordinators, its render Lambda, and CloudFront in front of it. */
 export interface SiteStackProps extends StackProps {
   /** The repository in ECR that has the image of the coordinator. */
@@ -76,6 +82,8 @@ export class SiteStack extends Stack {
         },
       },
       alarmTopic: topic,
+      // Where the first deployment fails, CloudFormation could not take it back. Turn it on once the site has visitors.
+      deletionProtection: false,
     });
 
     const render = this.#render(vpc, props.code);
@@ -169,8 +177,7 @@ export class SiteStack extends Stack {
       vpc,
       vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_ISOLATED },
       memorySize: 1024,
-      // Longer than a visitor waits for another's render, 30 s, and a render.
-      timeout: Duration.seconds(60),
+      timeout: LONGEST_VISIT,
       logGroup: log,
       environment: { SITE_TENANT: 'site' },
     });
@@ -194,7 +201,7 @@ export class SiteStack extends Stack {
       // Pages, their hydration data, which is asked for by a query of the page's own path, and whatever changes something.
       defaultBehavior: {
         ...secure,
-        origin: FunctionUrlOrigin.withOriginAccessControl(url),
+        origin: FunctionUrlOrigin.withOriginAccessControl(url, { readTimeout: LONGEST_VISIT }),
         allowedMethods: cloudfront.AllowedMethods.ALLOW_ALL,
         // A copy that CloudFront keeps is one that no invalidation reaches.
         cachePolicy: cloudfront.CachePolicy.CACHING_DISABLED,

@@ -3,9 +3,11 @@ import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
 import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
 import type * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import type * as ecs from 'aws-cdk-lib/aws-ecs';
+import * as iam from 'aws-cdk-lib/aws-iam';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import type * as sns from 'aws-cdk-lib/aws-sns';
 import { Construct } from 'constructs';
+import type { Sweep } from './sweep.js';
 
 export interface AlarmsProps {
   readonly service: ecs.FargateService;
@@ -13,7 +15,7 @@ export interface AlarmsProps {
   readonly healthy: cloudwatch.Metric;
   readonly table: dynamodb.ITable;
   readonly log: logs.ILogGroup;
-  readonly sweepLog: logs.ILogGroup | undefined;
+  readonly sweep: Sweep | undefined;
   readonly topic: sns.ITopic | undefined;
 }
 
@@ -38,12 +40,14 @@ export class Alarms extends Construct {
 
   constructor(scope: Construct, id: string, props: AlarmsProps) {
     super(scope, id);
-    const { service, minTasks, healthy, table, log, sweepLog } = props;
+    const { service, minTasks, healthy, table, log, sweep } = props;
     this.#topic = props.topic;
+    letThrough(this.#topic);
 
     this.#alarm('NoCoordinator', {
       what: 'No coordinator is healthy: pages are rendered without leases, or served as the workers know them',
-      metric: healthy,
+      // Of the balancer's nodes, the one that sees the most: one that sees nobody, as it is new, says nothing of the others.
+      metric: healthy.with({ statistic: cloudwatch.Stats.MAXIMUM }),
       operator: LESS_THAN_THRESHOLD,
       threshold: 1,
       of: [1, 1],
@@ -114,14 +118,23 @@ export class Alarms extends Construct {
     });
     this.#alarm('CannotRun', {
       what: 'A coordinator could not start, or go on; its last line in the log says why',
-      metric: this.#count('CannotRun', log, logs.FilterPattern.literal(`"${LAST_WORDS}"`)),
+      metric: this.#count('CannotRun', log, beginsWith(LAST_WORDS)),
       threshold: 0,
       of: [1, 1],
     });
-    if (sweepLog) {
+    if (sweep) {
+      this.#alarm('SweepNotStarted', {
+        what: 'The sweep could not be started; what is in its queue says why',
+        metric: sweep.unstarted.metricApproximateNumberOfMessagesVisible({
+          statistic: cloudwatch.Stats.MAXIMUM,
+          period: Duration.minutes(5),
+        }),
+        threshold: 0,
+        of: [1, 1],
+      });
       this.#alarm('SweepFailed', {
         what: 'The sweep deleted nothing, or not all; its last line in the log says why',
-        metric: this.#count('SweepFailed', sweepLog, logs.FilterPattern.literal(`"${LAST_WORDS}"`)),
+        metric: this.#count('SweepFailed', sweep.log, beginsWith(LAST_WORDS)),
         threshold: 0,
         of: [1, 1],
       });
@@ -170,6 +183,29 @@ export class Alarms extends Construct {
       metricValue,
     });
   }
+}
+
+/**
+ * Lets CloudWatch publish to a topic. With any statement of its own, such as that of TLS, a topic loses the policy it is born with,
+ * which lets in whatever acts for its account: alarms would go off, and nobody would hear of them.
+ */
+function letThrough(topic: sns.ITopic | undefined): void {
+  topic?.addToResourcePolicy(
+    new iam.PolicyStatement({
+      principals: [new iam.ServicePrincipal('cloudwatch.amazonaws.com')],
+      actions: ['sns:Publish'],
+      resources: [topic.topicArn],
+      conditions: { StringEquals: { 'aws:SourceAccount': Aws.ACCOUNT_ID } },
+    }),
+  );
+}
+
+/**
+ * Lines that begin with these words. By an expression, as phrases are found anywhere, and every line of the coordinator has its name in it;
+ * with what every expression may have: any character for the colon, and one for the blank.
+ */
+function beginsWith(words: string): logs.IFilterPattern {
+  return logs.FilterPattern.literal(`%^${words.replace(':', '.').replace(' ', String.raw`\s`)}%`);
 }
 
 interface Rule {

@@ -4,6 +4,7 @@ import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import type * as ecs from 'aws-cdk-lib/aws-ecs';
 import * as elb from 'aws-cdk-lib/aws-elasticloadbalancingv2';
+import type * as route53 from 'aws-cdk-lib/aws-route53';
 import type * as s3 from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 import { acknowledge } from './acknowledged.js';
@@ -15,6 +16,11 @@ export interface ApplicationBalancerProps {
   readonly certificate: acm.ICertificate;
   /** The name that the certificate is for, and that callers find the load balancer by. */
   readonly hostName: string;
+  /**
+   * A zone of your own to put the name into, where callers find it. Default: the name is put nowhere: see to it that it leads to the
+   * `loadBalancer` of the coordinator.
+   */
+  readonly zone?: route53.IHostedZone;
   /** Where accesses are logged. Default: nowhere. */
   readonly accessLogs?: s3.IBucket;
 }

@@ -1,19 +1,21 @@
-import { Duration, RemovalPolicy } from 'aws-cdk-lib';
+import { Duration, RemovalPolicy, Token } from 'aws-cdk-lib';
 import type * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as ecs from 'aws-cdk-lib/aws-ecs';
+import type * as elb from 'aws-cdk-lib/aws-elasticloadbalancingv2';
 import type * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as route53 from 'aws-cdk-lib/aws-route53';
 import { LoadBalancerTarget } from 'aws-cdk-lib/aws-route53-targets';
 import type { ISecret } from 'aws-cdk-lib/aws-secretsmanager';
 import type * as sns from 'aws-cdk-lib/aws-sns';
-import { Construct } from 'constructs';
+import { Construct, DependencyGroup } from 'constructs';
 import { accessVariables, type LeaseholdAccessProps } from './access.js';
 import { Alarms } from './alarms.js';
 import { type ApplicationBalancerProps, Balancer } from './balancer.js';
 import { Operator, type OperatorOptions } from './operator.js';
 import { Refused } from './refused.js';
+import { own } from './settings.js';
 import { LeaseholdStorage, type LeaseholdStorageProps } from './storage.js';
 import { Sweep } from './sweep.js';
 import { ADMIN_PORT, PORT, Task } from './task.js';
@@ -49,11 +51,17 @@ export interface LeaseholdCoordinatorProps {
   readonly maxTasks?: number;
   /** `--drain-timeout`, within which a coordinator that stops finishes its calls. 1 s to 110 s. Default: 20 s. */
   readonly drainTimeout?: Duration;
-  /** Further settings, by the names of their variables: `LEASEHOLD_CACHE_BYTES` and the like. */
+  /**
+   * Further settings, by the names of their variables: `LEASEHOLD_CACHE_BYTES` and the like. `LEASEHOLD_LOG` may not be quieter than
+   * `info`, as alarms read the log.
+   */
   readonly settings?: Readonly<Record<string, string>>;
   /** Default: a month. */
   readonly logRetention?: logs.RetentionDays;
-  /** Hears of every alarm, and of its end. Default: the alarms are there, and nobody hears of them. */
+  /**
+   * Hears of every alarm, and of its end; CloudWatch is let publish to it. One that is only referred to needs a policy that does, and one
+   * that is encrypted, a key of your own that CloudWatch may use. Default: the alarms are there, and nobody hears of them.
+   */
   readonly alarmTopic?: sns.ITopic;
   /** Whether what crashes left in the bucket is deleted once a week. Default: yes. */
   readonly sweep?: boolean;
@@ -90,6 +98,8 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
   readonly connections: ec2.Connections;
   /** `LEASEHOLD_ENDPOINT` of a caller. */
   readonly endpoint: string;
+  /** Behind it are all coordinators. */
+  readonly loadBalancer: elb.ApplicationLoadBalancer | elb.NetworkLoadBalancer;
   readonly storage: LeaseholdStorage;
   readonly service: ecs.FargateService;
   readonly log: logs.LogGroup;
@@ -106,8 +116,10 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
     const subnets = props.subnets ?? withoutPublicAddresses(vpc);
     this.#props = props;
     this.#subnets = subnets;
+    // What a first task needs must be there before it: else it fails, and its deployment with it.
+    const ways = new DependencyGroup(vpc);
     if (props.gatewayEndpoints ?? true) {
-      addGatewayEndpoints(this, vpc, subnets);
+      ways.add(...addGatewayEndpoints(this, vpc, subnets));
     }
 
     this.storage = new LeaseholdStorage(this, 'Storage', props.storage);
@@ -152,6 +164,7 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
       propagateTags: ecs.PropagatedTagSource.SERVICE,
       enableExecuteCommand: false,
     });
+    this.service.node.addDependency(task.rights, ways);
     scale(this.service.autoScaleTaskCount({ minCapacity: minTasks, maxCapacity: maxTasks }));
 
     const { tls } = access;
@@ -164,19 +177,20 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
       isProtected: props.deletionProtection ?? true,
     });
     this.connections = balancer.connections;
+    this.loadBalancer = balancer.loadBalancer;
     this.endpoint = this.#endpoint(props, balancer);
 
-    let sweepLog: logs.ILogGroup | undefined;
+    let sweep: Sweep | undefined;
     if (props.sweep ?? true) {
-      sweepLog = this.#logGroup('SweepLog', props);
-      new Sweep(this, 'Sweep', {
+      sweep = new Sweep(this, 'Sweep', {
         image: props.image,
         cluster,
         subnets,
         securityGroup: outwards(this, 'SweepSecurityGroup', vpc, 'The sweep'),
-        log: sweepLog,
+        log: this.#logGroup('SweepLog', props),
         storage: this.storage,
         environment: own(props.settings, { ...this.storage.environment }),
+        after: this.service,
       });
     }
     this.alarms = new Alarms(this, 'Alarms', {
@@ -185,7 +199,7 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
       healthy: balancer.healthy,
       table: this.storage.table,
       log: this.log,
-      sweepLog,
+      sweep,
       topic: props.alarmTopic,
     }).all;
   }
@@ -225,6 +239,11 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
     this.service.connections.allowFrom(collector, ec2.Port.tcp(ADMIN_PORT), 'metrics');
   }
 
+  /** Lets coordinators send traces to a collector, whose URL is `LEASEHOLD_OTLP_ENDPOINT` of `settings`. Default: port 4317. */
+  allowTracesTo(collector: ec2.IConnectable, port = 4317): void {
+    this.service.connections.allowTo(collector, ec2.Port.tcp(port), 'traces');
+  }
+
   /** Adds a task by which operators carry out the program's commands inside the VPC, where they are known by a token of theirs. */
   addOperator({ token, caPem }: OperatorOptions = {}): Operator {
     this.#refuseIdleToken('addOperator', token);
@@ -251,23 +270,33 @@ export class LeaseholdCoordinator extends Construct implements ec2.IConnectable 
     }
   }
 
-  #endpoint({ vpc, access, applicationBalancer }: LeaseholdCoordinatorProps, balancer: Balancer): string {
-    const { loadBalancer, port } = balancer;
+  #endpoint({ vpc, access, applicationBalancer }: LeaseholdCoordinatorProps, { port }: Balancer): string {
     if (applicationBalancer) {
-      return `https://${applicationBalancer.hostName}:${port}`;
+      const { hostName, zone } = applicationBalancer;
+      this.#name(hostName, zone);
+      return `https://${hostName}:${port}`;
     }
     const tls = access?.tls;
     if (!tls) {
-      return `http://${loadBalancer.loadBalancerDnsName}:${port}`;
+      return `http://${this.loadBalancer.loadBalancerDnsName}:${port}`;
     }
-    const zone = tls.zone ?? new route53.PrivateHostedZone(this, 'Zone', { vpc, zoneName: tls.hostName });
-    new route53.ARecord(this, 'Name', {
-      zone,
-      // With its last dot, it is the whole of the name.
-      recordName: `${tls.hostName}.`,
-      target: route53.RecordTarget.fromAlias(new LoadBalancerTarget(loadBalancer)),
-    });
-    return `https://${tls.hostName}:${port}`;
+    const { hostName } = tls;
+    this.#name(
+      hostName,
+      tls.zone ?? new route53.PrivateHostedZone(this, 'Zone', { vpc, zoneName: hostName }),
+    );
+    return `https://${hostName}:${port}`;
+  }
+
+  #name(hostName: string, zone: route53.IHostedZone | undefined): void {
+    if (zone) {
+      new route53.ARecord(this, 'Name', {
+        zone,
+        // With its last dot, it is the whole of the name.
+        recordName: `${hostName}.`,
+        target: route53.RecordTarget.fromAlias(new LoadBalancerTarget(this.loadBalancer)),
+      });
+    }
   }
 
   #logGroup(id: string, { logRetention }: LeaseholdCoordinatorProps): logs.LogGroup {
@@ -289,7 +318,9 @@ function check(
   props: LeaseholdCoordinatorProps,
   { memoryMiB, minTasks, maxTasks, drainTimeout }: Numbers,
 ): void {
-  if (memoryMiB < LEAST_MEMORY_MIB) {
+  // A parameter of a template is judged by what it allows.
+  const isKnown = (value: number) => !Token.isUnresolved(value);
+  if (isKnown(memoryMiB) && memoryMiB < LEAST_MEMORY_MIB) {
     throw new Refused(
       'memoryMiB',
       `is ${memoryMiB}; allowed: ${LEAST_MEMORY_MIB} or more, which its caches may fill`,
@@ -298,7 +329,7 @@ function check(
   if (minTasks < 2) {
     throw new Refused('minTasks', `is ${minTasks}; allowed: 2 or more, so that one can go`);
   }
-  if (maxTasks < minTasks) {
+  if (isKnown(maxTasks) && maxTasks < minTasks) {
     throw new Refused('maxTasks', `is ${maxTasks}; allowed: minTasks (${minTasks}) or more`);
   }
   const [drain, longest] = [drainTimeout.toSeconds(), LONGEST_STOP.toSeconds() - AFTER_DRAIN.toSeconds()];
@@ -317,34 +348,20 @@ function check(
   }
 }
 
-/** Settings, and what must be as the rest of the stack is. */
-function own(
-  settings: Readonly<Record<string, string>> = {},
-  fixed: Record<string, string>,
-): Record<string, string> {
-  for (const name of Object.keys(settings)) {
-    if (!/^LEASEHOLD_[A-Z0-9_]+$/.test(name)) {
-      throw new Refused(`settings.${name}`, 'is no variable of the coordinator; allowed: LEASEHOLD_*');
-    }
-    if (name in fixed || /_(PEM|TOML)$/.test(name)) {
-      throw new Refused(`settings.${name}`, 'is set by a property of its own; leave it out here');
-    }
-  }
-  return { ...settings, ...fixed };
-}
-
 function withoutPublicAddresses(vpc: ec2.IVpc): ec2.SubnetSelection {
   const isolated = vpc.isolatedSubnets.length > 0 && vpc.privateSubnets.length === 0;
   return { subnetType: isolated ? ec2.SubnetType.PRIVATE_ISOLATED : ec2.SubnetType.PRIVATE_WITH_EGRESS };
 }
 
-function addGatewayEndpoints(scope: Construct, vpc: ec2.IVpc, subnets: ec2.SubnetSelection): void {
-  for (const [id, service] of [
-    ['DynamoDb', ec2.GatewayVpcEndpointAwsService.DYNAMODB],
-    ['S3', ec2.GatewayVpcEndpointAwsService.S3],
-  ] as const) {
-    new ec2.GatewayVpcEndpoint(scope, id, { vpc, service, subnets: [subnets] });
-  }
+function addGatewayEndpoints(
+  scope: Construct,
+  vpc: ec2.IVpc,
+  subnets: ec2.SubnetSelection,
+): ec2.GatewayVpcEndpoint[] {
+  const { DYNAMODB, S3 } = ec2.GatewayVpcEndpointAwsService;
+  return Object.entries({ DynamoDb: DYNAMODB, S3 }).map(
+    ([id, service]) => new ec2.GatewayVpcEndpoint(scope, id, { vpc, service, subnets: [subnets] }),
+  );
 }
 
 /** Nobody comes in but who is named; out, to the endpoints of AWS: DynamoDB, S3, image, log, secrets. */

@@ -1,4 +1,13 @@
-import { CfnCondition, CfnOutput, CfnParameter, DefaultStackSynthesizer, Fn, Stack } from 'aws-cdk-lib';
+import {
+  CfnCondition,
+  CfnOutput,
+  CfnParameter,
+  type CfnParameterProps,
+  CfnWaitConditionHandle,
+  DefaultStackSynthesizer,
+  Fn,
+  Stack,
+} from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as ecs from 'aws-cdk-lib/aws-ecs';
@@ -36,9 +45,21 @@ export class LeaseholdStack extends Stack {
         parameter('SubnetB', subnet, 'Such a subnet of another zone'),
       ],
     });
-    this.#gatewayEndpoints(vpc);
+    const endpoints = this.#gatewayEndpoints(vpc);
     const repository = parameter('ImageRepository', 'String', 'The repository in ECR that has the image');
     const tag = parameter('ImageTag', 'String', 'The tag of the image, one that never moves');
+    const number = (name: string, props: CfnParameterProps) =>
+      new CfnParameter(this, name, { type: 'Number', ...props }).valueAsNumber;
+    const memoryMiB = number('MemoryMiB', {
+      default: '2048',
+      allowedValues: [2, 3, 4, 5, 6, 7, 8].map((gib) => `${1024 * gib}`),
+      description: 'Of each coordinator, which has one processor; a third above all its budgets',
+    });
+    const maxTasks = number('MaxTasks', {
+      default: 8,
+      minValue: 2,
+      description: 'At most so many coordinators; at least two',
+    });
     const topic = new sns.Topic(this, 'AlarmTopic', {
       displayName: 'Alarms of Leasehold',
       // Not encrypted by a key of AWS's: CloudWatch could not publish to it. What is in it are names and numbers.
@@ -52,8 +73,11 @@ export class LeaseholdStack extends Stack {
         tag,
       ),
       access: hasTokens ? this.#tokens(parameter) : {},
+      memoryMiB,
+      maxTasks,
       alarmTopic: topic,
     });
+    coordinator.service.node.addDependency(endpoints);
     const callers = new ec2.SecurityGroup(this, 'Callers', {
       vpc,
       description: 'For functions and tasks that call the coordinator, beside their own',
@@ -70,12 +94,15 @@ export class LeaseholdStack extends Stack {
       'For functions and tasks that call the coordinator',
     );
     output('Alarms', topic.topicArn, 'To subscribe to');
+    output('Cluster', coordinator.service.cluster.clusterName, 'Of the coordinators');
+    output('Service', coordinator.service.serviceName, 'The coordinators');
+    output('CoordinatorLog', coordinator.log.logGroupName, 'What they say');
     output('TableName', coordinator.storage.table.tableName, 'Entries and invalidation log');
     output('BucketName', coordinator.storage.bucket.bucketName, 'Bodies');
   }
 
   /** Where there are none yet: a route table takes one of each service. */
-  #gatewayEndpoints(vpc: ec2.IVpc): void {
+  #gatewayEndpoints(vpc: ec2.IVpc): CfnWaitConditionHandle {
     const routeTables = new CfnParameter(this, 'RouteTables', {
       type: 'CommaDelimitedList',
       default: '',
@@ -84,17 +111,19 @@ export class LeaseholdStack extends Stack {
     const condition = new CfnCondition(this, 'NeedsGatewayEndpoints', {
       expression: Fn.conditionNot(Fn.conditionEquals(Fn.join('', routeTables), '')),
     });
-    for (const [id, service] of [
-      ['DynamoDbEndpoint', 'dynamodb'],
-      ['S3Endpoint', 's3'],
-    ] as const) {
-      new ec2.CfnVPCEndpoint(this, id, {
+    // Nothing may depend on what may not be there, but on this, which names what is.
+    const there = new CfnWaitConditionHandle(this, 'GatewayEndpoints');
+    for (const [id, service] of Object.entries({ DynamoDbEndpoint: 'dynamodb', S3Endpoint: 's3' })) {
+      const endpoint = new ec2.CfnVPCEndpoint(this, id, {
         vpcId: vpc.vpcId,
         vpcEndpointType: 'Gateway',
         serviceName: `com.amazonaws.${this.region}.${service}`,
         routeTableIds: routeTables,
-      }).cfnOptions.condition = condition;
+      });
+      endpoint.cfnOptions.condition = condition;
+      there.addMetadata(id, Fn.conditionIf(condition.logicalId, endpoint.ref, ''));
     }
+    return there;
   }
 
   #tokens(parameter: (name: string, type: string, description: string) => string): LeaseholdAccessProps {

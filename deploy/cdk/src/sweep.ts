@@ -4,7 +4,9 @@ import type * as ecs from 'aws-cdk-lib/aws-ecs';
 import type * as logs from 'aws-cdk-lib/aws-logs';
 import * as scheduler from 'aws-cdk-lib/aws-scheduler';
 import { EcsRunFargateTask } from 'aws-cdk-lib/aws-scheduler-targets';
-import { Construct } from 'constructs';
+import * as sqs from 'aws-cdk-lib/aws-sqs';
+import { Construct, type IDependable } from 'constructs';
+import { acknowledge } from './acknowledged.js';
 import type { LeaseholdStorage } from './storage.js';
 import { Task } from './task.js';
 
@@ -16,13 +18,20 @@ export interface SweepProps {
   readonly log: logs.ILogGroup;
   readonly storage: LeaseholdStorage;
   readonly environment: Readonly<Record<string, string>>;
+  /** What has to be there before the first sweep. */
+  readonly after: IDependable;
 }
 
 /** Once a week: deletes bodies that no entry needs, which crashes left. By a role of its own, as it alone may scan the table. */
 export class Sweep extends Construct {
+  readonly log: logs.ILogGroup;
+  /** Where one ends up that could not be started. */
+  readonly unstarted: sqs.IQueue;
+
   constructor(scope: Construct, id: string, props: SweepProps) {
     super(scope, id);
     const { cluster, subnets, securityGroup, storage } = props;
+    this.log = props.log;
     const task = new Task(this, 'Task', {
       image: props.image,
       // It holds some 100 bytes per entry.
@@ -35,7 +44,15 @@ export class Sweep extends Construct {
       serves: false,
     });
     storage.grantSweep(task.role);
-    new scheduler.Schedule(this, 'Schedule', {
+    this.unstarted = new sqs.Queue(this, 'Unstarted', {
+      encryption: sqs.QueueEncryption.SQS_MANAGED,
+      enforceSSL: true,
+      retentionPeriod: Duration.days(14),
+    });
+    acknowledge(this.unstarted, {
+      'AwsSolutions-SQS3': { reason: 'It is the queue of what could not be delivered.' },
+    });
+    const schedule = new scheduler.Schedule(this, 'Schedule', {
       description: 'Deletes bodies that no entry of Leasehold needs',
       schedule: scheduler.ScheduleExpression.rate(Duration.days(7)),
       target: new EcsRunFargateTask(cluster, {
@@ -46,7 +63,10 @@ export class Sweep extends Construct {
         // What it did not do, the next one does.
         retryAttempts: 2,
         maxEventAge: Duration.hours(1),
+        deadLetterQueue: this.unstarted,
       }),
     });
+    // The first sweep is at once.
+    schedule.node.addDependency(task.rights, props.after);
   }
 }

@@ -2,7 +2,7 @@ import { Duration } from 'aws-cdk-lib';
 import * as ecs from 'aws-cdk-lib/aws-ecs';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import type * as logs from 'aws-cdk-lib/aws-logs';
-import { Construct } from 'constructs';
+import { Construct, DependencyGroup, type IDependable } from 'constructs';
 import { acknowledge } from './acknowledged.js';
 
 /** Where the coordinator answers calls. */
@@ -33,6 +33,8 @@ export interface TaskProps {
 export class Task extends Construct {
   readonly definition: ecs.FargateTaskDefinition;
   readonly role: iam.Role;
+  /** What has to be there before such a task is started: else it cannot be, or may do nothing. */
+  readonly rights: IDependable;
 
   constructor(scope: Construct, id: string, props: TaskProps) {
     super(scope, id);
@@ -50,6 +52,7 @@ export class Task extends Construct {
           'ecr:GetAuthorizationToken knows no resource. What can be pulled with it is a right of its own.',
       },
     });
+    this.rights = new DependencyGroup(this.role, executionRole);
     this.definition = new ecs.FargateTaskDefinition(this, 'Definition', {
       cpu: props.cpu,
       memoryLimitMiB: props.memoryMiB,

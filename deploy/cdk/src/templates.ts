@@ -20,5 +20,24 @@ export function stackOf(name: string): LeaseholdStack {
 
 /** A template, as it is committed. */
 export function templateOf(name: string): string {
-  return `${JSON.stringify(Template.fromStack(stackOf(name)).toJSON(), null, 1)}\n`;
+  return `${laidOut(Template.fromStack(stackOf(name)).toJSON(), '')}\n`;
+}
+
+const LINE_WIDTH = 128;
+
+/** JSON, in which what fits into a line is in one: CloudFormation counts the blanks of a file too. */
+function laidOut(value: unknown, indent: string): string {
+  const line = JSON.stringify(value);
+  if (indent.length + line.length <= LINE_WIDTH || typeof value !== 'object' || value === null) {
+    return line;
+  }
+  const deeper = `${indent} `;
+  const [open, close, parts] = Array.isArray(value)
+    ? ['[', ']', value.map((one) => laidOut(one, deeper))]
+    : [
+        '{',
+        '}',
+        Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${laidOut(one, deeper)}`),
+      ];
+  return `${open}\n${deeper}${parts.join(`,\n${deeper}`)}\n${indent}${close}`;
 }

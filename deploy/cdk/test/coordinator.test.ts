@@ -4,10 +4,14 @@ import { App, Duration, Stack } from 'aws-cdk-lib';
 import { Match } from 'aws-cdk-lib/assertions';
 import { Certificate } from 'aws-cdk-lib/aws-certificatemanager';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
+import { PrivateHostedZone } from 'aws-cdk-lib/aws-route53';
 import { Topic } from 'aws-cdk-lib/aws-sns';
+import { stackOf, TEMPLATES } from '../src/templates.js';
+import { site } from './example-stack.js';
 import {
   environmentOf,
   made,
+  madeBefore,
   type Resource,
   render,
   resource,
@@ -178,6 +182,31 @@ test('DynamoDB and S3 are reached without leaving the network of AWS', () => {
   assert.deepEqual(resources(made(() => ({ gatewayEndpoints: false })).stack, 'AWS::EC2::VPCEndpoint'), []);
 });
 
+test('a first task finds its rights and the way to AWS, and the first sweep a table that is served', () => {
+  const stacks = [made().stack, site(), ...Object.keys(TEMPLATES).map(stackOf)];
+  for (const stack of stacks) {
+    const policies = resources(stack, 'AWS::IAM::Policy').map(({ id }) => id);
+    const service = resource(stack, 'AWS::ECS::Service').id;
+    const ofService = madeBefore(stack, service);
+    const ofSweep = madeBefore(stack, resource(stack, 'AWS::Scheduler::Schedule').id);
+    for (const role of ['TaskRole', 'TaskExecutionRole']) {
+      assert.ok(ofService.has(found(policies, `^Leasehold${role}DefaultPolicy`)), role);
+      assert.ok(ofSweep.has(found(policies, `^LeaseholdSweep${role}DefaultPolicy`)), role);
+    }
+    assert.ok(ofSweep.has(service));
+    const endpoints = resources(stack, 'AWS::EC2::VPCEndpoint').map(({ id }) => id);
+    assert.ok(endpoints.length >= 2);
+    assert.deepEqual(
+      endpoints.filter((id) => !ofService.has(id)),
+      [],
+    );
+  }
+});
+
+function found(ids: readonly string[], pattern: string): string {
+  return ids.find((id) => new RegExp(pattern).test(id)) ?? assert.fail(`${pattern} in ${ids}`);
+}
+
 test('logs are kept for as long as is said, and not for ever', () => {
   const { stack } = made();
   const groups = resources(stack, 'AWS::Logs::LogGroup');
@@ -328,10 +357,51 @@ test('metrics are for the collector that is named', () => {
   });
 });
 
+test('traces leave for the collector that is named, and for nobody else', () => {
+  const { stack, vpc, coordinator } = made(() => ({
+    settings: { LEASEHOLD_OTLP_ENDPOINT: 'http://collector.internal:4317' },
+  }));
+  const collector = new ec2.SecurityGroup(stack, 'Collector', { vpc });
+  coordinator.allowTracesTo(collector);
+  const group = { 'Fn::GetAtt': [Match.stringLikeRegexp('^LeaseholdSecurityGroup'), 'GroupId'] };
+  const ofCollector = { 'Fn::GetAtt': [Match.stringLikeRegexp('^Collector'), 'GroupId'] };
+  const ports = { FromPort: 4317, ToPort: 4317 };
+  templateOf(stack).hasResourceProperties('AWS::EC2::SecurityGroupEgress', {
+    ...ports,
+    GroupId: group,
+    DestinationSecurityGroupId: ofCollector,
+  });
+  templateOf(stack).hasResourceProperties('AWS::EC2::SecurityGroupIngress', {
+    ...ports,
+    GroupId: ofCollector,
+    SourceSecurityGroupId: group,
+  });
+});
+
+test('an application load balancer is found by its name, in a zone that is given', () => {
+  const hostName = 'leasehold.example.com';
+  const balancer = (stack: Stack) => ({ certificate: certificate(stack), hostName });
+  const { stack } = made((stack) => {
+    const zone = new PrivateHostedZone(stack, 'Zone', {
+      vpc: new ec2.Vpc(stack, 'Other'),
+      zoneName: 'example.com',
+    });
+    return { applicationBalancer: { ...balancer(stack), zone } };
+  });
+  const { Name, AliasTarget } = resource(stack, 'AWS::Route53::RecordSet').properties;
+  assert.equal(Name, `${hostName}.`);
+  assert.match(JSON.stringify(AliasTarget.DNSName), new RegExp(resource(stack, BALANCER).id));
+  // Else whoever is in charge of the name puts it there.
+  const without = made((stack) => ({ applicationBalancer: balancer(stack) }));
+  const dnsName = without.stack.resolve(without.coordinator.loadBalancer.loadBalancerDnsName);
+  assert.deepEqual(dnsName, { 'Fn::GetAtt': [resource(without.stack, BALANCER).id, 'DNSName'] });
+  assert.deepEqual(resources(without.stack, 'AWS::Route53::RecordSet'), []);
+});
+
 test('every alarm says what to do, and is heard of, as is its end', () => {
   const { stack, coordinator } = made((stack) => ({ alarmTopic: new Topic(stack, 'Topic') }));
   const alarms = resources(stack, 'AWS::CloudWatch::Alarm');
-  assert.deepEqual([alarms.length, coordinator.alarms.length], [10, 10]);
+  assert.deepEqual([alarms.length, coordinator.alarms.length], [11, 11]);
   const topic = [{ Ref: resource(stack, 'AWS::SNS::Topic').id }];
   for (const { properties } of alarms) {
     assert.deepEqual([properties.AlarmActions, properties.OKActions], [topic, topic]);
@@ -357,6 +427,33 @@ test('the alarm of the invalidation log lasts until a coordinator reads it again
   ]);
 });
 
+test('nobody is alarmed by one node of the balancer that sees no coordinator', () => {
+  const { Statistic, TreatMissingData } = resource(
+    made().stack,
+    'AWS::CloudWatch::Alarm',
+    'NoCoordinator',
+  ).properties;
+  assert.deepEqual([Statistic, TreatMissingData], ['Maximum', 'breaching']);
+});
+
+test('a sweep that could not be started is told of', () => {
+  const { stack } = made();
+  const queue = { 'Fn::GetAtt': [resource(stack, 'AWS::SQS::Queue').id, 'Arn'] };
+  const schedule = resource(stack, 'AWS::Scheduler::Schedule').properties;
+  assert.deepEqual(schedule.Target.DeadLetterConfig, { Arn: queue });
+  assert.ok(
+    resources(stack, 'AWS::IAM::Policy').some(({ properties }) =>
+      properties.PolicyDocument.Statement.some(
+        ({ Action, Resource }: { Action: unknown; Resource: unknown }) =>
+          Action === 'sqs:SendMessage' && JSON.stringify(Resource) === JSON.stringify(queue),
+      ),
+    ),
+  );
+  const { Dimensions, Threshold } = resource(stack, 'AWS::CloudWatch::Alarm', 'SweepNotStarted').properties;
+  const QueueName = { 'Fn::GetAtt': [queue['Fn::GetAtt'][0], 'QueueName'] };
+  assert.deepEqual([Dimensions, Threshold], [[{ Name: 'QueueName', Value: QueueName }], 0]);
+});
+
 test('the sweep is run once a week, and deletes', () => {
   const { stack } = made();
   assert.equal(resource(stack, 'AWS::Scheduler::Schedule').properties.ScheduleExpression, 'rate(7 days)');
@@ -375,6 +472,20 @@ test('what a fleet must share is told to the sweep too', () => {
   const { stack } = made(() => ({ settings: { LEASEHOLD_DELETION_GRACE: '2h' } }));
   assert.equal(environmentOf(stack).LEASEHOLD_DELETION_GRACE, '2h');
   assert.equal(environmentOf(stack, 'Sweep').LEASEHOLD_DELETION_GRACE, '2h');
+});
+
+test('a log that says more, or less of others, is taken', () => {
+  for (const log of [
+    'info',
+    'DEBUG',
+    'info,h2=off',
+    'leasehold=info',
+    'warn,leasehold=debug',
+    'trace,aws_config=error',
+  ]) {
+    const settings = { LEASEHOLD_LOG: log };
+    assert.equal(environmentOf(made(() => ({ settings })).stack).LEASEHOLD_LOG, log);
+  }
 });
 
 test('properties that make no sense are refused by their names', () => {
@@ -404,6 +515,18 @@ test('properties that make no sense are refused by their names', () => {
       () => ({ settings: { LEASEHOLD_LISTEN: '[::]:1' } }),
       /^Refused: settings\.LEASEHOLD_LISTEN is set by a property/,
     ],
+    ...[
+      'warn',
+      'off',
+      '1',
+      'info,leasehold_service=warn',
+      'leasehold::serve=info',
+      'h2=debug',
+      'info,l=off',
+    ].map((log): (typeof table)[number] => [
+      () => ({ settings: { LEASEHOLD_LOG: log } }),
+      /^Refused: settings\.LEASEHOLD_LOG is '.+'; allowed: info, debug or trace, .*: alarms read the log/,
+    ]),
     [
       () => ({ settings: { LEASEHOLD_TOKENS_TOML: 'x' } }),
       /^Refused: settings\.LEASEHOLD_TOKENS_TOML is set by a property/,

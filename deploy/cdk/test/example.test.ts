@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { secrets, site } from './example-stack.js';
 import { environmentOf, resource, resources, review, secretsOf, statementsOf, templateOf } from './stacks.js';
@@ -23,6 +24,33 @@ test('pages, their hydration data and whatever changes something go to the Lambd
   assert.equal(DefaultCacheBehavior.OriginRequestPolicyId, 'b689b0a8-53d0-40ab-baf2-68738e2966ac');
 });
 
+test('CloudFront waits as long as the Lambda may take, and that as long as a visitor waits for a render', () => {
+  const stack = site();
+  const { Timeout } = resource(stack, 'AWS::Lambda::Function', 'Render').properties;
+  const { Origins } = resource(stack, 'AWS::CloudFront::Distribution').properties.DistributionConfig;
+  const [timeout] = Origins.flatMap(({ CustomOriginConfig }: { CustomOriginConfig?: OriginConfig }) =>
+    CustomOriginConfig ? [CustomOriginConfig.OriginReadTimeout] : [],
+  );
+  assert.ok(timeout >= Timeout, `${timeout} s, and ${Timeout} s`);
+  const handler = readFileSync(new URL('../../example/site/handler.ts', import.meta.url), 'utf8');
+  const waited = Number(/maxWaitMs: ([0-9_]+)/.exec(handler)?.[1]?.replace('_', ''));
+  // With as much again for the visitor's own render, and for what is rendered behind.
+  assert.ok(waited > 0 && 3 * waited <= Timeout * 1000, `${waited} ms`);
+});
+
+interface OriginConfig {
+  readonly OriginReadTimeout?: number;
+}
+
+test('a deployment that fails can be taken back whole, but for what is kept', () => {
+  const attributes: { Key: string; Value: string }[] = resource(
+    site(),
+    'AWS::ElasticLoadBalancingV2::LoadBalancer',
+  ).properties.LoadBalancerAttributes;
+  const isProtected = attributes.find(({ Key }) => Key === 'deletion_protection.enabled');
+  assert.equal(isProtected?.Value, 'false');
+});
+
 test('only files go to a bucket, and it is not that of the coordinator', () => {
   const stack = site();
   const { CacheBehaviors, Origins } = resource(stack, 'AWS::CloudFront::Distribution').properties
@@ -43,9 +71,16 @@ test('only files go to a bucket, and it is not that of the coordinator', () => {
 test('the Lambda is called by CloudFront alone, and has rights neither of the table nor of the bucket', () => {
   const stack = site();
   assert.equal(resource(stack, 'AWS::Lambda::Url').properties.AuthType, 'AWS_IAM');
-  for (const { properties } of resources(stack, 'AWS::Lambda::Permission')) {
-    assert.equal(properties.Principal, 'cloudfront.amazonaws.com');
-  }
+  // Both are asked for, since a function URL came to need the second one.
+  const allowed = resources(stack, 'AWS::Lambda::Permission').map(({ properties }) => [
+    properties.Action,
+    properties.Principal,
+    properties.InvokedViaFunctionUrl,
+  ]);
+  assert.deepEqual(allowed.sort(), [
+    ['lambda:InvokeFunction', 'cloudfront.amazonaws.com', true],
+    ['lambda:InvokeFunctionUrl', 'cloudfront.amazonaws.com', undefined],
+  ]);
   const { properties } = resource(stack, 'AWS::IAM::Role', 'RenderRole');
   assert.equal(properties.ManagedPolicyArns.length, 1);
   assert.equal(properties.Policies, undefined);

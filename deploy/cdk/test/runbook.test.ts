@@ -53,7 +53,77 @@ test('what becomes a secret is what is made, but for the authority', () => {
   );
 });
 
-const hasJq = spawnSync('jq', ['--version']).status === 0;
+/** What each command of `aws` cannot do without, or means something else without, if it is to be pasted. */
+const OPTIONS: Readonly<Record<string, string>> = {
+  'application-autoscaling register-scalable-target':
+    '--service-namespace --scalable-dimension --resource-id',
+  'cloudformation delete-stack': '--stack-name',
+  'cloudformation deploy': '--stack-name --template-file --capabilities',
+  'cloudformation describe-stack-events': '--stack-name',
+  'cloudformation describe-stacks': '--stack-name',
+  'cloudformation list-stack-resources': '--stack-name',
+  'cloudformation wait stack-delete-complete': '--stack-name',
+  'cloudwatch get-metric-statistics':
+    '--namespace --metric-name --dimensions --start-time --end-time --period --statistics',
+  'cloudwatch set-alarm-state': '--alarm-name --state-value --state-reason',
+  'dynamodb delete-table': '--table-name',
+  'dynamodb update-table': '--table-name',
+  'dynamodb wait table-exists': '--table-name',
+  'ecr create-repository': '--repository-name',
+  'ecr delete-repository': '--repository-name --force',
+  'ecr get-login-password': '',
+  'ecs describe-services': '--cluster --services',
+  'ecs describe-tasks': '--cluster --tasks',
+  'ecs run-task': '--cluster --launch-type --task-definition --network-configuration',
+  'ecs update-service': '--cluster --service',
+  'ecs wait services-stable': '--cluster --services',
+  'ecs wait tasks-stopped': '--cluster --tasks',
+  'elbv2 modify-load-balancer-attributes': '--load-balancer-arn --attributes',
+  'lambda invoke': '--function-name --payload',
+  'logs delete-log-group': '--log-group-name',
+  'logs describe-log-groups': '--log-group-name-prefix',
+  'logs get-log-events': '--log-group-name --log-stream-name',
+  's3 rb': '--force',
+  'secretsmanager create-secret': '--name --secret-string',
+  'secretsmanager delete-secret': '--secret-id',
+  'secretsmanager describe-secret': '--secret-id',
+  'secretsmanager put-secret-value': '--secret-id --secret-string',
+  'sns subscribe': '--topic-arn --protocol --notification-endpoint',
+  'sqs purge-queue': '--queue-url',
+  'sts get-caller-identity': '',
+};
+
+test('every command of aws has the options that it cannot do without', () => {
+  const text = RUNBOOK.replaceAll(/\\\n */g, '');
+  const command =
+    /\baws ((?:[a-z0-9-]+ wait|[a-z0-9]+(?:-[a-z]+)*) [a-z0-9-]+)((?:(?! aws |\$\(aws )[^`\n])*)/g;
+  const wrong = [...text.matchAll(command)].flatMap(([, name = '', options = '']) => {
+    // One that is only named.
+    if (!/ --/.test(options)) {
+      return [];
+    }
+    const needed = OPTIONS[name];
+    if (needed === undefined) {
+      return [`aws ${name}: what it needs is not known here`];
+    }
+    const given = options.match(/ --[a-z-]+/g)?.map((option) => option.trim()) ?? [];
+    return needed
+      .split(' ')
+      .filter((option) => option && !given.includes(option))
+      .map((option) => `aws ${name}: ${option}`);
+  });
+  assert.deepEqual(wrong, []);
+  const named = new Set([...text.matchAll(command)].map(([, name]) => name));
+  assert.deepEqual(
+    Object.keys(OPTIONS).filter((name) => !named.has(name)),
+    [],
+  );
+});
+
+const mayBeSkipped =
+  spawnSync('jq', ['--version']).status !== 0 &&
+  process.env.LEASEHOLD_REQUIRE_ALL !== '1' &&
+  'jq is not installed';
 
 /** The commands of `aws` that a pasted function calls, with their arguments; `aws` answers what it is told to. */
 function pasted(functions: readonly RegExp[], line: string): { status: number | null; calls: string[][] } {
@@ -91,7 +161,9 @@ function overridesOf(calls: string[][]) {
 const COMMAND = ['lookup', 'site::/?', '--tenant', 'site'];
 const LINE = "leasehold lookup 'site::/?' --tenant site";
 
-test("a command is handed to the operators' task as it is, and its exit code back", { skip: !hasJq }, () => {
+test("a command is handed to the operators' task as it is, and its exit code back", {
+  skip: mayBeSkipped,
+}, () => {
   const functions = [/^output\(\) \{.*?^\}$/ms, /^leasehold\(\) \{\n {4}local cluster.*?^\}$/ms];
   const { status, calls } = pasted(functions, LINE);
   assert.equal(status, 3);
@@ -106,8 +178,9 @@ test("a command is handed to the operators' task as it is, and its exit code bac
   assert.equal(log[log.indexOf('--log-stream-name') + 1], 'leasehold/leasehold/0123');
 });
 
-test('and to the task of the sweep, with where the coordinator is', { skip: !hasJq }, () => {
-  const { calls } = pasted([/^leasehold\(\) \{\n {4}local task.*?^\}$/ms], LINE);
+test('and to the task of the sweep, with where the coordinator is', { skip: mayBeSkipped }, () => {
+  const { status, calls } = pasted([/^leasehold\(\) \{\n {4}local task.*?^\}$/ms], LINE);
+  assert.equal(status, 3);
   const environment = [{ name: 'LEASEHOLD_ENDPOINT', value: 'http://leasehold.internal:7420' }];
   assert.deepEqual(overridesOf(calls).overrides, {
     containerOverrides: [{ name: 'leasehold', command: COMMAND, environment }],

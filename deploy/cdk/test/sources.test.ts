@@ -127,13 +127,23 @@ test('what alarms look for in the log is what the program says', () => {
   const filters = resources(stack, 'AWS::Logs::MetricFilter');
   const patterns: string[] = filters.map(({ properties }) => properties.FilterPattern);
   for (const message of Object.values(MESSAGES)) {
-    assert.ok(program.includes(`"${message}`), message);
+    // Said to the log, and not to somebody who asked.
+    const said = new RegExp(`tracing::(?:info|warn|error)!\\([^;]*"${message}`);
+    assert.match(program, said, message);
     assert.ok(
       patterns.some((pattern) => pattern.includes(`$.message = "${message}*"`)),
       String(patterns),
     );
   }
   assert.ok(program.includes(`eprintln!("${LAST_WORDS}{message}`));
+  const ofLastWords = patterns.filter((pattern) => pattern.startsWith('%'));
+  assert.equal(ofLastWords.length, 2);
+  for (const pattern of ofLastWords) {
+    const lastWords = new RegExp(pattern.slice(1, -1));
+    assert.match(`${LAST_WORDS}the store on AWS cannot be used`, lastWords);
+    assert.doesNotMatch('{"level":"INFO","message":"serving","target":"leasehold::serve"}', lastWords);
+    assert.doesNotMatch('leasehold listens', lastWords);
+  }
   assert.equal(environmentOf(stack).LEASEHOLD_LOG_FORMAT, 'json');
   assert.match(text('server/leasehold/src'), /\.json\(\)\.flatten_event\(true\)/);
 });
@@ -154,7 +164,15 @@ test('a task outlives what it may take to drain, and its last moments', () => {
 
 test('the memory of a task holds all that the defaults let it hold', () => {
   const flags = readFileSync(join(ROOT, 'server/leasehold/src/flags.rs'), 'utf8');
-  const budgets = ['CACHE_BYTES', 'ENTRY_BYTES', 'LOG_BYTES', 'MAX_UPLOAD_BYTES', 'MAX_STREAMED_BYTES'];
+  const budgets = [
+    'CACHE_BYTES',
+    'ENTRY_BYTES',
+    'LOG_BYTES',
+    'MAX_UPLOAD_BYTES',
+    'MAX_STREAMED_BYTES',
+    'MAX_RECEIVING_BYTES',
+    'MAX_UNREAD_BYTES',
+  ];
   const mib = budgets.map((name) =>
     seconds(flags, new RegExp(`LEASEHOLD_${name}"[^)]*default_value = "(\\d+)MiB"`)),
   );

@@ -102,6 +102,18 @@ export function resource(stack: Stack, type: string, part = ''): Resource {
   return one;
 }
 
+/** All that CloudFormation makes before a resource: what it depends on, or names, and what these do. */
+export function madeBefore(stack: Stack, id: string, found = new Set<string>()): Set<string> {
+  const { Resources } = templateOf(stack).toJSON();
+  const text = JSON.stringify(Resources[id]);
+  for (const other of Object.keys(Resources).filter((other) => text.includes(`"${other}"`))) {
+    if (!found.has(other)) {
+      madeBefore(stack, other, found.add(other));
+    }
+  }
+  return found;
+}
+
 /** What the container of a task is told. */
 export function environmentOf(stack: Stack, part = 'LeaseholdTaskDefinition'): Record<string, unknown> {
   const [container] = resource(stack, 'AWS::ECS::TaskDefinition', part).properties.ContainerDefinitions;

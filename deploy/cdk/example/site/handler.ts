@@ -49,6 +49,8 @@ const POLICY: PagePolicy = {
   mode: 'stale-while-revalidate',
   revalidateSeconds: 60,
   staleWhileRevalidateSeconds: 600,
+  // Of the minute that the Lambda and CloudFront have: there must be time left to render.
+  maxWaitMs: 10_000,
   // Of this site, a page is the same whatever the query and the cookies.
   page: { query: [], cookieVariance: 'none' },
 };
@@ -61,7 +63,8 @@ export async function handler(event: UrlEvent | Edited): Promise<UrlResult | { i
     }
     return await resultOf(await pages.servePage(requestOf(event), POLICY, ({ request }) => render(request)));
   } finally {
-    // What is rendered behind a stale page would be frozen with the process, and its lease with it.
+    // What is rendered behind a stale page would be frozen with the process, and its lease with it. So whoever is given
+    // a stale page waits for the next one.
     await pages.idle();
   }
 }
