@@ -84,7 +84,8 @@ pub struct MemorySettings {
 /// How many may do what at once, and how large.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Calls in progress, without those that wait; and as many bodies being streamed.
+    /// Calls in progress, without those that wait; as many again whose callers have gone away, and whose reads and changes of
+    /// entries go on; and as many bodies being streamed.
     pub concurrent_calls: usize,
     /// Calls that wait for another's lease.
     pub waiters: usize,
@@ -111,6 +112,15 @@ pub struct Limits {
     pub message_bytes: usize,
     /// What one tenant may use of all this.
     pub tenant: TenantLimits,
+}
+
+impl Limits {
+    /// Reads and changes of entries in progress: one for each call that may be there, and for as many calls again whose callers
+    /// have gone away.
+    pub(crate) fn operations(&self) -> usize {
+        let Self { concurrent_calls, waiters, uploads, .. } = self;
+        concurrent_calls.saturating_mul(2).saturating_add(*waiters).saturating_add(*uploads)
+    }
 }
 
 /// What one tenant may use of a coordinator. What is `None` is not limited.

@@ -242,6 +242,73 @@ async fn a_tenant_leaves_others_their_calls_and_what_memory_answers_needs_none()
     node.lookup(lookup(&of("loud", "b"))).await.unwrap();
 }
 
+/// A coordinator for four calls, and so for eight reads and changes, of which one tenant may have half.
+async fn for_four_calls(world: &World) -> Coordinator {
+    world
+        .start_with(|settings, _| {
+            let limits = &mut settings.limits;
+            (limits.concurrent_calls, limits.waiters, limits.uploads) = (4, 0, 0);
+            limits.tenant.share_percent = NonZeroU32::new(50);
+        })
+        .await
+}
+
+const OPERATIONS: &str = "4 reads and changes of entries in progress of one tenant";
+
+/// Whose caller does not wait for the answer.
+fn given_up<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(ms(20));
+    request
+}
+
+#[tokio::test]
+async fn reads_whose_callers_went_away_are_limited_and_others_go_on() {
+    let world = World::new();
+    let node = for_four_calls(&world).await;
+    let remembered = of("loud", "remembered");
+    node.seen(&remembered).await;
+    let render = node.grant(&of("quiet", "rendered")).await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    for key in 0..4_u64 {
+        let request = given_up(lookup(&of("loud", &key.to_string())));
+        assert_eq!(node.client().lookup(request).await.unwrap_err().code(), Code::DeadlineExceeded);
+        reads.arrived(key + 1).await;
+    }
+    limited(node.lookup(lookup(&of("loud", "4"))).await, OPERATIONS);
+    limited(node.acquire(acquire(&of("loud", "4"))).await, OPERATIONS);
+    // What needs no store, and whoever has given nothing up.
+    node.seen(&remembered).await;
+    node.commit_fresh(render.page("html")).await;
+    let other = node.client().lookup(given_up(lookup(&of("quiet", "a")))).await;
+    assert_eq!(other.unwrap_err().code(), Code::DeadlineExceeded);
+    reads.open();
+    until(async || node.lookup(lookup(&of("loud", "4"))).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn changes_whose_callers_went_away_are_limited_and_others_go_on() {
+    let world = World::new();
+    let node = for_four_calls(&world).await;
+    let pages: Vec<_> = (0..5).map(|key| of("loud", &key.to_string())).collect();
+    for page in &pages {
+        node.seen(page).await;
+    }
+    let swaps = node.faults.hold(Operation::Swap);
+    for (page, arrived) in pages[..4].iter().zip(1..) {
+        let nothing = node.client().acquire_lease(given_up(acquire(page))).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+        swaps.arrived(arrived).await;
+    }
+    limited(node.acquire(acquire(&pages[4])).await, OPERATIONS);
+    swaps.open();
+    // All four are given back, as nobody has heard of them.
+    let is_granted = |outcome| matches!(outcome, v1::acquire_lease_response::Outcome::Granted(_));
+    for page in &pages {
+        until(async || node.acquire(acquire(page)).await.is_ok_and(is_granted)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_tenant_leaves_others_their_waits_and_watches() {
     let world = World::new();

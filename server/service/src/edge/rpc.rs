@@ -14,7 +14,7 @@ use crate::access::{Caller, Guard};
 use crate::engine::{Consistency, Engine, EngineError, Place, Places, ReadObject, UploadRequest, Uploaded};
 use crate::meters::{
     Acquired as Told, Served, Upload, Via,
-    purpose::{Event, Purpose},
+    purpose::{Event, Purpose, Room},
 };
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
@@ -45,6 +45,7 @@ pub struct Edge {
     engine: Engine,
     guard: Guard,
     calls: Arc<Places>,
+    operations: Arc<Places>,
     watches: Arc<Places>,
     lookup_streams: Arc<Places>,
     uploads: Arc<Places>,
@@ -59,6 +60,7 @@ impl Edge {
         let limits = &engine.settings().limits;
         let edge = Self {
             calls: Places::new("concurrent calls", limits.concurrent_calls),
+            operations: Places::new("reads and changes of entries in progress", limits.operations()),
             watches: Places::new("watches", limits.watches),
             lookup_streams: Places::new("lookup streams", limits.lookup_streams),
             uploads: Places::new("uploads", limits.uploads),
@@ -70,6 +72,7 @@ impl Edge {
         };
         edge.engine.meters().show_places([
             ("calls", &edge.calls),
+            ("operations", &edge.operations),
             ("watches", &edge.watches),
             ("lookup_streams", &edge.lookup_streams),
             ("uploads", &edge.uploads),
@@ -82,7 +85,15 @@ impl Edge {
 
     /// A call for a tenant, to which what it asks the store for is put down.
     fn cover<F: Future>(&self, event: Event, tenant: &TenantId, call: F) -> impl Future<Output = F::Output> {
-        Purpose::of_tenant(event, self.engine.meters().tenants.of(tenant)).cover(call)
+        self.purpose(event, tenant).cover(call)
+    }
+
+    fn purpose(&self, event: Event, tenant: &TenantId) -> Purpose {
+        let room = Room {
+            all: Arc::clone(&self.operations),
+            of_tenant: self.shares.places(tenant, Held::Operation),
+        };
+        Purpose::of_tenant(event, self.engine.meters().tenants.of(tenant), room)
     }
 
     /// What a call is read with.
@@ -377,7 +388,6 @@ impl CoordinatorService for Edge {
         ask.waiters = self.shares.places(&id_tenant, Held::Waiter);
         let of_tenant = || self.shares.take(&id_tenant, Held::Call, 1).map_err(EdgeError::from);
         let place = (place, of_tenant()?);
-        let tenant = self.engine.meters().tenants.of(&id_tenant);
         let call = async {
             let (wait, mut place) = (ask.wait, Some(place));
             let used = || self.engine.now().elapsed.saturating_sub(arrived.elapsed);
@@ -401,13 +411,13 @@ impl CoordinatorService for Edge {
                 }
             }
         };
-        let call = Purpose::of_tenant(Event::Acquire, Arc::clone(&tenant)).cover(call);
+        let call = self.cover(Event::Acquire, &id_tenant, call);
         let ((response, receipt), told) = deadline.change(call).await?;
         // While it waited its right may have been taken away. A lease is then given back: its receipt is dropped.
         self.admission_of(&caller)?.check(Right::Render, &id_tenant)?;
         self.engine.meters().acquired(told);
         if told == Told::Granted {
-            tenant.granted();
+            self.engine.meters().tenants.of(&id_tenant).granted();
         }
         if let Some(receipt) = receipt {
             receipt.delivered();

@@ -30,6 +30,8 @@ pub(crate) enum Held {
     Watch,
     LookupStream,
     Upload,
+    /// A read or a change of an entry, until it has ended, which may be after its call.
+    Operation,
     /// Bytes of uploads and commits in progress.
     UploadBytes,
     /// Bytes of bodies on their way to a reader.
@@ -37,7 +39,7 @@ pub(crate) enum Held {
 }
 
 /// Of how many kinds these are.
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 
 impl Held {
     const ALL: [Self; KINDS] = [
@@ -47,6 +49,7 @@ impl Held {
         Self::Watch,
         Self::LookupStream,
         Self::Upload,
+        Self::Operation,
         Self::UploadBytes,
         Self::StreamedBytes,
     ];
@@ -60,6 +63,7 @@ impl Held {
             Self::Watch => "watches of one tenant",
             Self::LookupStream => "lookup streams of one tenant",
             Self::Upload => "uploads of one tenant",
+            Self::Operation => "reads and changes of entries in progress of one tenant",
             Self::UploadBytes => "bytes of uploads and commits in progress of one tenant",
             Self::StreamedBytes => "bytes of bodies being streamed of one tenant",
         }
@@ -73,6 +77,7 @@ impl Held {
             Self::Watch => limits.watches,
             Self::LookupStream => limits.lookup_streams,
             Self::Upload => limits.uploads,
+            Self::Operation => limits.operations(),
             Self::UploadBytes => limits.upload_bytes,
             Self::StreamedBytes => limits.streamed_bytes,
         };
@@ -83,7 +88,8 @@ impl Held {
             | Self::Waiter
             | Self::Watch
             | Self::LookupStream
-            | Self::Upload => 1,
+            | Self::Upload
+            | Self::Operation => 1,
         };
         let share = limits
             .tenant

@@ -278,7 +278,7 @@ impl Engine {
         let (reply, answer) = oneshot::channel::<Reply>();
         let inner = Arc::clone(&self.0);
         let turn_slot = Arc::clone(slot);
-        self.0.spawn(async move { inner.grant(turn_slot, ask, reply).await });
+        self.0.spawn(async move { inner.grant(turn_slot, ask, reply).await })?;
         let (settled, receipt) =
             answer.await.unwrap_or(Err(EngineError::Internal("a grant ended without an answer")))?;
         let outcome = match settled.answer {

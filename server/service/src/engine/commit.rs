@@ -156,7 +156,7 @@ impl Engine {
             let settled = Settled { answer, entry, replaced };
             task_inner.after_commit(&slot.id, (token, generation), &page, &settled);
             Ok(Some(settled))
-        });
+        })?;
         let settled = task.await.unwrap_or(Err(EngineError::Internal("a commit ended without an answer")))?;
         Ok(settled.map(|settled| {
             let pointer = own_pointer(&settled, token, generation);

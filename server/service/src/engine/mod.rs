@@ -32,7 +32,7 @@ pub use watch::{Cursor, Next, WatchEvent, WatchFilter, WatchHub};
 use crate::{
     meters::{
         Meters,
-        purpose::{Event, Purpose, inherited},
+        purpose::{self, Event, Purpose},
     },
     random::Entropy,
     settings::Settings,
@@ -309,15 +309,23 @@ impl Engine {
             let settled = inner.transitions.carry_out(&slot, trust, decide).await?;
             inner.retire_replaced(&slot.id, &settled);
             Ok(settled)
-        });
+        })?;
         task.await.unwrap_or(Err(EngineError::Internal("a transition ended without an answer")))
     }
 }
 
 impl Inner {
-    /// Runs a task that a stop waits for.
-    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        tokio::spawn(self.tasks.track_future(inherited(task)))
+    /// Runs a task that a stop waits for, for the purpose of whoever begins it.
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<JoinHandle<T>, EngineError> {
+        let (purpose, place) = purpose::begin()?;
+        let task = purpose.cover(task);
+        Ok(tokio::spawn(self.tasks.track_future(async move {
+            let _place = place;
+            task.await
+        })))
     }
 
     /// The names under which a lease's bodies are stored. They follow from the lease, so that every repetition of the

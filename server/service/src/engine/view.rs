@@ -3,10 +3,10 @@
 //! What is remembered is bounded in bytes. One [`Slot`] for each entry that is remembered or in use; two slots for one entry never live at once, so whoever waits
 //! on a slot hears of every change that this coordinator makes or sees.
 
-use super::{caller::StoreCaller, error::EngineError, foreign, log::LogState};
+use super::{caller::StoreCaller, error::EngineError, foreign, limit::TenantPlace, log::LogState};
 use crate::{
     meters::{
-        purpose::{Event, Purpose},
+        purpose::{self, Event, Purpose},
         tenants::{TenantMeters, Tenants},
     },
     time::Moment,
@@ -184,6 +184,8 @@ struct WaitingRead {
     /// What it is for.
     purpose: Purpose,
     reply: oneshot::Sender<Result<Arc<View>, ReadError>>,
+    /// It is there until it is answered, also when its caller has gone away.
+    _place: Option<TenantPlace>,
 }
 
 /// When a request to the store was sent, as far as this slot is concerned.
@@ -432,10 +434,11 @@ impl Views {
     /// The entry as it is after this call began. Calls that arrive before a read is sent share it; those that come while
     /// one is under way get the next. The read is a task of its own: a caller that goes away strands nobody.
     pub(crate) async fn read(&self, slot: &Arc<Slot>, now: Moment) -> Result<Arc<View>, EngineError> {
+        let (purpose, _place) = purpose::begin()?;
         let (reply, answer) = oneshot::channel();
         let lead = {
             let mut reads = slot.reads.lock();
-            reads.waiting.push(WaitingRead { now, purpose: Purpose::current(), reply });
+            reads.waiting.push(WaitingRead { now, purpose, reply, _place });
             !std::mem::replace(&mut reads.running, true)
         };
         if lead {

@@ -1,10 +1,13 @@
 //! For what, and for whom, a store is asked: known where a call begins, and needed where its requests are counted.
 //!
 //! It goes with the task, as who asks has nothing to do with what a port must do. A task that is begun for a call's sake takes
-//! it along by [`inherited`].
+//! it along.
 
 use super::tenants::TenantMeters;
-use crate::traces;
+use crate::{
+    engine::{EngineError, Places, TenantPlace},
+    traces,
+};
 use opentelemetry::Context;
 use std::sync::Arc;
 
@@ -70,6 +73,22 @@ pub(crate) struct Purpose {
     pub(crate) tenant: Option<Arc<TenantMeters>>,
     /// The call for whose sake, where it is traced.
     pub(crate) call: Option<Context>,
+    /// For what is begun for it, where that is limited.
+    room: Option<Room>,
+}
+
+/// Room for what is begun for calls and ended also when their callers have gone away: no limit of calls counts it then.
+#[derive(Clone)]
+pub(crate) struct Room {
+    pub(crate) all: Arc<Places>,
+    pub(crate) of_tenant: Option<Arc<Places>>,
+}
+
+impl Room {
+    fn take(&self) -> Result<TenantPlace, EngineError> {
+        let of_tenant = self.of_tenant.as_ref().map(Places::take).transpose()?;
+        Ok((self.all.take()?, of_tenant))
+    }
 }
 
 tokio::task_local! {
@@ -79,12 +98,12 @@ tokio::task_local! {
 impl Purpose {
     /// For nobody in particular.
     pub(crate) fn of(event: Event) -> Self {
-        Self { event, tenant: None, call: None }
+        Self { event, tenant: None, call: None, room: None }
     }
 
     /// For the call that is answered, which is a tenant's.
-    pub(crate) fn of_tenant(event: Event, tenant: Arc<TenantMeters>) -> Self {
-        Self { event, tenant: Some(tenant), call: traces::current_call() }
+    pub(crate) fn of_tenant(event: Event, tenant: Arc<TenantMeters>, room: Room) -> Self {
+        Self { event, tenant: Some(tenant), call: traces::current_call(), room: Some(room) }
     }
 
     /// What is asked for meanwhile is asked for this.
@@ -103,7 +122,13 @@ impl Purpose {
     }
 }
 
-/// A task that is begun for the sake of the one that begins it.
-pub(crate) fn inherited<F: Future>(task: F) -> impl Future<Output = F::Output> {
-    Purpose::current().cover(task)
+/// A place for something that is begun for a purpose, where that is limited, to be kept until it has ended; and what is then
+/// asked for, for which it needs no other.
+///
+/// # Errors
+/// Where there is none left.
+pub(crate) fn begin() -> Result<(Purpose, Option<TenantPlace>), EngineError> {
+    let mut purpose = Purpose::current();
+    let place = purpose.room.take().map(|room| room.take()).transpose()?;
+    Ok((purpose, place))
 }

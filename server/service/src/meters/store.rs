@@ -63,7 +63,7 @@ impl Observer for StoreMeters {
             tracing.asked_the_store(&purpose, request);
         }
         let (operation, outcome) = (request.operation.as_str(), request.outcome.as_str());
-        let Purpose { event, tenant, call: _ } = purpose;
+        let Purpose { event, tenant, .. } = purpose;
         let labels = [("event", event.as_str()), ("operation", operation), ("outcome", outcome)];
         self.requests.get_or_create(&labels).inc();
         self.seconds.get_or_create(&[("operation", operation)]).observe(request.took.as_secs_f64());
