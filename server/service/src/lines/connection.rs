@@ -44,35 +44,38 @@ impl<IO> Attended<IO> {
         Self { inner, line, period, blocked: None, written: 0 }
     }
 
-    /// The transport comes by here whenever it is woken, and this wakes it.
-    fn attend(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    /// Whenever the transport goes to sleep it comes by here, and this wakes it.
+    fn attend<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            return outcome;
+        }
         while self.period.as_mut().poll(context).is_ready() {
             let is_blocked = self.blocked == Some(Blocked::Before);
             self.blocked = self.blocked.map(|_| Blocked::Before);
             // Both are asked: the period of the line ends in any case.
             if self.line.is_stalled(std::mem::take(&mut self.written)) || is_blocked {
                 tracing::info!("a connection is closed: its peer does not read what it was sent");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read"));
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the peer does not read");
+                return Poll::Ready(Err(error));
             }
             self.period.set(tokio::time::sleep(self.line.stall_timeout()));
         }
-        Ok(())
+        outcome
     }
 
-    fn note_bytes(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note_bytes(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.written = self.written.saturating_add(bytes);
+            self.written = self.written.saturating_add(*bytes);
         }
-        self.note(written)
+        self.note(written);
     }
 
-    fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
-        self.blocked = match (&written, self.blocked) {
+    fn note<T>(&mut self, written: &Poll<T>) {
+        self.blocked = match (written, self.blocked) {
             (Poll::Ready(_), _) => None,
             (Poll::Pending, None) => Some(Blocked::Within),
             (Poll::Pending, blocked) => blocked,
         };
-        written
     }
 }
 
@@ -91,17 +94,17 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Attended<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.attend(context)?;
-        Pin::new(&mut this.inner).poll_read(context, buffer)
+        let read = Pin::new(&mut this.inner).poll_read(context, buffer);
+        this.attend(context, read)
     }
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Attended<IO> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.attend(context)?;
         let written = Pin::new(&mut this.inner).poll_write(context, bytes);
-        this.note_bytes(written)
+        this.note_bytes(&written);
+        this.attend(context, written)
     }
 
     fn poll_write_vectored(
@@ -110,9 +113,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Attended<IO> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.attend(context)?;
         let written = Pin::new(&mut this.inner).poll_write_vectored(context, slices);
-        this.note_bytes(written)
+        this.note_bytes(&written);
+        this.attend(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -121,14 +124,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Attended<IO> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.attend(context)?;
         let flushed = Pin::new(&mut this.inner).poll_flush(context);
-        this.note(flushed)
+        this.note(&flushed);
+        this.attend(context, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.attend(context)?;
-        Pin::new(&mut this.inner).poll_shutdown(context)
+        let shut = Pin::new(&mut this.inner).poll_shutdown(context);
+        this.attend(context, shut)
     }
 }
