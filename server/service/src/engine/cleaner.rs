@@ -163,11 +163,12 @@ impl Cleaner {
     pub(crate) async fn run(self: Arc<Self>, bodies: Arc<Bodies>, shutdown: CancellationToken) {
         loop {
             let next_due = self.pending.lock().next_due();
+            let is_due = next_due.is_some_and(|due| due <= self.clock.now().elapsed);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                // What was handed in may be due before all others.
-                () = self.added.notified() => continue,
+                // What was handed in may be due before all others, but what is due does not wait for that.
+                () = self.added.notified(), if !is_due => continue,
                 () = until_due(&*self.clock, next_due) => {}
             }
             let now = self.clock.now().elapsed;
