@@ -87,7 +87,7 @@ impl Bodies {
     pub(crate) async fn get(&self, name: &ObjectName) -> Result<Option<StoredObject>, EngineError> {
         let load = async {
             match self.caller.read(|| self.store.get(name)).await {
-                Ok(Some(object)) => Ok(object),
+                Ok(Some(StoredObject { body, meta })) => Ok(StoredObject { body: alone(&body), meta }),
                 Ok(None) => Err(Absent::Missing),
                 Err(ReadError::Corrupt(why)) => {
                     tracing::error!(object = %name, error = why, "a stored body is corrupt and counts as gone");
@@ -148,7 +148,7 @@ impl Bodies {
             match self.caller.write(failures, self.store.put(name, body.clone(), digest, &meta)).await {
                 Ok(Put::Created) => {
                     self.missing.remove(name);
-                    self.cache.insert(name.clone(), StoredObject { body, meta });
+                    self.cache.insert(name.clone(), StoredObject { body: alone(&body), meta });
                     return Ok(BodyRef { object: name.clone(), digest, size_bytes });
                 }
                 Ok(Put::Exists) => {
@@ -254,6 +254,11 @@ impl Bodies {
         }
         Ok(())
     }
+}
+
+/// The same bytes, in memory of their own: what is cut from a message, or from what a connection has read, keeps all of that.
+fn alone(body: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(body)
 }
 
 /// Whether an object is not told by what is written on it to be another than that of this digest.
