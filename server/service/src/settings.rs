@@ -115,11 +115,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Reads and changes of entries in progress: one for each call that may be there, and for as many calls again whose callers
-    /// have gone away.
+    /// Reads and changes in progress: one for each call that may be there, and for as many calls again whose callers have gone
+    /// away.
     pub(crate) fn operations(&self) -> usize {
-        let Self { concurrent_calls, waiters, uploads, .. } = self;
-        concurrent_calls.saturating_mul(2).saturating_add(*waiters).saturating_add(*uploads)
+        self.concurrent_calls.saturating_mul(2).saturating_add(self.waiters)
+    }
+
+    /// The same, of renders that go on.
+    pub(crate) fn render_operations(&self) -> usize {
+        self.concurrent_calls.saturating_mul(2).saturating_add(self.uploads)
     }
 }
 

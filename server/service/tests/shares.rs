@@ -1,8 +1,16 @@
 //! What one tenant may use: it is told when to come back, and nobody else notices.
 
 use crate::harness::*;
+use bytes::Bytes;
+use leasehold_core::{
+    identity::{EntryId, EntryKey, Generation, LeaseToken, TenantId},
+    object::BodyKind,
+};
 use leasehold_proto::v1::invalidation_scope::Scope;
-use leasehold_service::settings::{Settings, TenantLimits};
+use leasehold_service::{
+    engine::{UploadRequest, Uploaded},
+    settings::{Settings, TenantLimits},
+};
 use std::num::NonZeroU32;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -242,7 +250,7 @@ async fn a_tenant_leaves_others_their_calls_and_what_memory_answers_needs_none()
     node.lookup(lookup(&of("loud", "b"))).await.unwrap();
 }
 
-/// A coordinator for four calls, and so for eight reads and changes, of which one tenant may have half.
+/// A coordinator for four calls, and so for eight reads and changes, of which one tenant may have half; and as many of renders.
 async fn for_four_calls(world: &World) -> Coordinator {
     world
         .start_with(|settings, _| {
@@ -253,7 +261,8 @@ async fn for_four_calls(world: &World) -> Coordinator {
         .await
 }
 
-const OPERATIONS: &str = "4 reads and changes of entries in progress of one tenant";
+const OPERATIONS: &str = "4 reads and changes in progress of one tenant";
+const RENDER_OPERATIONS: &str = "4 reads and changes of renders in progress of one tenant";
 
 /// Whose caller does not wait for the answer.
 fn given_up<T>(message: T) -> tonic::Request<T> {
@@ -268,7 +277,7 @@ async fn reads_whose_callers_went_away_are_limited_and_others_go_on() {
     let node = for_four_calls(&world).await;
     let remembered = of("loud", "remembered");
     node.seen(&remembered).await;
-    let render = node.grant(&of("quiet", "rendered")).await;
+    let renders = [node.grant(&of("loud", "rendered")).await, node.grant(&of("quiet", "rendered")).await];
     let reads = node.faults.hold(Operation::EntryRead);
     for key in 0..4_u64 {
         let request = given_up(lookup(&of("loud", &key.to_string())));
@@ -277,13 +286,30 @@ async fn reads_whose_callers_went_away_are_limited_and_others_go_on() {
     }
     limited(node.lookup(lookup(&of("loud", "4"))).await, OPERATIONS);
     limited(node.acquire(acquire(&of("loud", "4"))).await, OPERATIONS);
-    // What needs no store, and whoever has given nothing up.
+    // What needs no store, what was rendered, and whoever has given nothing up.
     node.seen(&remembered).await;
-    node.commit_fresh(render.page("html")).await;
+    for render in renders {
+        node.commit_fresh(render.page("html")).await;
+    }
     let other = node.client().lookup(given_up(lookup(&of("quiet", "a")))).await;
     assert_eq!(other.unwrap_err().code(), Code::DeadlineExceeded);
     reads.open();
     until(async || node.lookup(lookup(&of("loud", "4"))).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn of_callers_that_went_away_from_one_read_the_read_is_left() {
+    let world = World::new();
+    let node = for_four_calls(&world).await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let page = of("loud", "popular");
+    for _ in 0..20 {
+        let refused = node.client().lookup(given_up(lookup(&page))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::DeadlineExceeded);
+    }
+    reads.arrived(1).await;
+    reads.open();
+    until(async || node.lookup(lookup(&page)).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -294,6 +320,7 @@ async fn changes_whose_callers_went_away_are_limited_and_others_go_on() {
     for page in &pages {
         node.seen(page).await;
     }
+    let renders = [node.grant(&of("loud", "rendered")).await, node.grant(&of("loud", "also")).await];
     let swaps = node.faults.hold(Operation::Swap);
     for (page, arrived) in pages[..4].iter().zip(1..) {
         let nothing = node.client().acquire_lease(given_up(acquire(page))).await;
@@ -301,12 +328,55 @@ async fn changes_whose_callers_went_away_are_limited_and_others_go_on() {
         swaps.arrived(arrived).await;
     }
     limited(node.acquire(acquire(&pages[4])).await, OPERATIONS);
+    // Four times the same one, in turns.
+    for _ in 0..4 {
+        let nothing = node.client().commit_pointer(given_up(renders[0].page("html"))).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+    }
+    limited(node.commit(renders[1].page("html")).await, RENDER_OPERATIONS);
     swaps.open();
+    until(async || node.commit(renders[1].page("html")).await.is_ok()).await;
     // All four are given back, as nobody has heard of them.
     let is_granted = |outcome| matches!(outcome, v1::acquire_lease_response::Outcome::Granted(_));
     for page in &pages {
         until(async || node.acquire(acquire(page)).await.is_ok_and(is_granted)).await;
     }
+}
+
+#[tokio::test]
+async fn invalidations_whose_callers_went_away_are_limited_until_their_turn() {
+    let world = World::new();
+    let node = for_four_calls(&world).await;
+    let appends = node.faults.hold(Operation::Append);
+    let everything = |tenant| invalidation([scope_of(tenant, Scope::WholeTenant(v1::WholeTenant {}))]);
+    for _ in 0..4 {
+        let nothing = node.client().invalidate(given_up(everything("loud"))).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+    }
+    appends.arrived(1).await;
+    limited(node.invalidate(everything("loud")).await, OPERATIONS);
+    let mut client = node.client();
+    let other = tokio::spawn(async move { client.invalidate(everything("quiet")).await });
+    appends.open();
+    soon(other).await.unwrap().unwrap();
+    until(async || node.invalidate(everything("loud")).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn an_acquire_is_a_call_in_progress_until_its_page_has_been_fetched() {
+    let world = World::new();
+    let page = of("loud", "a");
+    world.start().await.publish(&page, "html").await;
+    let node = world.start_with(|settings, _| settings.limits.concurrent_calls = 1).await;
+    let gets = node.faults.hold(Operation::Get);
+    let acquiring = v1::AcquireLeaseRequest { body: v1::BodyDelivery::Inline.into(), ..acquire(&page) };
+    let mut client = node.client();
+    let first = tokio::spawn(async move { client.acquire_lease(acquiring).await });
+    gets.arrived(1).await;
+    limited(node.lookup(lookup(&page)).await, "1 concurrent calls");
+    gets.open();
+    soon(first).await.unwrap().unwrap();
+    until(async || node.lookup(lookup(&page)).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -442,4 +512,62 @@ async fn a_stream_that_nobody_reads_keeps_no_calls() {
     }
     reads.open();
     until(async || node.lookup(lookup(&of("quiet", "a"))).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn answers_on_a_stream_that_nobody_reads_are_bounded_in_bytes() {
+    const ANSWERS: u64 = 32;
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.limits.streamed_bytes = 64 << 10).await;
+    let page = of("loud", "a");
+    let long = v1::NameValue { name: "x-long".to_owned(), value: "x".repeat(8000) };
+    let metadata = v1::PageMetadata { headers: vec![long], ..v1::PageMetadata::default() };
+    let render = node.grant(&page).await;
+    node.commit_fresh(render.page_with("html", metadata)).await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let asked = (0..ANSWERS).map(|id| {
+        let lookup = Some(lookup_strictly(&page));
+        v1::LookupStreamRequest { id, lookup, timeout: None }
+    });
+    let mut answers = soon(node.client().lookup_stream(tokio_stream::iter(asked.collect::<Vec<_>>())))
+        .await
+        .unwrap()
+        .into_inner();
+    reads.arrived(1).await;
+    reads.open();
+    let (mut told, mut refused) = (0, 0);
+    while let Some(answer) = soon(answers.message()).await.unwrap() {
+        match answer.result {
+            Some(v1::lookup_stream_response::Result::Error(error)) => {
+                assert_eq!(error.code, Code::ResourceExhausted as i32, "{error:?}");
+                refused += 1;
+            }
+            _ => told += 1,
+        }
+    }
+    assert_eq!(told + refused, ANSWERS);
+    assert!(told >= 7 && refused > 0, "{told} and {refused}");
+}
+
+#[tokio::test]
+async fn a_body_is_kept_without_the_message_that_it_came_in() {
+    let world = World::new();
+    let node = world.start().await;
+    let render = node.grant(&of("loud", "a")).await;
+    let message = Bytes::from("html and much more".to_owned().into_bytes());
+    let request = UploadRequest {
+        id: EntryId {
+            tenant: TenantId::parse("loud").unwrap(),
+            deployment: None,
+            key: EntryKey::parse("a").unwrap(),
+        },
+        token: LeaseToken::from_bits(u128::from_be_bytes(render.lease.request_id[..].try_into().unwrap())),
+        generation: Generation(render.generation()),
+        kind: BodyKind::Html,
+        name: None,
+        content_type: String::new(),
+    };
+    let uploaded = node.engine.upload(request, message.slice(..4)).await;
+    assert!(matches!(uploaded, Ok(Uploaded::Stored(_))), "{uploaded:?}");
+    until(async || message.is_unique()).await;
 }

@@ -552,7 +552,8 @@ async fn a_call_dropped_at_any_of_its_steps_leaves_the_lease_free() {
             waiters: None,
         };
         {
-            let mut call = pin!(node.engine.acquire(request, None));
+            let mut place = None;
+            let mut call = pin!(node.engine.acquire(request, &mut place));
             for _ in 0..steps {
                 // The store has threads of its own: without a pause it would never come to the later steps.
                 if steps % 2 == 0 {

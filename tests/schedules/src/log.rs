@@ -22,10 +22,10 @@ fn every_invalidation_is_appended_once_and_acknowledged_where_it_is() {
                 let id = 1 + call / 2;
                 let append = {
                     let engine = engine.clone();
-                    async move { engine.invalidate(invalidation(id)).await.unwrap() }
+                    async move { engine.invalidate(invalidation(id), None).await.unwrap() }
                 };
                 impatient(append).await;
-                let seq = engine.invalidate(invalidation(id)).await.unwrap();
+                let seq = engine.invalidate(invalidation(id), None).await.unwrap();
                 assert!(engine.stats().log_position >= seq, "who is told of it can rely on it");
                 (id, seq)
             })
@@ -61,7 +61,7 @@ fn a_read_of_the_log_reaches_what_was_appended_before_it_whoever_goes_away() {
         });
         let hasty: Vec<_> = hasty.collect();
         for id in 1..=2 {
-            let seq = here.invalidate(invalidation(id)).await.unwrap();
+            let seq = here.invalidate(invalidation(id), None).await.unwrap();
             freshness(&there, Consistency::Strict).await;
             assert!(there.stats().log_position >= seq);
         }
@@ -95,7 +95,7 @@ fn a_watch_is_told_of_every_invalidation_once_and_in_order() {
         let mut acknowledged = Vec::new();
         let appends = (1..=3).map(|id| {
             let engine = engine.clone();
-            spawn(async move { engine.invalidate(invalidation(id)).await.unwrap() })
+            spawn(async move { engine.invalidate(invalidation(id), None).await.unwrap() })
         });
         for append in join_all(appends).await {
             acknowledged.push(append.unwrap());

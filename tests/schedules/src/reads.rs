@@ -12,7 +12,7 @@ fn a_strict_lookup_shows_what_another_coordinator_committed_before_it_was_sent()
     explore(|| async {
         let memory = Arc::default();
         let (here, there) = (start(&memory).await, start(&memory).await);
-        let lease = granted(here.acquire(acquire(1), None).await.unwrap()).unwrap();
+        let lease = granted(here.acquire(acquire(1), &mut None).await.unwrap()).unwrap();
         let hasty = (0..2).map(|_| {
             let there = there.clone();
             spawn(async move {
@@ -34,7 +34,7 @@ fn a_page_is_never_fresh_to_who_knows_of_an_invalidation() {
     explore(|| async {
         let memory = Arc::default();
         let engine = start(&memory).await;
-        let lease = granted(engine.acquire(acquire(1), None).await.unwrap()).unwrap();
+        let lease = granted(engine.acquire(acquire(1), &mut None).await.unwrap()).unwrap();
         assert_eq!(commit(&engine, &lease).await, Committed::Committed);
         let readers = (0..3).map(|_| {
             let engine = engine.clone();
@@ -46,8 +46,8 @@ fn a_page_is_never_fresh_to_who_knows_of_an_invalidation() {
             })
         });
         let readers: Vec<_> = readers.collect();
-        engine.invalidate(invalidation_of("other", 1)).await.unwrap();
-        engine.invalidate(invalidation(2)).await.unwrap();
+        engine.invalidate(invalidation_of("other", 1), None).await.unwrap();
+        engine.invalidate(invalidation(2), None).await.unwrap();
         for _ in 0..2 {
             assert_ne!(freshness(&engine, Consistency::Bounded).await, Freshness::Fresh);
         }
@@ -63,12 +63,12 @@ fn a_commit_that_an_invalidation_overtakes_is_never_fresh() {
     explore(|| async {
         let memory = Arc::default();
         let engine = start(&memory).await;
-        let lease = granted(engine.acquire(acquire(1), None).await.unwrap()).unwrap();
+        let lease = granted(engine.acquire(acquire(1), &mut None).await.unwrap()).unwrap();
         let committing = {
             let engine = engine.clone();
             spawn(async move { commit(&engine, &lease).await })
         };
-        engine.invalidate(invalidation(1)).await.unwrap();
+        engine.invalidate(invalidation(1), None).await.unwrap();
         committing.await.unwrap();
         assert!(matches!(freshness(&engine, Consistency::Bounded).await, Freshness::Stale(_)));
         engine.stop().await;

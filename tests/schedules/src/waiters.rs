@@ -25,7 +25,7 @@ fn everybody_who_asks_at_once_is_served_by_one_render() {
         let calls = (1..=4).map(|token| {
             let (engine, renders) = (engine.clone(), Arc::clone(&renders));
             spawn(async move {
-                let acquisition = engine.acquire(acquire(token), None).await.unwrap();
+                let acquisition = engine.acquire(acquire(token), &mut None).await.unwrap();
                 match granted(acquisition) {
                     Some(lease) => {
                         renders.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +52,7 @@ fn callers_that_go_away_strand_nobody() {
             spawn(async move {
                 let call = {
                     let engine = engine.clone();
-                    async move { engine.acquire(acquire(token), None).await.unwrap() }
+                    async move { engine.acquire(acquire(token), &mut None).await.unwrap() }
                 };
                 // Whoever has heard of its lease keeps its word.
                 if let Some(lease) = impatient(call).await.and_then(granted) {
@@ -63,7 +63,7 @@ fn callers_that_go_away_strand_nobody() {
         let patient = (4..=5).map(|token| {
             let engine = engine.clone();
             spawn(async move {
-                if let Some(lease) = granted(engine.acquire(acquire(token), None).await.unwrap()) {
+                if let Some(lease) = granted(engine.acquire(acquire(token), &mut None).await.unwrap()) {
                     commit(&engine, &lease).await;
                 }
                 assert_eq!(freshness(&engine, Consistency::Strict).await, Freshness::Fresh);
@@ -79,11 +79,11 @@ fn a_release_lets_exactly_one_waiter_render() {
     explore(|| async {
         let memory = Arc::default();
         let engine = start(&memory).await;
-        let first = granted(engine.acquire(acquire(1), None).await.unwrap()).unwrap();
+        let first = granted(engine.acquire(acquire(1), &mut None).await.unwrap()).unwrap();
         let waiting = (2..=4).map(|token| {
             let engine = engine.clone();
             spawn(async move {
-                let lease = granted(engine.acquire(acquire(token), None).await.unwrap());
+                let lease = granted(engine.acquire(acquire(token), &mut None).await.unwrap());
                 if let Some(lease) = &lease {
                     commit(&engine, lease).await;
                 }
@@ -105,10 +105,10 @@ fn a_waiter_on_an_entry_that_is_crowded_out_is_woken() {
     explore(|| async {
         let memory: Arc<Memory> = Arc::default();
         let engine = start_with(&memory, |settings| settings.memory.entry_bytes = 1).await;
-        let first = granted(engine.acquire(acquire(1), None).await.unwrap()).unwrap();
+        let first = granted(engine.acquire(acquire(1), &mut None).await.unwrap()).unwrap();
         let waiter = {
             let engine = engine.clone();
-            spawn(async move { engine.acquire(acquire(2), None).await.unwrap() })
+            spawn(async move { engine.acquire(acquire(2), &mut None).await.unwrap() })
         };
         let others = (0..3).map(|other| {
             let engine = engine.clone();
@@ -129,15 +129,15 @@ fn an_invalidation_in_mid_render_wakes_those_who_wait() {
     explore(|| async {
         let memory = Arc::default();
         let engine = start(&memory).await;
-        let first = granted(engine.acquire(acquire(1), None).await.unwrap()).unwrap();
+        let first = granted(engine.acquire(acquire(1), &mut None).await.unwrap()).unwrap();
         assert_eq!(commit(&engine, &first).await, Committed::Committed);
-        engine.invalidate(invalidation(1)).await.unwrap();
-        let slow = granted(engine.acquire(acquire(2), None).await.unwrap()).unwrap();
+        engine.invalidate(invalidation(1), None).await.unwrap();
+        let slow = granted(engine.acquire(acquire(2), &mut None).await.unwrap()).unwrap();
         let waiter = {
             let engine = engine.clone();
-            spawn(async move { granted(engine.acquire(acquire(3), None).await.unwrap()).unwrap() })
+            spawn(async move { granted(engine.acquire(acquire(3), &mut None).await.unwrap()).unwrap() })
         };
-        engine.invalidate(invalidation(2)).await.unwrap();
+        engine.invalidate(invalidation(2), None).await.unwrap();
         let next = waiter.await.unwrap();
         assert!(next.generation > slow.generation);
         engine.stop().await;

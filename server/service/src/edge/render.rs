@@ -149,7 +149,7 @@ pub(crate) async fn acquire(
     wish: Wish,
 ) -> Result<Option<(v1::AcquireLeaseResponse, Option<crate::engine::Receipt>)>, EdgeError> {
     use v1::acquire_lease_response::Outcome;
-    let Acquisition { outcome, looked } = acquisition;
+    let Acquisition { outcome, looked, waited: _until_it_is_answered } = acquisition;
     let mut receipt_of_grant = None;
     let previous_time = PREVIOUS_TIME.min(left / 2);
     let outcome = match outcome {

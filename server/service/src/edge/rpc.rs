@@ -11,7 +11,9 @@ use super::{
     streams::{self, Answers, LookupAnswers, Watched},
 };
 use crate::access::{Caller, Guard};
-use crate::engine::{Consistency, Engine, EngineError, Place, Places, ReadObject, UploadRequest, Uploaded};
+use crate::engine::{
+    Consistency, Engine, EngineError, Place, Places, ReadObject, TenantPlace, UploadRequest, Uploaded,
+};
 use crate::meters::{
     Acquired as Told, Served, Upload, Via,
     purpose::{Event, Purpose, Room},
@@ -26,6 +28,7 @@ use leasehold_core::{
     transition::{Committed, ReleaseOutcome, Renewed},
 };
 use leasehold_proto::v1::{self, coordinator_service_server::CoordinatorService};
+use prost::Message as _;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
@@ -46,6 +49,7 @@ pub struct Edge {
     guard: Guard,
     calls: Arc<Places>,
     operations: Arc<Places>,
+    render_operations: Arc<Places>,
     watches: Arc<Places>,
     lookup_streams: Arc<Places>,
     uploads: Arc<Places>,
@@ -60,7 +64,11 @@ impl Edge {
         let limits = &engine.settings().limits;
         let edge = Self {
             calls: Places::new("concurrent calls", limits.concurrent_calls),
-            operations: Places::new("reads and changes of entries in progress", limits.operations()),
+            operations: Places::new("reads and changes in progress", limits.operations()),
+            render_operations: Places::new(
+                "reads and changes of renders in progress",
+                limits.render_operations(),
+            ),
             watches: Places::new("watches", limits.watches),
             lookup_streams: Places::new("lookup streams", limits.lookup_streams),
             uploads: Places::new("uploads", limits.uploads),
@@ -73,6 +81,7 @@ impl Edge {
         edge.engine.meters().show_places([
             ("calls", &edge.calls),
             ("operations", &edge.operations),
+            ("render_operations", &edge.render_operations),
             ("watches", &edge.watches),
             ("lookup_streams", &edge.lookup_streams),
             ("uploads", &edge.uploads),
@@ -85,15 +94,12 @@ impl Edge {
 
     /// A call for a tenant, to which what it asks the store for is put down.
     fn cover<F: Future>(&self, event: Event, tenant: &TenantId, call: F) -> impl Future<Output = F::Output> {
-        self.purpose(event, tenant).cover(call)
-    }
-
-    fn purpose(&self, event: Event, tenant: &TenantId) -> Purpose {
-        let room = Room {
-            all: Arc::clone(&self.operations),
-            of_tenant: self.shares.places(tenant, Held::Operation),
+        let (all, kind) = match event.is_of_a_render() {
+            true => (&self.render_operations, Held::RenderOperation),
+            false => (&self.operations, Held::Operation),
         };
-        Purpose::of_tenant(event, self.engine.meters().tenants.of(tenant), room)
+        let room = Room { all: Arc::clone(all), of_tenant: self.shares.places(tenant, kind) };
+        Purpose::of_tenant(event, self.engine.meters().tenants.of(tenant), room).cover(call)
     }
 
     /// What a call is read with.
@@ -180,27 +186,30 @@ impl Edge {
                     let _place = place;
                     let looking = edge.lookup_thoroughly(*ask, now, Via::Stream);
                     let kept = deadline.read(looking).await.and_then(|response| {
-                        let place = edge.place_of_body(&tenant, &response)?;
-                        Ok((response, place))
+                        let places = edge.places_of_answer(&tenant, &response)?;
+                        Ok((response, places))
                     });
-                    let (result, _body) = match kept {
-                        Ok((response, body)) => (Ok(response), body),
+                    let (result, _places) = match kept {
+                        Ok((response, places)) => (Ok(response), Some(places)),
                         Err(error) => (Err(error), None),
                     };
-                    SlowAnswer { answer: edge.answer_on_stream(id, result), _body }
+                    SlowAnswer { answer: edge.answer_on_stream(id, result), _places }
                 })))
             }
         }
     }
 
-    /// A place for the body that an answer carries, as long as it is not sent.
-    fn place_of_body(
+    /// Places for an answer, as long as it is not sent, and for the body that it carries.
+    fn places_of_answer(
         &self,
         tenant: &TenantId,
         response: &v1::LookupResponse,
-    ) -> Result<Option<BodyPlace>, EdgeError> {
+    ) -> Result<AnswerPlaces, EngineError> {
         let body = render::inline_body(response);
-        Ok(body.map(|body| self.body_place(tenant, body)).transpose()?)
+        let bytes = response.encoded_len().saturating_sub(body.map_or(0, Bytes::len));
+        let of_tenant = self.shares.take(tenant, Held::StreamedBytes, bytes)?;
+        let beside = (self.streamed.bytes.take_many(bytes)?, of_tenant);
+        Ok((beside, body.map(|body| self.body_place(tenant, body)).transpose()?))
     }
 
     fn body_place(&self, tenant: &TenantId, body: &Bytes) -> Result<BodyPlace, EngineError> {
@@ -248,15 +257,18 @@ impl Edge {
         }
     }
 
-    /// All of an upload, and the places that it has until it is stored.
+    /// All of an upload, and the places that it has until it is stored. It can only be of `tenant`, where there is one.
     async fn read_upload(
         &self,
         admission: Admission<'_>,
+        tenant: Option<&TenantId>,
         mut parts: Streaming<v1::UploadBodyRequest>,
     ) -> Result<(UploadRequest, Bytes, UploadPlaces), Status> {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
-        // Whose it is, is not known before.
+        let take = |tenant| self.shares.take(tenant, Held::Upload, 1).map_err(EdgeError::from);
+        let known = tenant.map(take).transpose()?;
+        // Whose it is otherwise, is not known before.
         let head = next_part(&mut parts, limits.stall_timeout.min(HEAD_TIME)).await?;
         let head = parse::upload_head(head)?;
         let ask = parse::upload(head, &admission)?;
@@ -266,7 +278,7 @@ impl Edge {
         let mut places = UploadPlaces {
             bytes: self.upload_bytes.take_many(0).map_err(EdgeError::from)?,
             tenant_bytes: self.shares.take(tenant, Held::UploadBytes, 0).map_err(EdgeError::from)?,
-            _of_tenant: self.shares.take(tenant, Held::Upload, 1).map_err(EdgeError::from)?,
+            _of_tenant: known.map_or_else(|| take(tenant), Ok)?,
         };
         while let Some(message) = next_part(&mut parts, limits.stall_timeout).await? {
             let chunk = match message.part {
@@ -312,8 +324,11 @@ async fn next_part(
 /// The answer to a lookup that memory could not answer, until it is sent.
 pub(crate) struct SlowAnswer {
     pub(crate) answer: v1::LookupStreamResponse,
-    _body: Option<BodyPlace>,
+    _places: Option<AnswerPlaces>,
 }
+
+/// For what an answer is beside its body, and for that.
+type AnswerPlaces = (TenantPlace, Option<BodyPlace>);
 
 enum Quick {
     Answer(Box<v1::LookupResponse>),
@@ -392,7 +407,7 @@ impl CoordinatorService for Edge {
             let (wait, mut place) = (ask.wait, Some(place));
             let used = || self.engine.now().elapsed.saturating_sub(arrived.elapsed);
             loop {
-                let acquisition = self.engine.acquire(ask.clone(), place.take()).await?;
+                let acquisition = self.engine.acquire(ask.clone(), &mut place).await?;
                 let told = acquisition.outcome.told();
                 let time =
                     AcquireTime { arrived: arrived.wall, left: deadline.time().saturating_sub(used()) };
@@ -406,7 +421,9 @@ impl CoordinatorService for Edge {
                     // As its caller would, who can do nothing else.
                     None => {
                         ask.wait = wait.saturating_sub(used());
-                        place = Some((self.calls.take()?, of_tenant()?));
+                        if place.is_none() {
+                            place = Some((self.calls.take()?, of_tenant()?));
+                        }
                     }
                 }
             }
@@ -531,7 +548,13 @@ impl CoordinatorService for Edge {
         let uploading = async {
             let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
             let admission = self.admission_of(&caller)?;
-            let (ask, body, _places) = self.read_upload(admission, request.into_inner()).await?;
+            let permissions = caller.permissions().map_err(EdgeError::from)?;
+            if !permissions.allow_anywhere(Right::Render) {
+                return Err(EdgeError::PermissionDenied { right: Right::Render, tenant: None }.into());
+            }
+            let (ask, body, _places) = self
+                .read_upload(admission, permissions.only_tenant(Right::Render), request.into_inner())
+                .await?;
             let tenant = ask.id.tenant.clone();
             // It takes its time, in which the right may have been taken away.
             self.admission_of(&caller)?.check(Right::Render, &tenant)?;
@@ -663,7 +686,9 @@ impl CoordinatorService for Edge {
             invalidation.scopes.iter().filter_map(|scope| scope.tenant().cloned()).collect();
         self.shares.requests(&tenants)?;
         let _of_tenants = self.shares.take_of_each(&tenants, Held::Call).map_err(EdgeError::from)?;
-        let appending = self.engine.invalidate(invalidation);
+        let of_tenants = self.shares.take_of_each(&tenants, Held::Operation).map_err(EdgeError::from)?;
+        let places = (self.operations.take().map_err(EdgeError::from)?, of_tenants);
+        let appending = self.engine.invalidate(invalidation, Some(places));
         let seq = deadline.change(appending.map(|result| Ok(result?))).await?;
         self.engine.meters().invalidated(depth, &tenants);
         Ok(Response::new(v1::InvalidateResponse { consistency_token: parse::write_token(seq) }))

@@ -30,8 +30,10 @@ pub(crate) enum Held {
     Watch,
     LookupStream,
     Upload,
-    /// A read or a change of an entry, until it has ended, which may be after its call.
+    /// What is begun for a call and may end after it: a read or a grant of an entry, an invalidation.
     Operation,
+    /// The same for a render that goes on. Apart from the others.
+    RenderOperation,
     /// Bytes of uploads and commits in progress.
     UploadBytes,
     /// Bytes of bodies on their way to a reader.
@@ -39,7 +41,7 @@ pub(crate) enum Held {
 }
 
 /// Of how many kinds these are.
-const KINDS: usize = 9;
+const KINDS: usize = 10;
 
 impl Held {
     const ALL: [Self; KINDS] = [
@@ -50,6 +52,7 @@ impl Held {
         Self::LookupStream,
         Self::Upload,
         Self::Operation,
+        Self::RenderOperation,
         Self::UploadBytes,
         Self::StreamedBytes,
     ];
@@ -63,7 +66,8 @@ impl Held {
             Self::Watch => "watches of one tenant",
             Self::LookupStream => "lookup streams of one tenant",
             Self::Upload => "uploads of one tenant",
-            Self::Operation => "reads and changes of entries in progress of one tenant",
+            Self::Operation => "reads and changes in progress of one tenant",
+            Self::RenderOperation => "reads and changes of renders in progress of one tenant",
             Self::UploadBytes => "bytes of uploads and commits in progress of one tenant",
             Self::StreamedBytes => "bytes of bodies being streamed of one tenant",
         }
@@ -78,6 +82,7 @@ impl Held {
             Self::LookupStream => limits.lookup_streams,
             Self::Upload => limits.uploads,
             Self::Operation => limits.operations(),
+            Self::RenderOperation => limits.render_operations(),
             Self::UploadBytes => limits.upload_bytes,
             Self::StreamedBytes => limits.streamed_bytes,
         };
@@ -89,7 +94,8 @@ impl Held {
             | Self::Watch
             | Self::LookupStream
             | Self::Upload
-            | Self::Operation => 1,
+            | Self::Operation
+            | Self::RenderOperation => 1,
         };
         let share = limits
             .tenant

@@ -3,7 +3,7 @@
 use super::{
     Engine, Inner,
     error::EngineError,
-    limit::{Place, Places, TenantPlace},
+    limit::{Places, TenantPlace},
     lookup::Looked,
     transitions::{Settled, Trust},
     view::{Slot, View},
@@ -83,6 +83,8 @@ pub struct Acquisition {
     pub outcome: AcquireOutcome,
     /// The entry.
     pub looked: Looked,
+    /// Where the call has waited, its places among those that do: it has given back that among the calls in progress.
+    pub waited: Option<TenantPlace>,
 }
 
 /// Stands for a grant that its caller has not heard of yet. Dropped without [`Receipt::delivered`], the caller went away:
@@ -117,17 +119,19 @@ struct Waiting<'a> {
     engine: &'a Engine,
     since: Duration,
     outcome: Waited,
-    _places: (Place, Option<Place>),
+    places: Option<TenantPlace>,
 }
 
 impl<'a> Waiting<'a> {
     fn begin(engine: &'a Engine, tenant: Option<&Arc<Places>>) -> Result<Self, EngineError> {
         let places = (engine.0.waiters.take()?, tenant.map(Places::take).transpose()?);
-        Ok(Self { engine, since: engine.now().elapsed, outcome: Waited::Abandoned, _places: places })
+        let since = engine.now().elapsed;
+        Ok(Self { engine, since, outcome: Waited::Abandoned, places: Some(places) })
     }
 
-    fn end(mut self, outcome: Waited) {
+    fn end(mut self, outcome: Waited) -> Option<TenantPlace> {
         self.outcome = outcome;
+        self.places.take()
     }
 }
 
@@ -149,15 +153,18 @@ impl Engine {
     pub async fn acquire(
         &self,
         request: AcquireRequest,
-        place: Option<TenantPlace>,
+        place: &mut Option<TenantPlace>,
     ) -> Result<Acquisition, EngineError> {
         let mut waiting = None;
-        let result = self.acquire_or_wait(request, place, &mut waiting).await;
+        let mut result = self.acquire_or_wait(request, place, &mut waiting).await;
         if let Some(waiting) = waiting {
-            waiting.end(match &result {
+            let waited = waiting.end(match &result {
                 Ok(acquisition) => Waited::For(acquisition.outcome.told()),
                 Err(_) => Waited::Failed,
             });
+            if let Ok(acquisition) = &mut result {
+                acquisition.waited = waited;
+            }
         }
         result
     }
@@ -165,10 +172,9 @@ impl Engine {
     async fn acquire_or_wait<'a>(
         &'a self,
         request: AcquireRequest,
-        place: Option<TenantPlace>,
+        place: &mut Option<TenantPlace>,
         waiting: &mut Option<Waiting<'a>>,
     ) -> Result<Acquisition, EngineError> {
-        let mut call_place = place;
         let inner = &self.0;
         let give_up_at = self.now().elapsed + request.wait.min(inner.settings.leases.max_wait);
         if let Some(seq) = request.at_least {
@@ -204,13 +210,13 @@ impl Engine {
             }
             if waiting.is_none() {
                 *waiting = Some(Waiting::begin(self, request.waiters.as_ref())?);
-                call_place = None;
+                *place = None;
             }
             let seen = acquisition.looked.pointer().map_or(Generation(0), |pointer| pointer.generation);
             ask.after.get_or_insert(seen);
             let free_in = until.since(self.now().wall).max(MIN_SLEEP);
             drop(acquisition);
-            debug_assert!(call_place.is_none(), "a call that waits must not keep others out");
+            debug_assert!(place.is_none(), "a call that waits must not keep others out");
             may_reread = false;
             tokio::select! {
                 biased;
@@ -227,9 +233,7 @@ impl Engine {
     /// by what is found.
     async fn poll(&self, slot: &Arc<Slot>) -> Infallible {
         let inner = &self.0;
-        if inner.settings.reread_interval.is_none() {
-            return std::future::pending().await;
-        }
+        let Some(interval) = inner.settings.reread_interval else { return std::future::pending().await };
         let _turn = slot.poller.lock().await;
         loop {
             let now = self.now();
@@ -241,7 +245,9 @@ impl Engine {
             let now = self.now();
             slot.note_reread(now);
             // What cannot be read now is asked for again when its time comes.
-            let _ = inner.views.read(slot, now).await;
+            if inner.views.read(slot, now).await.is_err() {
+                tokio::time::sleep(interval).await;
+            }
         }
     }
 
@@ -271,7 +277,7 @@ impl Engine {
             )
             | Decision::Swap(..) => return self.take_turn(slot, ask.clone()).await,
         };
-        Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now) })
+        Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now), waited: None })
     }
 
     async fn take_turn(&self, slot: &Arc<Slot>, ask: Acquire) -> Result<Acquisition, EngineError> {
@@ -299,7 +305,7 @@ impl Engine {
         };
         let now = self.now();
         let view = Arc::new(View::of(settled.entry, now));
-        Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now) })
+        Ok(Acquisition { outcome, looked: self.judge(Arc::clone(slot), view, now), waited: None })
     }
 }
 

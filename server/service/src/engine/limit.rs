@@ -25,6 +25,9 @@ pub struct Place {
 /// A place among all, and one among its tenant's, where these are limited.
 pub type TenantPlace = (Place, Option<Place>);
 
+/// The same, of several tenants.
+pub type TenantsPlace = (Place, Vec<Place>);
+
 impl Places {
     /// `what` completes the sentence "over the limit of `limit` …".
     pub fn new(what: &'static str, limit: usize) -> Arc<Self> {

@@ -5,7 +5,7 @@
 //! append is under way is appended together by the next one. Callers only wait for a task's word; one that goes away
 //! changes nothing, but that its invalidation is not appended if its turn has not come.
 
-use super::{caller::StoreCaller, error::EngineError, watch::WatchHub};
+use super::{caller::StoreCaller, error::EngineError, limit::TenantsPlace, watch::WatchHub};
 use crate::{
     meters::purpose::{Event, Purpose},
     random::Entropy,
@@ -107,7 +107,18 @@ impl LogState {
     }
 }
 
-type AppendReply = oneshot::Sender<Result<Seq, EngineError>>;
+/// Whom to tell what became of an invalidation, and the places that it has until then.
+struct AppendReply {
+    to: oneshot::Sender<Result<Seq, EngineError>>,
+    _places: Option<TenantsPlace>,
+}
+
+impl AppendReply {
+    fn send(self, result: Result<Seq, EngineError>) {
+        let _ = self.to.send(result);
+    }
+}
+
 type ReadReply = oneshot::Sender<Result<(), EngineError>>;
 
 /// What the tasks get from outside.
@@ -177,9 +188,16 @@ impl LogHandle {
     }
 
     /// Appends, and answers with the position from which on it holds.
-    pub(crate) async fn append(&self, invalidation: Invalidation) -> Result<Seq, EngineError> {
-        let (reply, answer) = oneshot::channel();
-        self.appends.send((invalidation, reply)).await.map_err(|_| EngineError::Draining)?;
+    pub(crate) async fn append(
+        &self,
+        invalidation: Invalidation,
+        places: Option<TenantsPlace>,
+    ) -> Result<Seq, EngineError> {
+        let (to, answer) = oneshot::channel();
+        self.appends
+            .send((invalidation, AppendReply { to, _places: places }))
+            .await
+            .map_err(|_| EngineError::Draining)?;
         // The task took it and died: nobody knows how far it came.
         answer.await.unwrap_or_else(|_| Err(EngineError::OutcomeUnknown("the log's task ended".to_owned())))
     }
@@ -386,7 +404,7 @@ impl Follower {
 
 /// Whether its caller went away before its turn: others must not wait for what nobody waits for.
 fn is_given_up((_, reply): &(Invalidation, AppendReply)) -> bool {
-    reply.is_closed()
+    reply.to.is_closed()
 }
 
 /// Appends what is handed in, one event after the other.
@@ -514,7 +532,7 @@ impl Appender {
         }
         for (_, (_, replies)) in waiting {
             for reply in replies {
-                let _ = reply.send(Err(error.clone()));
+                reply.send(Err(error.clone()));
             }
         }
     }
@@ -525,7 +543,7 @@ impl Appender {
         waiting.retain(|id, (_, replies)| match view.seq_of(*id) {
             Some(seq) => {
                 for reply in replies.drain(..) {
-                    let _ = reply.send(Ok(seq));
+                    reply.send(Ok(seq));
                 }
                 false
             }

@@ -23,7 +23,7 @@ mod watch;
 pub use acquire::{AcquireOutcome, AcquireRequest, Acquisition, Receipt};
 pub use commit::{CommitRequest, PageInput, UploadRequest, Uploaded};
 pub use error::EngineError;
-pub use limit::{Place, Places, TenantPlace};
+pub use limit::{Place, Places, TenantPlace, TenantsPlace};
 pub use lookup::{Consistency, LogStanding, Looked, ReadObject};
 pub use placing::{BodyInput, GivenNames};
 pub use running::{RunningLease, RunningLeases};
@@ -251,9 +251,14 @@ impl Engine {
         self.0.stopped.cancel();
     }
 
-    /// Appends an invalidation; the position is its consistency token. Repeatable by its id.
-    pub async fn invalidate(&self, invalidation: Invalidation) -> Result<Seq, EngineError> {
-        self.0.log.append(invalidation).await
+    /// Appends an invalidation; the position is its consistency token. Repeatable by its id. It has the places until it is
+    /// answered, or left out because its caller has gone away.
+    pub async fn invalidate(
+        &self,
+        invalidation: Invalidation,
+        places: Option<TenantsPlace>,
+    ) -> Result<Seq, EngineError> {
+        self.0.log.append(invalidation, places).await
     }
 
     /// Moves the expiry of a lease.

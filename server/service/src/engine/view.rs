@@ -184,8 +184,22 @@ struct WaitingRead {
     /// What it is for.
     purpose: Purpose,
     reply: oneshot::Sender<Result<Arc<View>, ReadError>>,
-    /// It is there until it is answered, also when its caller has gone away.
-    _place: Option<TenantPlace>,
+    /// As long as it waits for its turn; of those that one request answers, one goes on having it.
+    place: Option<TenantPlace>,
+}
+
+impl ReadQueue {
+    /// From time to time without those whose callers have gone away.
+    fn push(&mut self, read: WaitingRead) {
+        if self.waiting.len() == self.waiting.capacity() {
+            self.forget_abandoned();
+        }
+        self.waiting.push(read);
+    }
+
+    fn forget_abandoned(&mut self) {
+        self.waiting.retain(|read| !read.reply.is_closed());
+    }
 }
 
 /// When a request to the store was sent, as far as this slot is concerned.
@@ -434,11 +448,14 @@ impl Views {
     /// The entry as it is after this call began. Calls that arrive before a read is sent share it; those that come while
     /// one is under way get the next. The read is a task of its own: a caller that goes away strands nobody.
     pub(crate) async fn read(&self, slot: &Arc<Slot>, now: Moment) -> Result<Arc<View>, EngineError> {
-        let (purpose, _place) = purpose::begin()?;
+        let (purpose, place) = purpose::begin().or_else(|_| {
+            slot.reads.lock().forget_abandoned();
+            purpose::begin()
+        })?;
         let (reply, answer) = oneshot::channel();
         let lead = {
             let mut reads = slot.reads.lock();
-            reads.waiting.push(WaitingRead { now, purpose, reply, _place });
+            reads.push(WaitingRead { now, purpose, reply, place });
             !std::mem::replace(&mut reads.running, true)
         };
         if lead {
@@ -476,7 +493,7 @@ struct Reader {
 
 impl Reader {
     async fn run(self) {
-        while let Some(waiting) = self.next_batch() {
+        while let Some(mut waiting) = self.next_batch() {
             // The age of what is read is counted from the first of these requests: it can only look older than it is.
             let Some(now) = waiting.iter().map(|read| read.now).min_by_key(|now| now.elapsed) else {
                 continue;
@@ -484,6 +501,8 @@ impl Reader {
             // For one of those who wait for it, and of them one that is traced: none of an earlier batch.
             let traced = waiting.iter().find(|read| read.purpose.call.is_some()).or(waiting.first());
             let purpose = traced.map_or(Purpose::of(Event::Other), |read| read.purpose.clone());
+            // There is one request, and those who wait for it are counted as calls.
+            let _place = waiting.iter_mut().fold(None, |kept, read| kept.or(read.place.take()));
             let sent = self.slot.sending(now);
             let result = purpose.cover(self.caller.read(|| self.store.read(&self.slot.id))).await;
             let late = if mutation::is_active(Mutation::StrictReadJoinsInFlight) {

@@ -45,6 +45,23 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    /// Whether it is of a render that goes on.
+    pub(crate) const fn is_of_a_render(self) -> bool {
+        match self {
+            Self::Renew | Self::Release | Self::Commit | Self::Upload => true,
+            Self::Lookup
+            | Self::Acquire
+            | Self::Wait
+            | Self::Page
+            | Self::Sidecar
+            | Self::Object
+            | Self::Invalidate
+            | Self::Tail
+            | Self::Deletion
+            | Self::Other => false,
+        }
+    }
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Lookup => "lookup",

@@ -147,6 +147,39 @@ async fn lookup_streams_of_callers_who_read_one_tenant_are_limited_by_it() {
     until(async || open("louder").await.is_ok()).await;
 }
 
+/// Of two uploads, the one that a tenant may have: whose it is, is known before it says so where it can only be one.
+#[tokio::test]
+async fn uploads_that_do_not_begin_are_their_callers_tenants() {
+    let world = World::new();
+    let names = Names::knowing(&["loud", "quiet", "reader"]);
+    let rules = vec![
+        rule("loud", None, over("loud"), &[Right::Render]),
+        rule("quiet", None, over("quiet"), &[Right::Render]),
+        rule("reader", None, over("loud"), &[Right::Read]),
+    ];
+    let guard = Guard::new(names, policy(rules), Arc::<TestClock>::clone(&world.clock));
+    let node = world
+        .start_guarded_with(guard, |settings| {
+            settings.limits.uploads = 2;
+            settings.limits.tenant.share_percent = std::num::NonZeroU32::new(50);
+        })
+        .await;
+    let silent = |name: &'static str| {
+        let mut client = client_as(&node, name);
+        tokio::spawn(async move { client.upload_body(tokio_stream::pending()).await.map(drop) })
+    };
+    assert_refused(soon(silent("reader")).await.unwrap(), Code::PermissionDenied, "PERMISSION_DENIED");
+    let first = silent("loud");
+    let ended = async |name| {
+        let mut client = client_as(&node, name);
+        client.upload_body(tokio_stream::empty()).await.map(drop).unwrap_err().code()
+    };
+    until(async || ended("loud").await == Code::ResourceExhausted).await;
+    assert_eq!(ended("quiet").await, Code::InvalidArgument);
+    first.abort();
+    until(async || ended("loud").await == Code::InvalidArgument).await;
+}
+
 #[tokio::test]
 async fn an_upload_whose_caller_loses_the_right_meanwhile_is_not_stored() {
     let world = World::new();
