@@ -240,14 +240,12 @@ impl Engine {
             let view = slot.view();
             let due =
                 view.and_then(|view| Some(slot.asked_at(&view) + self.reread_interval(slot, &view, now)?));
-            let due = due.unwrap_or(now.elapsed);
+            let due = due.unwrap_or_else(|| slot.reread_at() + interval);
             tokio::time::sleep(due.saturating_sub(now.elapsed)).await;
             let now = self.now();
             slot.note_reread(now);
             // What cannot be read now is asked for again when its time comes.
-            if inner.views.read(slot, now).await.is_err() {
-                tokio::time::sleep(interval).await;
-            }
+            let _ = inner.views.read(slot, now).await;
         }
     }
 

@@ -228,7 +228,12 @@ impl Slot {
     /// When this coordinator last saw the entry, or asked for it because another might know better, whatever came of it:
     /// a store that does not answer is not asked by every call.
     pub(crate) fn asked_at(&self, view: &View) -> Duration {
-        view.seen_at.max(Duration::from_micros(self.reread_at.load(Ordering::Acquire)))
+        view.seen_at.max(self.reread_at())
+    }
+
+    /// When it was asked for so; of an entry that is not remembered, too.
+    pub(crate) fn reread_at(&self) -> Duration {
+        Duration::from_micros(self.reread_at.load(Ordering::Acquire))
     }
 
     /// Notes that the store is asked for what is remembered already.
