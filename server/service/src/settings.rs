@@ -125,6 +125,16 @@ impl Limits {
     pub(crate) fn render_operations(&self) -> usize {
         self.concurrent_calls.saturating_mul(2).saturating_add(self.uploads)
     }
+
+    /// The same, of invalidations.
+    pub(crate) fn invalidations(&self) -> usize {
+        self.concurrent_calls.saturating_mul(2)
+    }
+
+    /// Bytes of answers on lookup streams that are not sent, without bodies.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.message_bytes.saturating_mul(16)
+    }
 }
 
 /// What one tenant may use of a coordinator. What is `None` is not limited.

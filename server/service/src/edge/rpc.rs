@@ -50,6 +50,8 @@ pub struct Edge {
     calls: Arc<Places>,
     operations: Arc<Places>,
     render_operations: Arc<Places>,
+    invalidations: Arc<Places>,
+    answer_bytes: Arc<Places>,
     watches: Arc<Places>,
     lookup_streams: Arc<Places>,
     uploads: Arc<Places>,
@@ -69,6 +71,8 @@ impl Edge {
                 "reads and changes of renders in progress",
                 limits.render_operations(),
             ),
+            invalidations: Places::new("invalidations in progress", limits.invalidations()),
+            answer_bytes: Places::new("bytes of answers on lookup streams", limits.answer_bytes()),
             watches: Places::new("watches", limits.watches),
             lookup_streams: Places::new("lookup streams", limits.lookup_streams),
             uploads: Places::new("uploads", limits.uploads),
@@ -82,6 +86,8 @@ impl Edge {
             ("calls", &edge.calls),
             ("operations", &edge.operations),
             ("render_operations", &edge.render_operations),
+            ("invalidations", &edge.invalidations),
+            ("answer_bytes", &edge.answer_bytes),
             ("watches", &edge.watches),
             ("lookup_streams", &edge.lookup_streams),
             ("uploads", &edge.uploads),
@@ -207,8 +213,8 @@ impl Edge {
     ) -> Result<AnswerPlaces, EngineError> {
         let body = render::inline_body(response);
         let bytes = response.encoded_len().saturating_sub(body.map_or(0, Bytes::len));
-        let of_tenant = self.shares.take(tenant, Held::StreamedBytes, bytes)?;
-        let beside = (self.streamed.bytes.take_many(bytes)?, of_tenant);
+        let of_tenant = self.shares.take(tenant, Held::AnswerBytes, bytes)?;
+        let beside = (self.answer_bytes.take_many(bytes)?, of_tenant);
         Ok((beside, body.map(|body| self.body_place(tenant, body)).transpose()?))
     }
 
@@ -686,8 +692,8 @@ impl CoordinatorService for Edge {
             invalidation.scopes.iter().filter_map(|scope| scope.tenant().cloned()).collect();
         self.shares.requests(&tenants)?;
         let _of_tenants = self.shares.take_of_each(&tenants, Held::Call).map_err(EdgeError::from)?;
-        let of_tenants = self.shares.take_of_each(&tenants, Held::Operation).map_err(EdgeError::from)?;
-        let places = (self.operations.take().map_err(EdgeError::from)?, of_tenants);
+        let of_tenants = self.shares.take_of_each(&tenants, Held::Invalidation).map_err(EdgeError::from)?;
+        let places = (self.invalidations.take().map_err(EdgeError::from)?, of_tenants);
         let appending = self.engine.invalidate(invalidation, Some(places));
         let seq = deadline.change(appending.map(|result| Ok(result?))).await?;
         self.engine.meters().invalidated(depth, &tenants);

@@ -30,10 +30,14 @@ pub(crate) enum Held {
     Watch,
     LookupStream,
     Upload,
-    /// What is begun for a call and may end after it: a read or a grant of an entry, an invalidation.
+    /// What is begun for a call and may end after it: a read or a grant of an entry.
     Operation,
     /// The same for a render that goes on. Apart from the others.
     RenderOperation,
+    /// An invalidation, likewise.
+    Invalidation,
+    /// Bytes of answers on lookup streams, without bodies, until they are sent.
+    AnswerBytes,
     /// Bytes of uploads and commits in progress.
     UploadBytes,
     /// Bytes of bodies on their way to a reader.
@@ -41,7 +45,7 @@ pub(crate) enum Held {
 }
 
 /// Of how many kinds these are.
-const KINDS: usize = 10;
+const KINDS: usize = 12;
 
 impl Held {
     const ALL: [Self; KINDS] = [
@@ -53,6 +57,8 @@ impl Held {
         Self::Upload,
         Self::Operation,
         Self::RenderOperation,
+        Self::Invalidation,
+        Self::AnswerBytes,
         Self::UploadBytes,
         Self::StreamedBytes,
     ];
@@ -68,6 +74,8 @@ impl Held {
             Self::Upload => "uploads of one tenant",
             Self::Operation => "reads and changes in progress of one tenant",
             Self::RenderOperation => "reads and changes of renders in progress of one tenant",
+            Self::Invalidation => "invalidations in progress of one tenant",
+            Self::AnswerBytes => "bytes of answers on lookup streams of one tenant",
             Self::UploadBytes => "bytes of uploads and commits in progress of one tenant",
             Self::StreamedBytes => "bytes of bodies being streamed of one tenant",
         }
@@ -83,11 +91,14 @@ impl Held {
             Self::Upload => limits.uploads,
             Self::Operation => limits.operations(),
             Self::RenderOperation => limits.render_operations(),
+            Self::Invalidation => limits.invalidations(),
+            Self::AnswerBytes => limits.answer_bytes(),
             Self::UploadBytes => limits.upload_bytes,
             Self::StreamedBytes => limits.streamed_bytes,
         };
         let least = match self {
             Self::UploadBytes | Self::StreamedBytes => limits.body_bytes.max(limits.message_bytes),
+            Self::AnswerBytes => limits.message_bytes,
             Self::Call
             | Self::RenderCall
             | Self::Waiter
@@ -95,7 +106,8 @@ impl Held {
             | Self::LookupStream
             | Self::Upload
             | Self::Operation
-            | Self::RenderOperation => 1,
+            | Self::RenderOperation
+            | Self::Invalidation => 1,
         };
         let share = limits
             .tenant

@@ -184,21 +184,19 @@ struct WaitingRead {
     /// What it is for.
     purpose: Purpose,
     reply: oneshot::Sender<Result<Arc<View>, ReadError>>,
-    /// As long as it waits for its turn; of those that one request answers, one goes on having it.
-    place: Option<TenantPlace>,
+    /// Its caller's; whoever asks for its sake has it too.
+    place: Option<Weak<TenantPlace>>,
 }
 
 impl ReadQueue {
     /// From time to time without those whose callers have gone away.
     fn push(&mut self, read: WaitingRead) {
         if self.waiting.len() == self.waiting.capacity() {
-            self.forget_abandoned();
+            self.waiting.retain(|read| !read.reply.is_closed());
+            // Not again before as many have come as are left.
+            self.waiting.reserve(self.waiting.len() + 1);
         }
         self.waiting.push(read);
-    }
-
-    fn forget_abandoned(&mut self) {
-        self.waiting.retain(|read| !read.reply.is_closed());
     }
 }
 
@@ -453,10 +451,9 @@ impl Views {
     /// The entry as it is after this call began. Calls that arrive before a read is sent share it; those that come while
     /// one is under way get the next. The read is a task of its own: a caller that goes away strands nobody.
     pub(crate) async fn read(&self, slot: &Arc<Slot>, now: Moment) -> Result<Arc<View>, EngineError> {
-        let (purpose, place) = purpose::begin().or_else(|_| {
-            slot.reads.lock().forget_abandoned();
-            purpose::begin()
-        })?;
+        let (purpose, place) = purpose::begin()?;
+        let own_place = place.map(Arc::new);
+        let place = own_place.as_ref().map(Arc::downgrade);
         let (reply, answer) = oneshot::channel();
         let lead = {
             let mut reads = slot.reads.lock();
@@ -472,7 +469,9 @@ impl Views {
             };
             tokio::spawn(reader.run());
         }
-        match answer.await {
+        let answer = answer.await;
+        drop(own_place);
+        match answer {
             Ok(result) => Ok(result?),
             Err(_) => Err(EngineError::Internal("a read ended without an answer")),
         }
@@ -499,6 +498,8 @@ struct Reader {
 impl Reader {
     async fn run(self) {
         while let Some(mut waiting) = self.next_batch() {
+            // What nobody waits for any more is not begun.
+            waiting.retain(|read| !read.reply.is_closed());
             // The age of what is read is counted from the first of these requests: it can only look older than it is.
             let Some(now) = waiting.iter().map(|read| read.now).min_by_key(|now| now.elapsed) else {
                 continue;
@@ -506,8 +507,7 @@ impl Reader {
             // For one of those who wait for it, and of them one that is traced: none of an earlier batch.
             let traced = waiting.iter().find(|read| read.purpose.call.is_some()).or(waiting.first());
             let purpose = traced.map_or(Purpose::of(Event::Other), |read| read.purpose.clone());
-            // There is one request, and those who wait for it are counted as calls.
-            let _place = waiting.iter_mut().fold(None, |kept, read| kept.or(read.place.take()));
+            let _place = waiting.iter().find_map(|read| read.place.as_ref()?.upgrade());
             let sent = self.slot.sending(now);
             let result = purpose.cover(self.caller.read(|| self.store.read(&self.slot.id))).await;
             let late = if mutation::is_active(Mutation::StrictReadJoinsInFlight) {
