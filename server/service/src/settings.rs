@@ -108,7 +108,8 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// The largest body that is sent within a message.
     pub inline_body_bytes: usize,
-    /// The largest message that is accepted.
+    /// The largest message that is accepted. Answers on lookup streams that are not sent may have sixteen times as many bytes in all,
+    /// without their bodies.
     pub message_bytes: usize,
     /// What one tenant may use of all this.
     pub tenant: TenantLimits,

@@ -272,6 +272,12 @@ fn given_up<T>(message: T) -> tonic::Request<T> {
     request
 }
 
+/// Of a page that the store is slow to tell of.
+async fn give_up_a_lookup(node: &Coordinator, page: &v1::EntryRef) {
+    let refused = node.client().lookup(given_up(lookup(page))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::DeadlineExceeded);
+}
+
 #[tokio::test]
 async fn reads_whose_callers_went_away_are_limited_and_others_go_on() {
     let world = World::new();
@@ -281,8 +287,7 @@ async fn reads_whose_callers_went_away_are_limited_and_others_go_on() {
     let renders = [node.grant(&of("loud", "rendered")).await, node.grant(&of("quiet", "rendered")).await];
     let reads = node.faults.hold(Operation::EntryRead);
     for key in 0..4_u64 {
-        let request = given_up(lookup(&of("loud", &key.to_string())));
-        assert_eq!(node.client().lookup(request).await.unwrap_err().code(), Code::DeadlineExceeded);
+        give_up_a_lookup(&node, &of("loud", &key.to_string())).await;
         reads.arrived(key + 1).await;
     }
     limited(node.lookup(lookup(&of("loud", "4"))).await, OPERATIONS);
@@ -294,8 +299,7 @@ async fn reads_whose_callers_went_away_are_limited_and_others_go_on() {
     }
     let everything = scope_of("loud", Scope::WholeTenant(v1::WholeTenant {}));
     node.invalidate(invalidation([everything])).await.unwrap();
-    let other = node.client().lookup(given_up(lookup(&of("quiet", "a")))).await;
-    assert_eq!(other.unwrap_err().code(), Code::DeadlineExceeded);
+    give_up_a_lookup(&node, &of("quiet", "a")).await;
     reads.open();
     until(async || node.lookup(lookup(&of("loud", "4"))).await.is_ok()).await;
 }
@@ -308,8 +312,7 @@ async fn of_callers_that_went_away_from_one_read_the_read_is_left() {
     node.seen(&warm).await;
     let reads = node.faults.hold(Operation::EntryRead);
     for (page, arrived) in [("popular", 1), ("popular", 1), ("popular", 1), ("popular", 1), ("other", 2)] {
-        let refused = node.client().lookup(given_up(lookup(&of("loud", page)))).await.unwrap_err();
-        assert_eq!(refused.code(), Code::DeadlineExceeded);
+        give_up_a_lookup(&node, &of("loud", page)).await;
         reads.arrived(arrived).await;
     }
     assert!(matches!(node.took(acquire(&warm)).await, Took::Granted { .. }));

@@ -7,7 +7,9 @@ use super::{
     rpc::{Edge, SlowAnswer},
 };
 use crate::access::{Caller, Lost};
-use crate::engine::{Cursor, EngineError, Next, Place, TenantPlace, WatchEvent, WatchFilter, WatchHub};
+use crate::engine::{
+    Cursor, EngineError, Next, TenantPlace, TenantsPlace, WatchEvent, WatchFilter, WatchHub,
+};
 use futures::{
     Stream, StreamExt as _,
     future::BoxFuture,
@@ -196,7 +198,7 @@ pub(crate) struct Watched {
     pub(crate) progress: Duration,
     pub(crate) draining: CancellationToken,
     /// Among all watches, and among those of each tenant that it names.
-    pub(crate) places: (Place, Vec<Place>),
+    pub(crate) places: TenantsPlace,
 }
 
 struct Watch {
@@ -210,7 +212,7 @@ struct Watch {
     progress: Duration,
     draining: CancellationToken,
     is_over: bool,
-    _places: (Place, Vec<Place>),
+    _places: TenantsPlace,
 }
 
 /// The answers to one watch. It ends when its caller may no longer read one of the tenants that it names.
