@@ -49,6 +49,8 @@ pub enum Kind {
     Throttle,
     /// Says that another has the item. DynamoDB only.
     Conflict,
+    /// Says so of the first item of a transaction, and that the second one's condition does not hold. Appends only.
+    ConflictAndRefusal,
     /// Says that there is no right to it.
     Deny,
     /// 500, without effect.
@@ -71,10 +73,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Refuse,
         Self::Throttle,
         Self::Conflict,
+        Self::ConflictAndRefusal,
         Self::Deny,
         Self::FailBefore,
         Self::FailAfter,
@@ -88,7 +91,7 @@ impl Kind {
 
     /// Whether whoever sent the request knows from then on that it had no effect.
     fn is_refusal(self) -> bool {
-        matches!(self, Self::Refuse | Self::Throttle | Self::Conflict | Self::Deny)
+        matches!(self, Self::Refuse | Self::Throttle | Self::Conflict | Self::ConflictAndRefusal | Self::Deny)
     }
 
     fn fault(self, rng: &mut StdRng) -> Fault {
@@ -96,6 +99,7 @@ impl Kind {
             Self::Refuse => Fault::Refuse,
             Self::Throttle => Fault::Throttle,
             Self::Conflict => Fault::Conflict,
+            Self::ConflictAndRefusal => Fault::ConflictAndRefusal,
             Self::Deny => Fault::Deny,
             Self::FailBefore => Fault::FailBefore,
             Self::FailAfter => Fault::FailAfter,
@@ -236,7 +240,10 @@ impl Services {
         let request = http::Request::from_parts(head, body);
         let seen = self.seen_from(from);
         let second = self.second_arrival(&rng);
-        let trouble = self.next_trouble(which, from, &rng);
+        // As the API names it; S3's requests have no such header.
+        let target = request.headers().get("x-amz-target");
+        let is_append = target.is_some_and(|target| target.as_bytes().ends_with(b".TransactWriteItems"));
+        let trouble = self.next_trouble((which, is_append), from, &rng);
         // What a service has refused for good, it does not do after all: nobody could ever be told so else.
         let is_refused = trouble.as_ref().is_some_and(|(kind, _)| kind.is_refusal());
         if let Some(later) = second.filter(|_| !is_refused) {
@@ -256,13 +263,22 @@ impl Services {
         answer.try_into_http1x().map_err(|error| ConnectorError::other(error.into(), None))
     }
 
-    fn next_trouble(&self, which: Service, from: Address, rng: &Mutex<StdRng>) -> Option<(Kind, Fault)> {
+    fn next_trouble(
+        &self,
+        (which, is_append): (Service, bool),
+        from: Address,
+        rng: &Mutex<StdRng>,
+    ) -> Option<(Kind, Fault)> {
         let mut troubles = self.troubles.lock();
         let mut rng = rng.lock();
         let trouble = troubles.of_one.get(&from).unwrap_or(&troubles.of_all);
         let is_table = which == Service::DynamoDb;
-        let kinds: Vec<_> =
-            trouble.kinds.iter().copied().filter(|kind| is_table || *kind != Kind::Conflict).collect();
+        let can_be = |kind: &Kind| match kind {
+            Kind::Conflict => is_table,
+            Kind::ConflictAndRefusal => is_append,
+            _ => true,
+        };
+        let kinds: Vec<_> = trouble.kinds.iter().copied().filter(can_be).collect();
         if rng.random_range(0..1000) >= trouble.per_mille {
             return None;
         }
