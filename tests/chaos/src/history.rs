@@ -139,6 +139,7 @@ pub(crate) fn merged(run: Run, journals: BTreeMap<String, Vec<Line>>) -> anyhow:
             Call::Sidecar { of, .. } | Call::ForeignSidecar { of, .. } => place(of)?,
             Call::Object { .. }
             | Call::Commit { .. }
+            | Call::Renew { .. }
             | Call::Release { .. }
             | Call::Invalidate { .. }
             | Call::Watch
@@ -150,6 +151,8 @@ pub(crate) fn merged(run: Run, journals: BTreeMap<String, Vec<Line>>) -> anyhow:
         operations: operations.into_iter().map(|(_, operation)| operation).collect(),
         audit: run.audit.clone(),
         terms: setting::TERMS,
+        // Whoever waited in the storm is let go with it.
+        faults_ended: None,
         quiet_from: (longest_stall < setting::CALM_STALL).then_some(run.calm_from),
         ended: run.ended,
         panics,

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use leasehold_checker::history::{Identity, Terms, Time};
-use leasehold_sim::load::{LONGEST_CALM_RENDER, LONGEST_LEASE, Pace};
+use leasehold_sim::load::{LONGEST_CALM_RENDER, LONGEST_LEASE, LONGEST_RENDER, Pace};
 use std::time::Duration;
 
 const fn ms(milliseconds: u64) -> Duration {
@@ -41,8 +41,10 @@ pub(crate) const TERMS: Terms = Terms {
     // set back by meanwhile.
     slack: 2_000,
     longest_lease: LONGEST_LEASE,
+    longest_hold: 3_000,
     // A render of 100 ms may take as long on a busy machine.
     longest_render: LONGEST_CALM_RENDER + 10_000,
+    longest_render_amid_faults: LONGEST_RENDER + 10_000,
     deletion_grace: 2_000,
     // Somebody looks once a second, and is granted the processor some time.
     hearsay: 14_000,

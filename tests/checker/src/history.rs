@@ -24,6 +24,8 @@ pub struct History {
     /// What the parts were told.
     pub terms: Terms,
     /// When the last fault was over; `None` where there was no such time.
+    pub faults_ended: Option<Time>,
+    /// From when on its aftermath was over too; `None` where there was no such time.
     pub quiet_from: Option<Time>,
     /// When nothing was asked any more.
     pub ended: Time,
@@ -55,8 +57,12 @@ pub struct Terms {
     pub slack: Time,
     /// The longest lease that a worker asks for.
     pub longest_lease: Time,
-    /// The longest render.
+    /// However often it is renewed, no lease is held for longer.
+    pub longest_hold: Time,
+    /// The longest render when all is well.
     pub longest_render: Time,
+    /// The longest one as long as there are faults.
+    pub longest_render_amid_faults: Time,
     /// What was superseded is kept for so long.
     pub deletion_grace: Time,
     /// So long after a commit, those who wait for it on other coordinators have heard of it.
@@ -142,6 +148,15 @@ pub enum Call {
         generation: u64,
         /// What it is.
         page: Rendered,
+    },
+    /// Let the lease last on.
+    Renew {
+        /// Of which entry.
+        entry: EntryIndex,
+        /// Under which generation.
+        generation: u64,
+        /// For so long from now on.
+        ttl: Time,
     },
     /// Give the lease back, with or without a failure.
     Release {
@@ -278,6 +293,10 @@ pub enum Outcome {
         /// The generation of the latest grant.
         latest: u64,
     },
+    /// The lease lasts on.
+    Renewed,
+    /// It is not the caller's any more.
+    Lost,
     /// The lease is free.
     Released,
     /// It was not the caller's.
@@ -469,6 +488,7 @@ impl Operation {
             | Call::ForeignSidecar { entry, .. }
             | Call::Acquire { entry, .. }
             | Call::Commit { entry, .. }
+            | Call::Renew { entry, .. }
             | Call::Release { entry, .. } => Some(*entry),
             Call::Object { .. } | Call::Invalidate { .. } | Call::Watch | Call::Sweep { .. } => None,
         }

@@ -132,6 +132,28 @@ impl Index {
     }
 }
 
+/// Whether this call to acquire may have been granted a lease after this one of its entry, be it that its caller never heard
+/// of that.
+pub(super) fn may_have_overtaken(
+    history: &History,
+    index: &Index,
+    operation: &Operation,
+    (entry, generation): Edition,
+) -> bool {
+    operation.entry() == Some(entry)
+        && match operation.outcome() {
+            Some(Outcome::Granted { generation: later, .. }) => *later > generation,
+            Some(Outcome::Failed { .. }) | None => true,
+            // Where the store takes long to answer, it may have been granted one that was over before anybody was told,
+            // and is told of what came after.
+            Some(_) => {
+                let is_well = history.quiet_from.is_some_and(|quiet| operation.began > quiet);
+                let granted = index.first_grant((entry, generation)).unwrap_or_default();
+                !is_well && operation.answered() > granted
+            }
+        }
+}
+
 /// Whether a call was told that it had no effect.
 pub(super) fn surely_failed(operation: &Operation) -> bool {
     matches!(operation.outcome(), Some(Outcome::Failed { in_doubt: false, .. } | Outcome::NameTaken))

@@ -8,6 +8,7 @@ pub mod history;
 mod index;
 mod names;
 mod register;
+mod renewals;
 mod rules;
 mod search;
 mod stores;

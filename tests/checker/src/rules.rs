@@ -1,10 +1,10 @@
 //! The promises, one by one.
 
 use super::{
-    history::{Call, History, Operation, Outcome, Reason, Scope, Time, Told},
+    history::{Call, History, Operation, Outcome, Reason, Scope, Terms, Time, Told},
     index::{
-        Edition, Index, may_be_invalidated, may_be_purged, may_be_purged_in_doubt, of_entry, served,
-        surely_failed,
+        Edition, Index, may_be_invalidated, may_be_purged, may_be_purged_in_doubt, may_have_overtaken,
+        of_entry, served, surely_failed,
     },
     names::{
         Given, bytes_of_its_name, given_to_one_body, named_is_found, names_are_as_given,
@@ -14,6 +14,7 @@ use super::{
         accepted_in_order, acknowledged_is_there, missing_for_a_reason, strict_never_goes_back,
         superseded_is_not_fenced,
     },
+    renewals::{held_until, lost_for_a_reason, renewed_for_its_holder},
     stores::{
         appended_as_told, appended_once, not_needed_is_swept, rows_are_the_last, rows_name_their_bytes,
         rows_resolve, swept_is_not_needed,
@@ -23,7 +24,7 @@ use std::collections::BTreeSet;
 
 type Rule = fn(&History, &Index) -> Vec<String>;
 
-pub(super) const ALL: [(&str, Rule); 40] = [
+pub(super) const ALL: [(&str, Rule); 43] = [
     ("a generation is granted to one attempt", granted_once),
     ("later grants are of higher generations", grants_rise),
     ("a commit is accepted only under the latest grant", accepted_under_the_latest_grant),
@@ -32,11 +33,14 @@ pub(super) const ALL: [(&str, Rule); 40] = [
     ("what was fenced is never applied", fenced_is_never_applied),
     ("what was fenced was overtaken or given back", fenced_for_a_reason),
     ("what was superseded is not called fenced", superseded_is_not_fenced),
+    ("a lease is renewed for its holder only", renewed_for_its_holder),
+    ("a lease is lost for a reason", lost_for_a_reason),
     ("what surely failed was not applied", surely_failed_is_not_applied),
     ("superseded is said only of what is older", superseded_is_older),
     ("strict lookups never go back", strict_never_goes_back),
     ("what is missing never was there, or was purged", missing_for_a_reason),
     ("what is served was committed before", served_was_committed),
+    ("a watch tells of a commit once", told_once),
     ("a page is served with the bytes of its generation", bytes_of_its_generation),
     ("a sidecar is that of its page", sidecar_of_its_page),
     ("the sidecar of a current page is there", sidecar_is_there),
@@ -54,7 +58,7 @@ pub(super) const ALL: [(&str, Rule); 40] = [
     ("nothing is fresh past its time", expired_is_not_fresh),
     ("calls end within their deadlines", answered_in_time),
     ("when all is well, one renders at a time", rendered_by_one),
-    ("when all is well, waiters are served in time", waiters_are_served),
+    ("waiters are served in time when the faults are over", waiters_are_served),
     ("when all is well, waiters hear of the commit", waiters_hear),
     ("refusals are those of an outage", refusals_are_of_an_outage),
     ("the stores hold what rows name", rows_resolve),
@@ -122,21 +126,17 @@ fn fenced_is_never_applied(history: &History, index: &Index) -> Vec<String> {
         .collect()
 }
 
-fn fenced_for_a_reason(history: &History, _: &Index) -> Vec<String> {
+fn fenced_for_a_reason(history: &History, index: &Index) -> Vec<String> {
     let mut found = Vec::new();
     for (number, (entry, generation), operation) in fenced(history) {
         let Call::Commit { attempt: mine, .. } = operation.call else { continue };
         let reason = history.operations.iter().any(|other| {
             other.began <= operation.answered()
                 && match &other.call {
-                    Call::Acquire { entry: of, attempt, .. } => {
-                        let granted = match other.outcome() {
-                            Some(Outcome::Granted { generation: other, .. }) => *other > generation,
-                            // Its own may have been granted again; another's may have been granted and not heard of.
-                            Some(Outcome::Failed { .. }) | None => true,
-                            _ => false,
-                        };
-                        *of == entry && granted && (*attempt != mine || other.outcome().is_some())
+                    Call::Acquire { attempt, .. } => {
+                        // Its own may have been granted again.
+                        may_have_overtaken(history, index, other, (entry, generation))
+                            && (*attempt != mine || other.outcome().is_some())
                     }
                     Call::Release { entry: of, generation: given } => *of == entry && *given == generation,
                     _ => false,
@@ -195,6 +195,25 @@ fn served_was_committed(history: &History, index: &Index) -> Vec<String> {
             let first = index.first_commit(history, (*entry, *generation));
             if first.is_none_or(|first| first > operation.answered()) {
                 found.push(format!("operation {number} told of {told:?}, which nobody had committed"));
+            }
+        }
+    }
+    found
+}
+
+/// What was missed may have been told already; otherwise a watch goes on after what it has told.
+fn told_once(history: &History, _: &Index) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let Some(Outcome::Watched(told)) = operation.outcome() else { continue };
+        let mut since = BTreeSet::new();
+        for told in told {
+            match told {
+                Told::Resync => since.clear(),
+                Told::Committed { entry, generation } if !since.insert((*entry, *generation)) => {
+                    found.push(format!("operation {number} told of {told:?} twice"));
+                }
+                Told::Committed { .. } | Told::Invalidated => {}
             }
         }
     }
@@ -407,13 +426,16 @@ fn answered_in_time(history: &History, _: &Index) -> Vec<String> {
 fn rendered_by_one(history: &History, index: &Index) -> Vec<String> {
     let Some(quiet) = history.quiet_from else { return Vec::new() };
     let mut found = Vec::new();
-    for (edition, grants) in &index.grants {
+    for edition in index.grants.keys() {
         let (entry, generation) = *edition;
         let began = index.first_grant(*edition).unwrap_or_default();
-        let until = began + grants.iter().map(|grant| grant.ttl).min().unwrap_or_default();
         let next = of_entry(&index.grants, entry).find(|(other, _)| *other > generation);
-        let granted = next.and_then(|(_, grants)| grants.iter().map(|grant| grant.answered).min());
-        let Some(granted) = granted.filter(|granted| began > quiet && *granted < until) else { continue };
+        let Some((_, next)) = next.filter(|_| began > quiet) else { continue };
+        // By what had renewed it when the next one was asked for.
+        let asked = next.iter().map(|grant| grant.began).min().unwrap_or_default();
+        let until = held_until(history, index, *edition, asked);
+        let granted = next.iter().map(|grant| grant.answered).min();
+        let Some(granted) = granted.filter(|granted| *granted < until) else { continue };
         let is_over = history.operations.iter().any(|operation| match &operation.call {
             // It has ended its render.
             Call::Commit { entry: of, generation: ended, .. }
@@ -439,11 +461,23 @@ fn rendered_by_one(history: &History, index: &Index) -> Vec<String> {
 
 fn waiters_are_served(history: &History, _: &Index) -> Vec<String> {
     let Some(quiet) = history.quiet_from else { return Vec::new() };
-    let patience = history.terms.longest_lease + history.terms.longest_render + 2_000;
+    let Terms { longest_lease, longest_render, longest_render_amid_faults, clocks_apart, slack, .. } =
+        history.terms;
+    let patience = longest_lease + longest_render + 2_000;
+    // Who holds the lease when the faults end may render for longer, and has it from one whose clock was wrong.
+    let patience_after_faults = longest_lease + longest_render_amid_faults + 2_000 + clocks_apart + slack;
     let mut found = Vec::new();
     for (number, operation) in history.operations.iter().enumerate() {
         let Call::Acquire { wait, .. } = operation.call else { continue };
-        if operation.began < quiet || wait == 0 || operation.abandoned {
+        if wait == 0 || operation.abandoned {
+            continue;
+        }
+        if operation.began < quiet {
+            // Whatever the answer: one that repeats nothing may be told that its connection is broken.
+            let until = history.faults_ended.map(|ended| operation.began.max(ended) + patience_after_faults);
+            if until.is_some_and(|until| operation.answered() > until && history.ended > until) {
+                found.push(format!("operation {number} still waited at {until:?}: {operation:?}"));
+            }
             continue;
         }
         let served = matches!(

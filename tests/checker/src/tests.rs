@@ -13,7 +13,9 @@ const TERMS: Terms = Terms {
     clocks_apart: 100,
     slack: 10,
     longest_lease: 800,
+    longest_hold: 3_000,
     longest_render: 100,
+    longest_render_amid_faults: 900,
     deletion_grace: 2_000,
     hearsay: 300,
     reread: 50,
@@ -301,6 +303,20 @@ fn commit_that_is_fenced_without_a_rival_is_found() {
 }
 
 #[test]
+fn commit_may_be_fenced_by_a_rival_who_never_heard_of_his_grant_as_long_as_there_are_faults() {
+    let story = |at| {
+        let mut history = good();
+        granted(&mut history, at, 2, 8);
+        let call = Call::Acquire { entry: 0, attempt: 3, wait: 0, ttl: 300, knows: None };
+        add(&mut history, at + 20, call, Outcome::Held { previous: None });
+        committed(&mut history, at + 100, 2, 8, Outcome::Fenced { latest: 9 });
+        history
+    };
+    breaks_nothing(&story(400));
+    breaks(&story(6_000), "what was fenced was overtaken or given back");
+}
+
+#[test]
 fn commit_that_is_fenced_after_it_was_given_back_is_right() {
     let mut history = good();
     granted(&mut history, 400, 2, 8);
@@ -440,6 +456,9 @@ fn second_grant_in_the_time_of_the_first_is_found_when_all_is_well() {
     breaks(&story(6_000, 6_200, &|history| history.operations.len()), rule);
     breaks_nothing(&story(4_000, 4_200, &|history| history.operations.len()));
     breaks_nothing(&story(6_000, 6_295, &|history| history.operations.len()));
+    let renewed = |history: &mut History| add(history, 6_250, RENEWAL, Outcome::Renewed);
+    breaks(&story(6_000, 6_300, &renewed), rule);
+    breaks_nothing(&story(6_000, 6_645, &renewed));
     let release = Call::Release { entry: 0, generation: 8 };
     breaks_nothing(&story(6_000, 6_200, &|history| add(history, 6_100, release.clone(), Outcome::Released)));
     breaks_nothing(&story(6_000, 6_200, &|history| invalidated(history, 6_100, false)));
@@ -562,7 +581,7 @@ fn late_answer_and_missing_one_are_found() {
 
 #[test]
 fn waiter_that_is_not_served_when_all_is_well_is_found() {
-    let rule = "when all is well, waiters are served in time";
+    let rule = "waiters are served in time when the faults are over";
     let call = |wait| Call::Acquire { entry: 0, attempt: 9, wait, ttl: 300, knows: None };
     let mut history = good();
     add(&mut history, 6_000, call(3_000), Outcome::Held { previous: None });
@@ -577,6 +596,95 @@ fn waiter_that_is_not_served_when_all_is_well_is_found() {
     let mut history = good();
     add(&mut history, 6_000, call(200), Outcome::Held { previous: None });
     breaks_nothing(&history);
+}
+
+#[test]
+fn waiter_that_still_waits_long_after_the_faults_is_found() {
+    // Leases of 800, renders of 900, 2 s, clocks 100 apart, slack of 10.
+    const PATIENCE: Time = 3_810;
+    let waits = |began, answered: Time| {
+        let mut history = good();
+        (history.faults_ended, history.quiet_from) = (Some(1_000), Some(5_000));
+        let call = Call::Acquire { entry: 0, attempt: 9, wait: 6_000, ttl: 300, knows: None };
+        let waiter = add(&mut history, began, call, Outcome::Fresh(seen(7)));
+        history.operations[waiter].may_take = 7_000;
+        history.operations[waiter].answer.as_mut().unwrap().0 = answered;
+        history
+    };
+    let rule = "waiters are served in time when the faults are over";
+    breaks_nothing(&waits(500, 1_000 + PATIENCE));
+    breaks(&waits(500, 1_000 + PATIENCE + 1), rule);
+    breaks_nothing(&waits(2_000, 2_000 + PATIENCE));
+    breaks(&waits(2_000, 2_000 + PATIENCE + 1), rule);
+    let mut never = waits(500, 2_000);
+    never.operations[3].answer = None;
+    never.operations[3].may_take = 20_000;
+    breaks(&never, rule);
+    never.operations[3].abandoned = true;
+    breaks_nothing(&never);
+}
+
+#[test]
+fn lease_that_is_renewed_although_it_is_over_is_found() {
+    let rule = "a lease is renewed for its holder only";
+    let renewed = |between: &dyn Fn(&mut History)| {
+        let mut history = good();
+        granted(&mut history, 400, 2, 8);
+        between(&mut history);
+        add(&mut history, 600, RENEWAL, Outcome::Renewed);
+        history
+    };
+    breaks_nothing(&renewed(&|_| {}));
+    breaks(&renewed(&|history| granted(history, 500, 3, 9)), rule);
+    breaks(&renewed(&|history| committed(history, 500, 2, 8, acknowledged())), rule);
+    breaks_nothing(&renewed(&|history| committed(history, 500, 2, 8, in_doubt())));
+    breaks(&renewed(&|history| given_back(history, 500, Outcome::Released)), rule);
+}
+
+#[test]
+fn lease_that_is_lost_for_no_reason_is_found() {
+    let rule = "a lease is lost for a reason";
+    let lost = |at, between: &dyn Fn(&mut History)| {
+        let mut history = good();
+        granted(&mut history, 400, 2, 8);
+        between(&mut history);
+        add(&mut history, at, RENEWAL, Outcome::Lost);
+        history
+    };
+    breaks(&lost(500, &|_| {}), rule);
+    // It was granted for 300, and clocks are 100 apart.
+    breaks(&lost(584, &|_| {}), rule);
+    breaks_nothing(&lost(585, &|_| {}));
+    let renewed = |history: &mut History| {
+        add(history, 500, RENEWAL, Outcome::Renewed);
+    };
+    breaks(&lost(784, &renewed), rule);
+    breaks_nothing(&lost(785, &renewed));
+    breaks_nothing(&lost(500, &|history| granted(history, 450, 3, 9)));
+    let unheard = Call::Acquire { entry: 0, attempt: 3, wait: 0, ttl: 300, knows: None };
+    breaks_nothing(&lost(500, &|history| {
+        add(history, 450, unheard.clone(), in_doubt());
+    }));
+    breaks_nothing(&lost(500, &|history| given_back(history, 450, in_doubt())));
+}
+
+fn given_back(history: &mut History, began: Time, outcome: Outcome) {
+    add(history, began, Call::Release { entry: 0, generation: 8 }, outcome);
+}
+
+/// Of generation 8, for 400 from then on.
+const RENEWAL: Call = Call::Renew { entry: 0, generation: 8, ttl: 400 };
+
+#[test]
+fn commit_that_a_watch_tells_of_twice_is_found() {
+    let commit = Told::Committed { entry: 0, generation: 7 };
+    let watched = |told: Vec<Told>| {
+        let mut history = good();
+        add(&mut history, 300, Call::Watch, Outcome::Watched(told));
+        history
+    };
+    breaks_nothing(&watched(vec![commit.clone(), Told::Resync, commit.clone()]));
+    breaks(&watched(vec![commit.clone(), Told::Invalidated, commit]), "a watch tells of a commit once");
 }
 
 #[test]

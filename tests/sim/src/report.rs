@@ -6,7 +6,7 @@ use crate::{
     world::{self, Ran},
 };
 use leasehold_checker::history::{
-    Absence, Audit, Call, History, Need, Operation, Outcome, Reason, Scope, Told,
+    Absence, Audit, Call, History, Need, Operation, Outcome, Reason, Scope, Time, Told,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ impl Report {
 }
 
 /// What every promise is about: a series in which one of these never occurs has not shown it.
-const OUTCOMES: [&str; 60] = [
+const OUTCOMES: [&str; 65] = [
     "lookup: fresh",
     "lookup: stale, expired",
     "lookup: stale, invalidated",
@@ -122,6 +122,8 @@ const OUTCOMES: [&str; 60] = [
     "acquire: abandoned",
     "waiting acquire: granted",
     "waiting acquire: fresh",
+    "waiting when the faults ended: granted",
+    "waiting when the faults ended: fresh",
     "commit: committed",
     "commit: committed stale",
     "commit: committed and purged",
@@ -129,12 +131,15 @@ const OUTCOMES: [&str; 60] = [
     "commit: fenced",
     "commit: name is taken",
     "commit: failed, in doubt",
+    "renewal: renewed",
+    "renewal: lost",
     "release: released",
     "release: not held",
     "invalidate: done",
     "invalidate: failed, in doubt",
     "watch: told of commits",
     "watch: told of invalidations",
+    "watch: told of a gap",
     "sweep amid writers: deleted",
     "sweep amid writers: found nothing",
     "sweep amid writers: refused",
@@ -165,6 +170,9 @@ pub fn outcomes(history: &History) -> BTreeMap<String, u64> {
         }
         if let Some(Outcome::Failed { why, .. }) = operation.outcome() {
             add(format!("failure: {why}"));
+        }
+        if is_waiting_at(operation, history.faults_ended) {
+            add(format!("waiting when the faults ended: {}", answered(operation)));
         }
         add(format!("{}: {}", asked(operation), answered(operation)));
     }
@@ -241,6 +249,7 @@ fn asked(operation: &Operation) -> &'static str {
         Call::Acquire { wait: 0, .. } => "acquire",
         Call::Acquire { .. } => "waiting acquire",
         Call::Commit { .. } => "commit",
+        Call::Renew { .. } => "renewal",
         Call::Release { .. } => "release",
         Call::Invalidate { .. } => "invalidate",
         Call::Watch => "watch",
@@ -276,6 +285,8 @@ fn answered(operation: &Operation) -> &'static str {
         Outcome::NameTaken => "name is taken",
         Outcome::Superseded { .. } => "superseded",
         Outcome::Fenced { .. } => "fenced",
+        Outcome::Renewed => "renewed",
+        Outcome::Lost => "lost",
         Outcome::Released => "released",
         Outcome::NotHeld => "not held",
         Outcome::Invalidated => "done",
@@ -289,6 +300,14 @@ fn answered(operation: &Operation) -> &'static str {
     }
 }
 
+fn is_waiting_at(operation: &Operation, time: Option<Time>) -> bool {
+    let waits = matches!(operation.call, Call::Acquire { wait: 1.., .. }) && !operation.abandoned;
+    waits && time.is_some_and(|time| operation.began < time && time < operation.answered())
+}
+
 fn is_write(operation: &Operation) -> bool {
-    matches!(operation.call, Call::Commit { .. } | Call::Invalidate { .. } | Call::Release { .. })
+    matches!(
+        operation.call,
+        Call::Commit { .. } | Call::Invalidate { .. } | Call::Renew { .. } | Call::Release { .. }
+    )
 }

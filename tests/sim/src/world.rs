@@ -2,7 +2,7 @@
 
 use crate::{
     audit,
-    load::{LONGEST_CALM_RENDER, LONGEST_LEASE, Load, Seat, Task},
+    load::{LONGEST_CALM_RENDER, LONGEST_LEASE, LONGEST_RENDER, Load, Seat, Task},
     machine::{Address, BEGIN, Context, Detail, Machines, Software, derived},
     parts::{
         client,
@@ -125,7 +125,9 @@ impl<'a> World<'a> {
             clocks_apart: plan.clocks_apart,
             slack: SLACK,
             longest_lease: LONGEST_LEASE,
+            longest_hold: millis(coordinator::settings().rules.max_hold),
             longest_render: LONGEST_CALM_RENDER,
+            longest_render_amid_faults: LONGEST_RENDER,
             deletion_grace: millis(coordinator::settings().deletion_grace),
             // One who waits for all others looks now and then, seldom where the lease was granted there.
             reread: millis(coordinator::settings().reread_interval.unwrap_or_default()),
@@ -134,6 +136,7 @@ impl<'a> World<'a> {
         let history = History {
             entries: plan.entries.clone(),
             terms,
+            faults_ended: (!plan.faults.is_empty()).then_some(FAULTS_END),
             quiet_from: Some(plan.quiet_from()),
             ..History::default()
         };
@@ -446,7 +449,7 @@ fn fault_name(service: &str, kind: Kind) -> String {
 /// Every name in [`Ran::faults`].
 pub fn fault_names() -> Vec<String> {
     let of = |service: &'static str| Kind::ALL.iter().map(move |kind| fault_name(service, *kind));
-    let services = of("DynamoDB").chain(of("S3")).filter(|name| name != "S3: Conflict");
+    let services = of("DynamoDB").chain(of("S3")).filter(|name| !name.starts_with("S3: Conflict"));
     let faults = Fault::NAMES.iter().map(|name| (*name).to_owned());
     faults.chain(services).chain([SECOND_ARRIVALS.to_owned()]).collect()
 }

@@ -10,7 +10,7 @@ use leasehold_checker::history::{Absence, Call, EntryIndex, Names, Outcome, Reas
 use leasehold_client::{
     Acquire, AcquireOptions, BodyDelivery, Commit, Consistency, Coordinator, CurrentPage, Depth, Error,
     FreshPage, Lease, Lookup, LookupOptions, MissingReason, NewPage, Page, PageBody, Reason as Why, Release,
-    RequestId, ServeOptions, SidecarToken, StalePage, StaleReason, Target,
+    Renewal, RequestId, ServeOptions, SidecarToken, StalePage, StaleReason, Target,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use sha2::{Digest as _, Sha256};
@@ -255,6 +255,23 @@ impl Caller {
         let is_refused = outcome == Outcome::NameTaken;
         self.end(operation, outcome);
         is_refused
+    }
+
+    /// Whether it is worth while to ask again.
+    pub(super) async fn renew(&self, entry: EntryIndex, lease: &Lease, ttl: Duration) -> bool {
+        let call = Call::Renew { entry, generation: lease.generation(), ttl: millis(ttl) };
+        let operation = self.begin(call, Duration::ZERO);
+        // It is dropped when the render ends.
+        let abandoning = Abandon { journal: &*self.seat.journal, operation, armed: true };
+        let answer = lease.renew(Some(ttl)).await;
+        abandoning.disarm();
+        let (outcome, may_last) = match answer {
+            Ok(Renewal::Renewed { .. }) => (Outcome::Renewed, true),
+            Ok(Renewal::Lost) => (Outcome::Lost, false),
+            Err(error) => (failed(&error), error.is_retryable()),
+        };
+        self.end(operation, outcome);
+        may_last
     }
 
     pub(super) async fn give_back(&self, entry: EntryIndex, lease: &Lease, is_failure: bool) {

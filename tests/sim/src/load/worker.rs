@@ -36,6 +36,9 @@ pub(super) async fn run(mut caller: Caller) {
 /// more, nobody renders.
 async fn late_duplicate(mut caller: Caller, entry: EntryIndex, attempt: RequestId) {
     tokio::time::sleep(between(&mut caller.rng, 1, 2_500)).await;
+    if caller.load.is_calm() {
+        return;
+    }
     caller.acquire(1, entry, attempt, (Duration::ZERO, Duration::from_millis(LONGEST_LEASE))).await;
 }
 
@@ -67,17 +70,19 @@ async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease, habit: Ha
     let is_calm = caller.load.is_calm();
     let longest = if !is_calm && one_in(&mut caller.rng, 6) { LONGEST_RENDER } else { LONGEST_CALM_RENDER };
     let rendering = tokio::time::sleep(between(&mut caller.rng, 1, longest));
-    if one_in(&mut caller.rng, 2) {
-        lease.renew_while(None, rendering).await;
-    } else {
-        rendering.await;
+    match caller.rng.random_range(0..4) {
+        0 => lease.renew_while(None, rendering).await,
+        1 => renew_while(caller, entry, lease, rendering).await,
+        _ => rendering.await,
     }
     let draft = a_page(caller, entry, lease, habit);
     if !is_calm && one_in(&mut caller.rng, 12) {
         // It sleeps through its lease and others', and when it wakes up its own call to acquire arrives once more.
         tokio::time::sleep(between(&mut caller.rng, 300, 1_500)).await;
-        let again = (Duration::ZERO, Duration::from_millis(LONGEST_LEASE));
-        caller.acquire(1, entry, lease.request_id(), again).await;
+        if !caller.load.is_calm() {
+            let again = (Duration::ZERO, Duration::from_millis(LONGEST_LEASE));
+            caller.acquire(1, entry, lease.request_id(), again).await;
+        }
     }
     match caller.rng.random_range(0..100) {
         0..=7 if !is_calm => caller.give_back(entry, lease, true).await,
@@ -106,6 +111,32 @@ async fn render(caller: &mut Caller, entry: EntryIndex, lease: &Lease, habit: Ha
             });
         }
         _ => commit(caller, entry, lease, draft).await,
+    }
+}
+
+/// As the client does it by itself, but written down.
+async fn renew_while(
+    caller: &mut Caller,
+    entry: EntryIndex,
+    lease: &Lease,
+    rendering: impl Future<Output = ()>,
+) {
+    let mut rendering = std::pin::pin!(rendering);
+    loop {
+        let ttl = between(&mut caller.rng, 100, LONGEST_LEASE);
+        let pause = (lease.remaining() / 3).max(Duration::from_millis(10));
+        tokio::select! {
+            biased;
+            () = &mut rendering => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        tokio::select! {
+            biased;
+            () = &mut rendering => return,
+            may_last = caller.renew(entry, lease, ttl) => if !may_last {
+                return rendering.await;
+            },
+        }
     }
 }
 
