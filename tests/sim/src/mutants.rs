@@ -25,11 +25,11 @@ pub fn by_name(name: &str) -> Result<Mutation, String> {
 /// For each of these rules, runs these seeds without it until a promise is broken, and prints which seed that was.
 ///
 /// # Errors
-/// When the seeds are not enough for one of them.
+/// When the seeds are not enough for one of them, or one of them cannot be run.
 pub fn run(rules: &[Mutation], seeds: Range<u64>, jobs: usize) -> anyhow::Result<()> {
     let mut unnoticed = Vec::new();
     for &rule in rules {
-        match noticed(rule, seeds.clone(), jobs) {
+        match noticed(rule, seeds.clone(), jobs)? {
             Some((tried, what)) => println!("{rule:?}: noticed within {tried} seeds: {what}"),
             None => {
                 println!("{rule:?}: not noticed");
@@ -44,7 +44,7 @@ pub fn run(rules: &[Mutation], seeds: Range<u64>, jobs: usize) -> anyhow::Result
 }
 
 /// After how many seeds, and what was wrong.
-fn noticed(rule: Mutation, seeds: Range<u64>, jobs: usize) -> Option<(u64, String)> {
+fn noticed(rule: Mutation, seeds: Range<u64>, jobs: usize) -> anyhow::Result<Option<(u64, String)>> {
     let (next, found) = (AtomicU64::new(seeds.start), OnceLock::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
@@ -54,16 +54,19 @@ fn noticed(rule: Mutation, seeds: Range<u64>, jobs: usize) -> Option<(u64, Strin
                     if seed >= seeds.end {
                         return;
                     }
-                    let wrong = match alone(seed, Some(rule)) {
-                        Ok(report) => report.violations.into_iter().next(),
-                        Err(error) => Some((String::from("no report"), format!("{error:#}"))),
-                    };
-                    if let Some((kind, what)) = wrong {
-                        let _ = found.set((seed - seeds.start + 1, format!("seed {seed}: {kind}: {what}")));
+                    // Without a report nothing was noticed.
+                    let wrong = alone(seed, Some(rule)).map(|report| report.violations.into_iter().next());
+                    let told = wrong.map(|wrong| {
+                        wrong.map(|(kind, what)| {
+                            (seed - seeds.start + 1, format!("seed {seed}: {kind}: {what}"))
+                        })
+                    });
+                    if let Some(told) = told.transpose() {
+                        let _ = found.set(told);
                     }
                 }
             });
         }
     });
-    found.into_inner()
+    found.into_inner().transpose()
 }
