@@ -111,6 +111,50 @@ mod tests {
     use super::*;
     use leasehold_proto::v1::FILE_DESCRIPTOR_SET;
     use prost::Message as _;
+    use prost_types::DescriptorProto;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// The types of all fields in a message and in what it consists of.
+    fn types_in(message: &str, messages: &BTreeMap<String, DescriptorProto>) -> BTreeSet<String> {
+        let (mut found, mut open) = (BTreeSet::new(), vec![message.to_owned()]);
+        while let Some(name) = open.pop() {
+            for field in messages.get(&name).into_iter().flat_map(|message| &message.field) {
+                if field.type_name.is_some() && found.insert(field.type_name().to_owned()) {
+                    open.push(field.type_name().to_owned());
+                }
+            }
+        }
+        found
+    }
+
+    /// However wrong a worker's clock is: nothing that it reads there reaches the coordinator.
+    #[test]
+    fn no_request_has_a_time_by_its_callers_clock() {
+        const TIMESTAMP: &str = ".google.protobuf.Timestamp";
+        let files = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap().file;
+        let mut messages = BTreeMap::new();
+        for file in &files {
+            let mut open: Vec<_> =
+                file.message_type.iter().map(|message| (format!(".{}", file.package()), message)).collect();
+            while let Some((outer, message)) = open.pop() {
+                let name = format!("{outer}.{}", message.name());
+                open.extend(message.nested_type.iter().map(|nested| (name.clone(), nested)));
+                messages.insert(name, message.clone());
+            }
+        }
+        let methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+        let (mut asked, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for method in methods {
+            asked.extend(types_in(method.input_type(), &messages));
+            told.extend(types_in(method.output_type(), &messages));
+        }
+        assert!(
+            asked.contains(".google.protobuf.Duration") && asked.contains(".leasehold.v1.EntryRef"),
+            "{asked:?}"
+        );
+        assert!(told.contains(TIMESTAMP), "{told:?}");
+        assert!(!asked.contains(TIMESTAMP), "{asked:?}");
+    }
 
     #[test]
     fn every_method_of_the_contract_is_counted_and_nothing_else_is() {
