@@ -318,6 +318,27 @@ async fn a_store_that_refuses_is_unavailable_and_nothing_has_happened() {
     node.commit_fresh(render.page("html")).await;
 }
 
+/// As where a worker tidies up after its commit, and the store is away just then.
+#[tokio::test]
+async fn a_release_that_fails_after_a_good_commit_costs_the_page_nothing() {
+    let world = World::new();
+    let node = world.start().await;
+    let page = entry("news");
+    let render = node.grant(&page).await;
+    node.commit_fresh(render.page("html")).await;
+    for fault in [Fault::Refuse, Fault::TimeOutBefore, Fault::TimeOutAfter] {
+        for release in [render.release(), render.failure("503")] {
+            node.faults.add(Rule::on_any(fault.clone()));
+            assert_unavailable(node.release(release).await);
+            node.faults.clear();
+            assert_eq!(node.seen_by(lookup_strictly(&page)).await, Seen::Fresh(render.generation()));
+            assert_eq!(node.took(acquire(&page)).await, Took::Fresh(render.generation()));
+        }
+    }
+    assert!(matches!(node.release(render.failure("503")).await.unwrap(), Released::NotHeld(_)));
+    assert_eq!(node.took(acquire(&page)).await, Took::Fresh(render.generation()));
+}
+
 #[tokio::test]
 async fn a_store_that_refuses_now_and_then_is_asked_again() {
     let world = World::new();
