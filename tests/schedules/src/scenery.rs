@@ -29,18 +29,25 @@ use std::{sync::Arc, task::Poll, time::Duration};
 use tokio::time::NEVER;
 
 /// Explores a story by chance, and then by seldom changing its mind, which finds other orders. How often: the variable
-/// `LEASEHOLD_SCHEDULES`, or so that the whole takes a few seconds. A failure prints the schedule that shows it, to be handed
-/// to `shuttle::replay`.
+/// `LEASEHOLD_SCHEDULES`, or so that the whole takes a few seconds; which ones: `LEASEHOLD_SCHEDULES_SEED`, or always the same.
+/// A failure prints the schedule that shows it, to be handed to `shuttle::replay`.
+///
+/// # Panics
+/// When one of these variables is no number.
 pub(crate) fn explore<F: Future<Output = ()> + Send + 'static>(story: fn() -> F) {
-    let count = std::env::var("LEASEHOLD_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(400);
+    let number = |variable: &str, default: u64| {
+        std::env::var(variable).map_or(default, |number| number.parse().expect(variable))
+    };
+    let count = number("LEASEHOLD_SCHEDULES", 400) as usize;
+    let seed = number("LEASEHOLD_SCHEDULES_SEED", 1);
     let run = move || shuttle::future::block_on(story());
     let config = || {
         let mut config = shuttle::Config::new();
         config.stack_size = 1 << 20;
         config
     };
-    shuttle::Runner::new(RandomScheduler::new_from_seed(1, count), config()).run(run);
-    shuttle::Runner::new(PctScheduler::new_from_seed(1, 3, count), config()).run(run);
+    shuttle::Runner::new(RandomScheduler::new_from_seed(seed, count), config()).run(run);
+    shuttle::Runner::new(PctScheduler::new_from_seed(seed, 3, count), config()).run(run);
 }
 
 /// Drops a future between any two of its steps, or lets it come to its end.
