@@ -72,6 +72,7 @@ fn texts_that_are_no_patterns_are_refused() {
     for (text, why) in table {
         assert_eq!(Pattern::parse(text), Err(why), "{text}");
     }
+    assert!(Pattern::parse(&too_long[1..]).is_ok());
 }
 
 #[test]
@@ -134,6 +135,31 @@ fn rights_are_given_over_the_tenants_of_their_rule_only() {
     assert_eq!(everywhere("editor"), [false; 4]);
     assert_eq!(everywhere("cdn"), [true, false, false, false]);
     assert_eq!(everywhere("ops"), [true; 4]);
+    let anywhere = |name: &str| {
+        let permissions = policy.permissions(&principal(name));
+        Right::ALL.map(|right| permissions.allow_anywhere(right))
+    };
+    assert_eq!(anywhere("worker"), [true, true, false, false]);
+    assert_eq!(anywhere("editor"), [true; 4]);
+    assert_eq!(anywhere("worker2"), [false; 4]);
+}
+
+#[test]
+fn a_right_is_over_a_single_tenant_where_no_rule_gives_it_over_another() {
+    let policy = Policy::new(vec![
+        rule("worker", None, named(&["acme"]), &[Right::Read, Right::Render]),
+        rule("worker", None, named(&["acme"]), &[Right::Read]),
+        rule("worker", None, named(&["globex"]), &[Right::Render]),
+        rule("ops", None, named(&["acme"]), &[Right::Read]),
+        rule("ops", None, Reach::All, &[Right::Admin]),
+    ])
+    .unwrap();
+    let acme = tenant("acme");
+    let worker = policy.permissions(&principal("worker"));
+    assert_eq!(worker.only_tenant(Right::Read), Some(&acme));
+    assert_eq!(worker.only_tenant(Right::Render), None);
+    assert_eq!(worker.only_tenant(Right::Invalidate), None);
+    assert_eq!(policy.permissions(&principal("ops")).only_tenant(Right::Read), None);
 }
 
 #[test]
