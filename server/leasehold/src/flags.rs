@@ -292,8 +292,8 @@ pub(crate) struct MemoryFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitFlags {
-    /// Calls in progress, without those that wait for another's page; as many again may be finished whose callers have gone
-    /// away. 1 to 1000000
+    /// Calls in progress, without those that wait for another's page; as many that renew, commit or give back a lease; and
+    /// of either as many again may be finished whose callers have gone away. 1 to 1000000
     #[arg(long, env = "LEASEHOLD_MAX_CALLS", value_name = "NUMBER", default_value = "4096",
         value_parser = count(1, 1_000_000))]
     pub(crate) max_calls: usize,

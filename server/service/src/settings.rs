@@ -84,8 +84,9 @@ pub struct MemorySettings {
 /// How many may do what at once, and how large.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Calls in progress, without those that wait; as many again whose callers have gone away, and whose reads and changes of
-    /// entries go on; and as many bodies being streamed.
+    /// Calls in progress, without those that wait; apart from these as many of renders that go on (renewals, commits, releases);
+    /// of either as many again whose callers have gone away, and whose reads and changes of entries go on; and as many bodies
+    /// being streamed.
     pub concurrent_calls: usize,
     /// Calls that wait for another's lease.
     pub waiters: usize,

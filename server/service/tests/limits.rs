@@ -16,6 +16,7 @@ async fn calls_over_the_limit_are_refused_and_those_that_wait_keep_nobody_out() 
     let node = world.start_with(|settings, _| settings.limits.concurrent_calls = 2).await;
     let page = entry("news");
     let render = node.grant(&page).await;
+    let others = [node.grant(&entry("one")).await, node.grant(&entry("other")).await];
     let waiters: Vec<_> = (0..5)
         .map(|_| {
             let (mut client, request) = (node.client(), acquire_waiting(&page, secs(60)));
@@ -32,10 +33,21 @@ async fn calls_over_the_limit_are_refused_and_those_that_wait_keep_nobody_out() 
         .collect();
     reads.arrived(2).await;
     assert_limited(node.lookup(lookup(&page)).await, "2 concurrent calls");
-    assert_limited(node.commit(render.page("html")).await, "2 concurrent calls");
+    // Those of renders are counted apart.
+    let puts = node.faults.hold(Operation::Put);
+    let commits = others.map(|render| {
+        let mut client = node.client();
+        tokio::spawn(async move { client.commit_pointer(render.page("html")).await })
+    });
+    puts.arrived(2).await;
+    assert_limited(node.commit(render.page("html")).await, "2 concurrent calls of renders");
     reads.open();
+    puts.open();
     for call in calls {
         soon(call).await.unwrap().unwrap();
+    }
+    for commit in commits {
+        soon(commit).await.unwrap().unwrap();
     }
     node.commit_fresh(render.page("html")).await;
     for waiter in waiters {

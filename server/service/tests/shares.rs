@@ -12,7 +12,7 @@ use leasehold_service::{
     settings::{Settings, TenantLimits},
 };
 use std::num::NonZeroU32;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic_types::StatusExt as _;
 
@@ -220,6 +220,11 @@ async fn halved(world: &World) -> Coordinator {
         .await
 }
 
+fn look_up(node: &Coordinator, page: v1::EntryRef) -> JoinHandle<Result<(), Status>> {
+    let mut client = node.client();
+    tokio::spawn(async move { client.lookup(lookup(&page)).await.map(drop) })
+}
+
 #[tokio::test]
 async fn a_tenant_leaves_others_their_calls_and_what_memory_answers_needs_none() {
     let world = World::new();
@@ -228,11 +233,7 @@ async fn a_tenant_leaves_others_their_calls_and_what_memory_answers_needs_none()
     node.seen(&remembered).await;
     let render = node.grant(&of("loud", "rendered")).await;
     let reads = node.faults.hold(Operation::EntryRead);
-    let cold = |page: v1::EntryRef| {
-        let mut client = node.client();
-        tokio::spawn(async move { client.lookup(lookup(&page)).await })
-    };
-    let first = cold(of("loud", "a"));
+    let first = look_up(&node, of("loud", "a"));
     reads.arrived(1).await;
     limited(node.lookup(lookup(&of("loud", "b"))).await, "1 concurrent calls of one tenant");
     limited(node.page(serve(&of("loud", "b"))).await, "1 concurrent calls of one tenant");
@@ -241,13 +242,44 @@ async fn a_tenant_leaves_others_their_calls_and_what_memory_answers_needs_none()
     limited(node.invalidate(invalidation([tag])).await, "1 concurrent calls of one tenant");
     node.seen(&remembered).await;
     node.commit_fresh(render.page("html")).await;
-    let other = cold(of("quiet", "a"));
+    let other = look_up(&node, of("quiet", "a"));
     reads.arrived(2).await;
     reads.open();
     for call in [first, other] {
         soon(call).await.unwrap().unwrap();
     }
     node.lookup(lookup(&of("loud", "b"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_with_all_its_calls_and_all_those_of_its_renders_leaves_others_theirs() {
+    let world = World::new();
+    let node = halved(&world).await;
+    let [loud, again, quiet] = [
+        node.grant(&of("loud", "x")).await,
+        node.grant(&of("loud", "y")).await,
+        node.grant(&of("quiet", "x")).await,
+    ];
+    let (reads, puts) = (node.faults.hold(Operation::EntryRead), node.faults.hold(Operation::Put));
+    let commit = |render: &Render| {
+        let (mut client, commit) = (node.client(), render.page("html"));
+        tokio::spawn(async move { client.commit_pointer(commit).await.map(drop) })
+    };
+    let mut calls = vec![look_up(&node, of("loud", "a")), commit(&loud)];
+    reads.arrived(1).await;
+    puts.arrived(1).await;
+    limited(node.lookup(lookup(&of("loud", "b"))).await, "1 concurrent calls of one tenant");
+    limited(node.renew(again.renewal(secs(10))).await, "1 concurrent calls of one tenant's renders");
+    limited(node.release(again.release()).await, "1 concurrent calls of one tenant's renders");
+    limited(node.commit(again.page("html")).await, "1 concurrent calls of one tenant's renders");
+    calls.extend([look_up(&node, of("quiet", "a")), commit(&quiet)]);
+    reads.arrived(2).await;
+    puts.arrived(2).await;
+    reads.open();
+    puts.open();
+    for call in calls {
+        soon(call).await.unwrap().unwrap();
+    }
 }
 
 /// A coordinator for four calls, and so for eight reads and changes, of which one tenant may have half; and as many of renders.

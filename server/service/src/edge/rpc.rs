@@ -48,6 +48,7 @@ pub struct Edge {
     engine: Engine,
     guard: Guard,
     calls: Arc<Places>,
+    render_calls: Arc<Places>,
     operations: Arc<Places>,
     render_operations: Arc<Places>,
     invalidations: Arc<Places>,
@@ -66,6 +67,7 @@ impl Edge {
         let limits = &engine.settings().limits;
         let edge = Self {
             calls: Places::new("concurrent calls", limits.concurrent_calls),
+            render_calls: Places::new("concurrent calls of renders", limits.concurrent_calls),
             operations: Places::new("reads and changes in progress", limits.operations()),
             render_operations: Places::new(
                 "reads and changes of renders in progress",
@@ -84,6 +86,7 @@ impl Edge {
         };
         edge.engine.meters().show_places([
             ("calls", &edge.calls),
+            ("render_calls", &edge.render_calls),
             ("operations", &edge.operations),
             ("render_operations", &edge.render_operations),
             ("invalidations", &edge.invalidations),
@@ -453,7 +456,7 @@ impl CoordinatorService for Edge {
         request: Request<v1::RenewLeaseRequest>,
     ) -> Result<Response<v1::RenewLeaseResponse>, Status> {
         use v1::renew_lease_response::Outcome;
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let _place = self.render_calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let (lease, ttl) = parse::renew(request.into_inner(), &admission, self.engine.settings())?;
@@ -476,7 +479,7 @@ impl CoordinatorService for Edge {
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
         use v1::release_lease_response::Outcome;
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let _place = self.render_calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let (lease, release) = parse::release(request.into_inner(), &admission)?;
@@ -498,7 +501,7 @@ impl CoordinatorService for Edge {
         request: Request<v1::CommitPointerRequest>,
     ) -> Result<Response<v1::CommitPointerResponse>, Status> {
         use v1::commit_pointer_response::Outcome;
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let _place = self.render_calls.take().map_err(EdgeError::from)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::commit(request.into_inner(), &admission, self.engine.settings())?;

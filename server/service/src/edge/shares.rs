@@ -23,7 +23,8 @@ const UNIT: u64 = 1024;
 pub(crate) enum Held {
     /// A call in progress, but not one that is answered from memory.
     Call,
-    /// One of a render that goes on. Apart from the others, and as many: they must not keep a page from its commit.
+    /// One of a render that goes on: a renewal, a commit, a release. Apart from the others, also among those of all, and as many:
+    /// these must not keep a page from its commit, nor may one tenant's of both kinds together keep all others out.
     RenderCall,
     /// A call that waits for another's lease.
     Waiter,
