@@ -362,8 +362,8 @@ pub(crate) struct LimitFlags {
         value_parser = count(1, 1_000_000))]
     pub(crate) tenant_max_requests: Option<usize>,
     /// The most, in percent, that one tenant may have at a time of what the limits above allow to all: of calls, calls that
-    /// wait, watches, lookup streams, uploads, and bytes on their way (at least one body). Without it, 50 with --auth token or
-    /// mtls, else 100. 1 to 100
+    /// wait, watches, lookup streams, uploads, bodies being streamed, and bytes on their way (at least one body). Without it,
+    /// 50 with --auth token or mtls, else 100. 1 to 100
     #[arg(long, env = "LEASEHOLD_TENANT_MAX_SHARE", value_name = "PERCENT", value_parser = count(1, 100))]
     pub(crate) tenant_max_share: Option<usize>,
     /// Calls of one tenant that wait for another's page, where that is less than its share. 1 to 1000000

@@ -143,7 +143,7 @@ impl Limits {
 #[derive(Clone, Debug, Default)]
 pub struct TenantLimits {
     /// The share that it may have at a time of what there is for all, in percent: of calls in progress, calls that wait, watches,
-    /// lookup streams, uploads, and bytes on their way, of these at least one body.
+    /// lookup streams, uploads, bodies being streamed, and bytes on their way, of these at least one body.
     pub share_percent: Option<NonZeroU32>,
     /// Requests in a second, and as many at once; each lookup on a stream is one. Those of renders that go on (renewals, uploads,
     /// commits, releases) are counted apart, and may be as many.

@@ -516,6 +516,30 @@ async fn a_tenant_leaves_others_the_bytes_on_their_way_to_readers() {
 }
 
 #[tokio::test]
+async fn a_tenant_leaves_others_their_readers_of_bodies() {
+    let world = World::new();
+    let node = world
+        .start_with(|settings, _| {
+            settings.limits.concurrent_calls = 2;
+            settings.limits.stall_timeout = secs(3600);
+            settings.limits.tenant.share_percent = NonZeroU32::new(50);
+        })
+        .await;
+    let [loud, quiet] = [of("loud", "a"), of("quiet", "a")];
+    for page in [&loud, &quiet] {
+        node.publish(page, &"x".repeat(400 << 10)).await;
+    }
+    // It takes the head, and no more.
+    let mut narrow = node.narrow_client().await;
+    let mut reading = soon(narrow.serve_page(serve(&loud))).await.unwrap().into_inner();
+    assert!(soon(reading.message()).await.unwrap().is_some());
+    limited(node.page(serve(&loud)).await.map(drop), "1 bodies being streamed of one tenant");
+    node.page(serve(&quiet)).await.unwrap();
+    drop(reading);
+    until(async || node.page(serve(&loud)).await.is_ok()).await;
+}
+
+#[tokio::test]
 async fn a_page_over_the_tenants_bytes_is_refused_before_its_body_is_read() {
     let world = World::new();
     let page = of("loud", "a");

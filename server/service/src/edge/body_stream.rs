@@ -31,7 +31,7 @@ pub(super) struct BodyPlaces {
 /// One reader's place.
 pub(super) struct BodyPlace {
     _bytes: Arc<TenantPlace>,
-    reader: Place,
+    reader: TenantPlace,
 }
 
 impl BodyPlaces {
@@ -43,13 +43,14 @@ impl BodyPlaces {
         }
     }
 
-    /// For a body of a tenant that has these places.
+    /// For a body of a tenant that has given this place for its reader, and has these for its bytes.
     pub(super) fn take(
         &self,
         body: &Bytes,
+        reader: Option<Place>,
         of_tenant: Option<&Arc<Places>>,
     ) -> Result<BodyPlace, EngineError> {
-        let reader = self.readers.take()?;
+        let reader = (self.readers.take()?, reader);
         let mut shared = self.shared.lock();
         let at = body.as_ptr().addr();
         if let Some(bytes) = shared.get(&at).and_then(Weak::upgrade) {

@@ -222,7 +222,8 @@ impl Edge {
     }
 
     fn body_place(&self, tenant: &TenantId, body: &Bytes) -> Result<BodyPlace, EngineError> {
-        self.streamed.take(body, self.shares.places(tenant, Held::StreamedBytes).as_ref())
+        let reader = self.shares.take(tenant, Held::StreamedBody, 1)?;
+        self.streamed.take(body, reader, self.shares.places(tenant, Held::StreamedBytes).as_ref())
     }
 
     fn answer_on_stream(

@@ -41,12 +41,14 @@ pub(crate) enum Held {
     AnswerBytes,
     /// Bytes of uploads and commits in progress.
     UploadBytes,
+    /// A body on its way to a reader, by a stream of its own or within an answer on a lookup stream.
+    StreamedBody,
     /// Bytes of bodies on their way to a reader.
     StreamedBytes,
 }
 
 /// Of how many kinds these are.
-const KINDS: usize = 12;
+const KINDS: usize = 13;
 
 impl Held {
     const ALL: [Self; KINDS] = [
@@ -61,6 +63,7 @@ impl Held {
         Self::Invalidation,
         Self::AnswerBytes,
         Self::UploadBytes,
+        Self::StreamedBody,
         Self::StreamedBytes,
     ];
 
@@ -78,6 +81,7 @@ impl Held {
             Self::Invalidation => "invalidations in progress of one tenant",
             Self::AnswerBytes => "bytes of answers on lookup streams of one tenant",
             Self::UploadBytes => "bytes of uploads and commits in progress of one tenant",
+            Self::StreamedBody => "bodies being streamed of one tenant",
             Self::StreamedBytes => "bytes of bodies being streamed of one tenant",
         }
     }
@@ -85,7 +89,7 @@ impl Held {
     /// Of what there is for all, what one tenant may have. A body of any size that is allowed passes.
     fn limit(self, limits: &Limits) -> Option<usize> {
         let all = match self {
-            Self::Call | Self::RenderCall => limits.concurrent_calls,
+            Self::Call | Self::RenderCall | Self::StreamedBody => limits.concurrent_calls,
             Self::Waiter => limits.waiters,
             Self::Watch => limits.watches,
             Self::LookupStream => limits.lookup_streams,
@@ -108,7 +112,8 @@ impl Held {
             | Self::Upload
             | Self::Operation
             | Self::RenderOperation
-            | Self::Invalidation => 1,
+            | Self::Invalidation
+            | Self::StreamedBody => 1,
         };
         let share = limits
             .tenant
