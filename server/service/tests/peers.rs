@@ -8,13 +8,14 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use leasehold_service::{server::TransportSettings, settings::Settings};
-use prometheus_client::registry::Registry;
 use prost::Message;
 use std::pin::pin;
 use tokio::{
     net::{TcpSocket, TcpStream},
+    sync::mpsc,
     task::JoinHandle,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient};
 
@@ -103,20 +104,6 @@ fn assert_limited(status: Status, limit: &str) {
 
 fn assert_late(status: Status) {
     assert_refused(Err::<(), _>(status), Code::DeadlineExceeded, "DEADLINE");
-}
-
-/// How many places are taken, as the metrics show it.
-fn taken(node: &Coordinator, what: &str) -> usize {
-    shown(node, &format!("places_taken{{what=\"{what}\"}}")).expect("a limit")
-}
-
-fn shown(node: &Coordinator, sample: &str) -> Option<usize> {
-    let mut registry = Registry::default();
-    leasehold_service::meters::register(&node.engine, &mut registry);
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))?;
-    Some(value.parse().unwrap())
 }
 
 const MESSAGE: usize = 60_000;
@@ -358,6 +345,67 @@ async fn peer_that_reads_no_answers_loses_its_connection_and_what_was_kept_for_i
         until(async || taken(&node, "unread_bytes") == 0).await;
         assert!(node.lookup(ask).await.is_ok());
     }
+}
+
+/// What a stream ends with, when it is read at last.
+async fn end_of<T>(mut unread: tonic::Streaming<T>) -> Status {
+    loop {
+        match soon(unread.message()).await {
+            Ok(message) => assert!(message.is_some(), "it has ended as if there were no more"),
+            Err(status) => return status,
+        }
+    }
+}
+
+#[tokio::test]
+async fn lookup_stream_that_nobody_reads_is_let_go_with_the_answers_that_were_kept_for_it() {
+    const ASKED: usize = 8;
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.limits.stall_timeout = secs(1)).await;
+    let page = entry("news");
+    node.publish(&page, &"x".repeat(40 << 10)).await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let (questions, asked) = mpsc::channel(ASKED);
+    for id in 0..ASKED as u64 {
+        let consistency = v1::Consistency::Strict.into();
+        let lookup = Some(v1::LookupRequest { consistency, ..lookup_with_body(&page) });
+        questions.send(v1::LookupStreamRequest { id, lookup, timeout: None }).await.unwrap();
+    }
+    // The first answer is more than is on its way to whoever does not read.
+    let mut narrow = node.narrow_client().await;
+    let unread = soon(narrow.lookup_stream(ReceiverStream::new(asked))).await.unwrap().into_inner();
+    until(async || taken(&node, "calls") == ASKED).await;
+    reads.open();
+    until(async || taken(&node, "calls") == 0).await;
+    for what in ["streamed_bodies", "streamed_bytes", "answer_bytes", "lookup_streams"] {
+        until(async || taken(&node, what) == 0).await;
+    }
+    assert_late(end_of(unread).await);
+    drop(questions);
+}
+
+#[tokio::test]
+async fn watch_that_nobody_reads_is_let_go_and_one_that_is_read_goes_on() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.limits.stall_timeout = secs(1)).await;
+    let filter = v1::watch_filter::Filter::WholeTenant(v1::WholeTenant {});
+    let filters = vec![v1::WatchFilter { tenant: TENANT.to_owned(), filter: Some(filter) }];
+    let request = v1::WatchRequest { filters, resume_token: String::new() };
+    let unread = soon(node.narrow_client().await.watch(request.clone())).await.unwrap().into_inner();
+    let mut read = soon(node.client().watch(request)).await.unwrap().into_inner();
+    let mut next = async || assert!(soon(read.message()).await.unwrap().is_some());
+    // That it has begun.
+    next().await;
+    // The first is more than is on its way to whoever does not read.
+    for at in 0..3 {
+        let scopes = (0..100).map(|scope| tag(&format!("{at} {scope} {}", "x".repeat(240))));
+        node.invalidate(invalidation(scopes.collect::<Vec<_>>())).await.unwrap();
+        next().await;
+    }
+    until(async || taken(&node, "watches") == 1).await;
+    assert_late(end_of(unread).await);
+    node.publish(&entry("news"), "html").await;
+    next().await;
 }
 
 #[tokio::test]

@@ -557,7 +557,12 @@ async fn a_page_over_the_tenants_bytes_is_refused_before_its_body_is_read() {
 #[tokio::test]
 async fn a_stream_that_nobody_reads_keeps_no_calls() {
     let world = World::new();
-    let node = world.start_with(|settings, _| settings.limits.concurrent_calls = 1).await;
+    let node = world
+        .start_with(|settings, _| {
+            settings.limits.concurrent_calls = 1;
+            settings.limits.stall_timeout = secs(3600);
+        })
+        .await;
     let reads = node.faults.hold(Operation::EntryRead);
     let (questions, stream) = mpsc::channel(16);
     let ask = |id, entry| v1::LookupStreamRequest {

@@ -228,7 +228,12 @@ async fn a_token_that_cannot_be_resumed_from_is_answered_with_a_resync_and_the_w
 #[tokio::test]
 async fn a_watcher_that_reads_too_slowly_is_told_to_resync() {
     let world = World::new();
-    let node = world.start_with(|settings, _| settings.memory.watch_events = 8).await;
+    let node = world
+        .start_with(|settings, _| {
+            settings.memory.watch_events = 8;
+            settings.limits.stall_timeout = secs(3600);
+        })
+        .await;
     let watch = node.narrow_client().await.watch(from_now([all_of(TENANT)])).await.unwrap();
     let mut watcher = Watcher(watch.into_inner());
     assert_eq!(watcher.next().await.0, Sent::Started);

@@ -12,7 +12,9 @@ mod render;
 mod rpc;
 mod shares;
 mod streams;
+mod while_read;
 
 pub(crate) use error::EdgeError;
 pub use rpc::Edge;
 pub use streams::LookupAnswers;
+pub use while_read::WhileRead;

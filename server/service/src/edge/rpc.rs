@@ -9,6 +9,7 @@ use super::{
     render::{self, AcquireTime, Wish},
     shares::{Held, Shares},
     streams::{self, Answers, LookupAnswers, Watched},
+    while_read::WhileRead,
 };
 use crate::access::{Caller, Guard};
 use crate::engine::{
@@ -347,7 +348,7 @@ enum Quick {
 
 #[tonic::async_trait]
 impl CoordinatorService for Edge {
-    type LookupStreamStream = LookupAnswers;
+    type LookupStreamStream = WhileRead<LookupAnswers>;
     type ServeSidecarStream = Answers<v1::ServeSidecarResponse>;
     type ServeObjectStream = Answers<v1::ServeObjectResponse>;
     type ServePageStream = Answers<v1::ServePageResponse>;
@@ -384,11 +385,11 @@ impl CoordinatorService for Edge {
             .only_tenant(Right::Read)
             .map(|tenant| self.shares.take(tenant, Held::LookupStream, 1));
         let of_tenant = of_tenant.transpose().map_err(EdgeError::from)?.flatten();
-        let answers = LookupAnswers::new(
+        let answers = LookupAnswers::start(
             self.clone(),
             caller,
             request.into_inner(),
-            self.engine.settings().limits.lookups_per_stream,
+            &self.engine.settings().limits,
             self.engine.draining().clone(),
             (place, of_tenant),
         );
@@ -718,9 +719,10 @@ impl CoordinatorService for Edge {
         let of_tenants = self.shares.take_of_each(&tenants, Held::Watch).map_err(EdgeError::from)?;
         let hub = Arc::clone(self.engine.watch_hub());
         let start = streams::start(&hub, &resume_token)?;
-        let progress = self.engine.settings().watch_progress_interval;
+        let settings = self.engine.settings();
+        let (progress, silence) = (settings.watch_progress_interval, settings.limits.stall_timeout);
         let draining = self.engine.draining().clone();
-        let watched = Watched { caller, filters, progress, draining, places: (place, of_tenants) };
+        let watched = Watched { caller, filters, progress, silence, draining, places: (place, of_tenants) };
         Ok(Response::new(streams::watch(hub, start, watched)))
     }
 }

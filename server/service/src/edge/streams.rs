@@ -5,11 +5,13 @@ use super::{
     error::EdgeError,
     render,
     rpc::{Edge, SlowAnswer},
+    while_read::{WhileRead, while_read},
 };
 use crate::access::{Caller, Lost};
 use crate::engine::{
     Cursor, EngineError, Next, TenantPlace, TenantsPlace, WatchEvent, WatchFilter, WatchHub,
 };
+use crate::settings::Limits;
 use futures::{
     Stream, StreamExt as _,
     future::BoxFuture,
@@ -30,8 +32,8 @@ use tokio_util::{
 };
 use tonic::{Status, Streaming};
 
-/// What every streaming call answers with.
-pub(crate) type Answers<T> = BoxStream<'static, Result<T, Status>>;
+/// What most streaming calls answer with.
+pub(crate) type Answers<T> = WhileRead<BoxStream<'static, Result<T, Status>>>;
 
 /// The answers to the lookups on one stream. Those that memory can answer are answered as they are read, without a task or
 /// a queue between; the others are tasks, a bounded number of them.
@@ -52,28 +54,29 @@ pub struct LookupAnswers {
 }
 
 impl LookupAnswers {
-    pub(crate) fn new(
+    pub(crate) fn start(
         edge: Edge,
         caller: Caller,
         requests: Streaming<v1::LookupStreamRequest>,
-        max_slow: usize,
+        limits: &Limits,
         draining: CancellationToken,
         places: TenantPlace,
-    ) -> Self {
+    ) -> WhileRead<Self> {
         let loses = caller.clone().loses_everywhere(Right::Read);
-        Self {
+        let answers = Self {
             edge,
             caller,
             loses,
             requests,
             slow: FuturesUnordered::new(),
-            max_slow,
+            max_slow: limits.lookups_per_stream,
             is_read: false,
             failure: None,
             draining: Box::pin(draining.cancelled_owned()),
             is_draining: false,
             _places: places,
-        }
+        };
+        while_read(answers, limits.stall_timeout)
     }
 }
 
@@ -196,6 +199,8 @@ pub(crate) struct Watched {
     pub(crate) filters: Vec<WatchFilter>,
     /// It is told so often that it is alive.
     pub(crate) progress: Duration,
+    /// It is let go when nothing is read for so long.
+    pub(crate) silence: Duration,
     pub(crate) draining: CancellationToken,
     /// Among all watches, and among those of each tenant that it names.
     pub(crate) places: TenantsPlace,
@@ -218,7 +223,7 @@ struct Watch {
 /// The answers to one watch. It ends when its caller may no longer read one of the tenants that it names.
 pub(crate) fn watch(hub: Arc<WatchHub>, start: Start, watched: Watched) -> Answers<v1::WatchResponse> {
     use v1::watch_response::Event;
-    let Watched { caller, filters, progress, draining, places } = watched;
+    let Watched { caller, filters, progress, silence, draining, places } = watched;
     let (cursor, resync) = match start {
         Start::At(cursor) => (cursor, None),
         Start::After(reason, cursor) => (cursor, Some(reason)),
@@ -230,7 +235,7 @@ pub(crate) fn watch(hub: Arc<WatchHub>, start: Start, watched: Watched) -> Answe
     let loses: BoxFuture<'static, Lost> = Box::pin(async move { caller.loses(Right::Read, &tenants).await });
     let watch =
         Watch { hub, filters, cursor, first, happened, progress, draining, is_over: false, _places: places };
-    futures::stream::unfold(Some((watch, loses)), |state| async move {
+    let events = futures::stream::unfold(Some((watch, loses)), |state| async move {
         let (mut watch, mut loses) = state?;
         let next = tokio::select! {
             // First: what happens after a right was lost is not told.
@@ -241,8 +246,8 @@ pub(crate) fn watch(hub: Arc<WatchHub>, start: Start, watched: Watched) -> Answe
         let (cursor, event) = next?;
         let resume_token = write_resume_token(watch.hub.run(), cursor);
         Some((Ok(v1::WatchResponse { resume_token, event: Some(event) }), Some((watch, loses))))
-    })
-    .boxed()
+    });
+    while_read(events.boxed(), silence)
 }
 
 impl Watch {

@@ -13,11 +13,15 @@ fn may_all(name: &str) -> Rule {
     rule(name, None, over(TENANT), &[Right::Admin])
 }
 
-async fn watching(node: &Coordinator, name: &str) -> tonic::Streaming<v1::WatchResponse> {
+fn watch_everything() -> v1::WatchRequest {
     let filter = Filter::WholeTenant(v1::WholeTenant {});
     let filters = vec![v1::WatchFilter { tenant: TENANT.to_owned(), filter: Some(filter) }];
-    let request = v1::WatchRequest { filters, resume_token: String::new() };
-    let mut watch = soon(client_as(node, name).watch(request)).await.expect("a watch").into_inner();
+    v1::WatchRequest { filters, resume_token: String::new() }
+}
+
+async fn watching(node: &Coordinator, name: &str) -> tonic::Streaming<v1::WatchResponse> {
+    let mut watch =
+        soon(client_as(node, name).watch(watch_everything())).await.expect("a watch").into_inner();
     assert!(soon(watch.message()).await.expect("a message").is_some(), "it has begun");
     watch
 }
@@ -63,6 +67,34 @@ async fn a_watch_and_a_stream_of_lookups_end_when_the_token_is_forgotten() {
     // Also one that nothing is asked on: it holds a place.
     assert_refused(soon(answers.message()).await.map(drop), Code::Unauthenticated, "UNAUTHENTICATED");
     drop(questions);
+}
+
+/// Nobody reads what they end with.
+#[tokio::test]
+async fn an_unread_watch_and_an_unread_stream_of_lookups_keep_nothing_when_the_right_is_taken_away() {
+    let world = World::new();
+    let names = Names::knowing(&["reader"]);
+    let guard = Guard::new(names, policy(vec![may_all("reader")]), Arc::<TestClock>::clone(&world.clock));
+    let change = |settings: &mut leasehold_service::settings::Settings| {
+        settings.limits.stall_timeout = secs(1);
+    };
+    let node = world.start_guarded_with(guard.clone(), change).await;
+    // There is no room for the first answers, and behind them nobody asks for more.
+    let mut client = node.client_that_takes(0).await;
+    let _watch = soon(client.watch(by_reader(watch_everything()))).await.expect("a watch");
+    let question = v1::LookupStreamRequest { id: 1, lookup: Some(lookup(&entry("page"))), timeout: None };
+    let asked = tokio_stream::once(question).chain(tokio_stream::pending());
+    let _answers = soon(client.lookup_stream(by_reader(asked))).await.expect("a stream");
+    let kept = || ["watches", "lookup_streams"].map(|what| taken(&node, what));
+    assert_eq!(kept(), [1, 1]);
+    guard.replace_policy(Policy::default());
+    until(async || kept() == [0, 0]).await;
+}
+
+fn by_reader<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", "Bearer reader".parse().expect("a value"));
+    request
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Answers in short, to be compared.
 
-use super::{Code, Status};
+use super::{Code, Coordinator, Status};
 use leasehold_proto::v1::{
     self, MissingReason, StaleReason, acquire_lease_response::Outcome as Acquired,
     lookup_response::Outcome as Looked, page_ready,
 };
+use prometheus_client::registry::Registry;
 use tonic_types::StatusExt as _;
 
 /// An answer to a lookup: what it says, and of which generation.
@@ -131,4 +132,19 @@ pub(crate) fn assert_refused<T: std::fmt::Debug>(
     let refusal = refusal(&status);
     assert_eq!((refusal.code, refusal.reason.as_str()), (code, reason), "{status:?}");
     status
+}
+
+/// How many places are taken, as the metrics show it.
+pub(crate) fn taken(node: &Coordinator, what: &str) -> usize {
+    shown(node, &format!("places_taken{{what=\"{what}\"}}")).expect("a limit")
+}
+
+/// A number of the metrics.
+pub(crate) fn shown(node: &Coordinator, sample: &str) -> Option<usize> {
+    let mut registry = Registry::default();
+    leasehold_service::meters::register(&node.engine, &mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))?;
+    Some(value.parse().unwrap())
 }
