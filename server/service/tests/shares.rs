@@ -585,6 +585,37 @@ async fn a_stream_that_nobody_reads_keeps_no_calls() {
 }
 
 #[tokio::test]
+async fn lookups_on_a_stream_take_of_all_calls_only_those_of_their_tenants_share() {
+    let world = World::new();
+    let node = for_four_calls(&world).await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let asked = (0..8_u64).map(|id| {
+        let lookup = Some(lookup(&of("loud", &id.to_string())));
+        v1::LookupStreamRequest { id, lookup, timeout: None }
+    });
+    // All in one message: they are read in one turn, before what they begin.
+    let asked = tokio_stream::iter(asked.collect::<Vec<_>>());
+    let mut answers = soon(node.client().lookup_stream(asked)).await.unwrap().into_inner();
+    let mut next = async || {
+        let answer = soon(answers.message()).await.unwrap().expect("an answer");
+        match answer.result {
+            Some(v1::lookup_stream_response::Result::Error(error)) => {
+                Err(Status::with_details(error.code.into(), error.message, error.status_details))
+            }
+            _ => Ok(()),
+        }
+    };
+    for _ in 0..6 {
+        limited(next().await, "2 concurrent calls of one tenant");
+    }
+    reads.arrived(2).await;
+    reads.open();
+    for _ in 0..2 {
+        next().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn answers_on_a_stream_that_nobody_reads_are_bounded_in_bytes() {
     const ANSWERS: u64 = 64;
     let world = World::new();

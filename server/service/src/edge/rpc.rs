@@ -146,6 +146,7 @@ impl Edge {
         Ok(Quick::Ask(Box::new(ask), now))
     }
 
+    /// Whoever asks has a place among the calls, and among its tenant's.
     async fn lookup_thoroughly(
         &self,
         ask: LookupAsk,
@@ -153,7 +154,6 @@ impl Edge {
         via: Via,
     ) -> Result<v1::LookupResponse, EdgeError> {
         let LookupAsk { target, consistency, at_least, delivery, known, explain } = ask;
-        let _place = self.shares.take(&target.id.tenant, Held::Call, 1)?;
         let looking = async {
             let looked = self.engine.lookup(&target.id, consistency, at_least, now).await?;
             let wish = self.wish(delivery, known);
@@ -185,15 +185,15 @@ impl Edge {
             Ok((timeout, Quick::Ask(ask, now))) => {
                 let asked = timeout.map(|timeout| timeout.min(MAX_LOOKUP_TIMEOUT));
                 let deadline = Deadline::within(asked, self.engine.settings().store.default_deadline);
-                let place = match self.calls.take() {
-                    Ok(place) => place,
+                let places = match self.places_of_lookup(&ask.target.id.tenant) {
+                    Ok(places) => places,
                     Err(error) => return Ok(self.answer_on_stream(id, Err(error.into()))),
                 };
                 let edge = self.clone();
                 // A task of its own: its deadline counts, and its place becomes free, also where nobody reads the answers.
                 Err(AbortOnDropHandle::new(tokio::spawn(async move {
                     let tenant = ask.target.id.tenant.clone();
-                    let _place = place;
+                    let _places = places;
                     let looking = edge.lookup_thoroughly(*ask, now, Via::Stream);
                     let kept = deadline.read(looking).await.and_then(|response| {
                         let places = edge.places_of_answer(&tenant, &response)?;
@@ -207,6 +207,13 @@ impl Edge {
                 })))
             }
         }
+    }
+
+    /// For a lookup on a stream. Its tenant's first, and both before it is begun: of a stream many are read in one turn, and more
+    /// than it may have would keep others out until they are refused.
+    fn places_of_lookup(&self, tenant: &TenantId) -> Result<TenantPlace, EngineError> {
+        let of_tenant = self.shares.take(tenant, Held::Call, 1)?;
+        Ok((self.calls.take()?, of_tenant))
     }
 
     /// Places for an answer, as long as it is not sent, and for the body that it carries.
@@ -365,6 +372,8 @@ impl CoordinatorService for Edge {
         match self.lookup_quickly(ask, Via::Lookup)? {
             Quick::Answer(answer) => Ok(Response::new(*answer)),
             Quick::Ask(ask, now) => {
+                let tenant = &ask.target.id.tenant;
+                let _of_tenant = self.shares.take(tenant, Held::Call, 1).map_err(EdgeError::from)?;
                 Ok(Response::new(deadline.read(self.lookup_thoroughly(*ask, now, Via::Lookup)).await?))
             }
         }
