@@ -81,6 +81,9 @@ pub struct MemorySettings {
     pub pending_deletions: usize,
 }
 
+/// What a lookup on a stream takes until its answer is sent, beside that: its task, about. An error has room in it.
+pub(crate) const KEPT_LOOKUP_BYTES: usize = 2048;
+
 /// How many may do what at once, and how large.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -110,7 +113,7 @@ pub struct Limits {
     /// The largest body that is sent within a message.
     pub inline_body_bytes: usize,
     /// The largest message that is accepted. Answers on lookup streams that are not sent may have sixteen times as many bytes in all,
-    /// without their bodies.
+    /// without their bodies, and beside 2 KiB for each of as many lookups as there may be calls.
     pub message_bytes: usize,
     /// What one tenant may use of all this.
     pub tenant: TenantLimits,
@@ -133,9 +136,10 @@ impl Limits {
         self.concurrent_calls.saturating_mul(2)
     }
 
-    /// Bytes of answers on lookup streams that are not sent, without bodies.
+    /// Bytes of lookups on streams whose answers are not sent, and of these, without bodies.
     pub(crate) fn answer_bytes(&self) -> usize {
-        self.message_bytes.saturating_mul(16)
+        let kept = self.concurrent_calls.saturating_mul(KEPT_LOOKUP_BYTES);
+        self.message_bytes.saturating_mul(16).saturating_add(kept)
     }
 }
 

@@ -357,6 +357,11 @@ async fn end_of<T>(mut unread: tonic::Streaming<T>) -> Status {
     }
 }
 
+/// So that memory does not answer it.
+fn strictly_with_body(page: &v1::EntryRef) -> v1::LookupRequest {
+    v1::LookupRequest { consistency: v1::Consistency::Strict.into(), ..lookup_with_body(page) }
+}
+
 #[tokio::test]
 async fn lookup_stream_that_nobody_reads_is_let_go_with_the_answers_that_were_kept_for_it() {
     const ASKED: usize = 8;
@@ -367,14 +372,14 @@ async fn lookup_stream_that_nobody_reads_is_let_go_with_the_answers_that_were_ke
     let reads = node.faults.hold(Operation::EntryRead);
     let (questions, asked) = mpsc::channel(ASKED);
     for id in 0..ASKED as u64 {
-        let consistency = v1::Consistency::Strict.into();
-        let lookup = Some(v1::LookupRequest { consistency, ..lookup_with_body(&page) });
+        let lookup = Some(strictly_with_body(&page));
         questions.send(v1::LookupStreamRequest { id, lookup, timeout: None }).await.unwrap();
     }
     // The first answer is more than is on its way to whoever does not read.
     let mut narrow = node.narrow_client().await;
     let unread = soon(narrow.lookup_stream(ReceiverStream::new(asked))).await.unwrap().into_inner();
     until(async || taken(&node, "calls") == ASKED).await;
+    assert_eq!(taken(&node, "answer_bytes"), ASKED * 2048);
     reads.open();
     until(async || taken(&node, "calls") == 0).await;
     for what in ["streamed_bodies", "streamed_bytes", "answer_bytes", "lookup_streams"] {
@@ -382,6 +387,43 @@ async fn lookup_stream_that_nobody_reads_is_let_go_with_the_answers_that_were_ke
     }
     assert_late(end_of(unread).await);
     drop(questions);
+}
+
+#[tokio::test]
+async fn lookups_that_failed_are_counted_until_somebody_reads_that_they_did() {
+    const ASKED: usize = 8;
+    let world = World::new();
+    // No body has room among those that are on their way.
+    let node = world
+        .start_with(|settings, _| {
+            settings.limits.streamed_bytes = 1;
+            settings.limits.stall_timeout = secs(3600);
+        })
+        .await;
+    let page = entry("news");
+    node.publish(&page, "html").await;
+    let reads = node.faults.hold(Operation::EntryRead);
+    let mut deaf = node.client_that_takes(0).await;
+    let (questions, asked) = mpsc::channel(ASKED);
+    let unread = soon(deaf.lookup_stream(ReceiverStream::new(asked))).await.unwrap();
+    let ask = async |lookup| {
+        questions.send(v1::LookupStreamRequest { id: 0, lookup, timeout: None }).await.unwrap();
+    };
+    for _ in 0..ASKED {
+        ask(Some(strictly_with_body(&page))).await;
+    }
+    until(async || taken(&node, "calls") == ASKED).await;
+    // Answered at once, and stuck: from here on nobody asks the stream for more.
+    ask(None).await;
+    let failed =
+        |reason| shown(&node, &format!("calls_failed_total{{method=\"LookupStream\",reason=\"{reason}\"}}"));
+    until(async || failed("invalid_field") == Some(1)).await;
+    reads.open();
+    until(async || failed("limit_reached") == Some(ASKED)).await;
+    until(async || taken(&node, "calls") == 0).await;
+    assert_eq!(taken(&node, "answer_bytes"), ASKED * 2048);
+    drop((unread, questions));
+    until(async || taken(&node, "answer_bytes") == 0).await;
 }
 
 #[tokio::test]

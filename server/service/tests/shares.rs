@@ -619,9 +619,10 @@ async fn lookups_on_a_stream_take_of_all_calls_only_those_of_their_tenants_share
 async fn answers_on_a_stream_that_nobody_reads_are_bounded_in_bytes() {
     const ANSWERS: u64 = 64;
     let world = World::new();
-    // Of answers, that is 64 KiB.
+    // Of answers, that is 64 KiB, beside what these lookups take.
     let node = world
         .start_with(|settings, _| {
+            settings.limits.concurrent_calls = 64;
             settings.limits.message_bytes = 4 << 10;
             settings.limits.inline_body_bytes = 4 << 10;
         })

@@ -19,6 +19,7 @@ use crate::meters::{
     Acquired as Told, Served, Upload, Via,
     purpose::{Event, Purpose, Room},
 };
+use crate::settings::KEPT_LOOKUP_BYTES;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use leasehold_core::{
@@ -185,7 +186,7 @@ impl Edge {
             Ok((timeout, Quick::Ask(ask, now))) => {
                 let asked = timeout.map(|timeout| timeout.min(MAX_LOOKUP_TIMEOUT));
                 let deadline = Deadline::within(asked, self.engine.settings().store.default_deadline);
-                let places = match self.places_of_lookup(&ask.target.id.tenant) {
+                let (call, kept) = match self.places_of_lookup(&ask.target.id.tenant) {
                     Ok(places) => places,
                     Err(error) => return Ok(self.answer_on_stream(id, Err(error.into()))),
                 };
@@ -193,27 +194,30 @@ impl Edge {
                 // A task of its own: its deadline counts, and its place becomes free, also where nobody reads the answers.
                 Err(AbortOnDropHandle::new(tokio::spawn(async move {
                     let tenant = ask.target.id.tenant.clone();
-                    let _places = places;
-                    let looking = edge.lookup_thoroughly(*ask, now, Via::Stream);
-                    let kept = deadline.read(looking).await.and_then(|response| {
+                    let _call = call;
+                    // Boxed: the task is kept with its answer, and would keep the room for this as long.
+                    let looking = Box::pin(edge.lookup_thoroughly(*ask, now, Via::Stream));
+                    let looked = deadline.read(looking).await.and_then(|response| {
                         let places = edge.places_of_answer(&tenant, &response)?;
                         Ok((response, places))
                     });
-                    let (result, _places) = match kept {
+                    let (result, of_answer) = match looked {
                         Ok((response, places)) => (Ok(response), Some(places)),
                         Err(error) => (Err(error), None),
                     };
-                    SlowAnswer { answer: edge.answer_on_stream(id, result), _places }
+                    SlowAnswer { answer: edge.answer_on_stream(id, result), _places: (kept, of_answer) }
                 })))
             }
         }
     }
 
-    /// For a lookup on a stream. Its tenant's first, and both before it is begun: of a stream many are read in one turn, and more
-    /// than it may have would keep others out until they are refused.
-    fn places_of_lookup(&self, tenant: &TenantId) -> Result<TenantPlace, EngineError> {
-        let of_tenant = self.shares.take(tenant, Held::Call, 1)?;
-        Ok((self.calls.take()?, of_tenant))
+    /// For a lookup on a stream, and for what is kept of it until its answer is sent, whatever that be. The tenant's first, and all
+    /// before it is begun: of a stream many are read in one turn, and more than it may have would keep others out until they are
+    /// refused.
+    fn places_of_lookup(&self, tenant: &TenantId) -> Result<(TenantPlace, TenantPlace), EngineError> {
+        let call = self.shares.take(tenant, Held::Call, 1)?;
+        let kept = self.shares.take(tenant, Held::AnswerBytes, KEPT_LOOKUP_BYTES)?;
+        Ok(((self.calls.take()?, call), (self.answer_bytes.take_many(KEPT_LOOKUP_BYTES)?, kept)))
     }
 
     /// Places for an answer, as long as it is not sent, and for the body that it carries.
@@ -339,10 +343,10 @@ async fn next_part(
     }
 }
 
-/// The answer to a lookup that memory could not answer, until it is sent.
+/// The answer to a lookup that memory could not answer, or why there is none, until it is sent.
 pub(crate) struct SlowAnswer {
     pub(crate) answer: v1::LookupStreamResponse,
-    _places: Option<AnswerPlaces>,
+    _places: (TenantPlace, Option<AnswerPlaces>),
 }
 
 /// For what an answer is beside its body, and for that.

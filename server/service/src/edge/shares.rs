@@ -37,7 +37,7 @@ pub(crate) enum Held {
     RenderOperation,
     /// An invalidation, likewise.
     Invalidation,
-    /// Bytes of answers on lookup streams, without bodies, until they are sent.
+    /// Bytes of lookups on streams and of their answers, without bodies, until these are sent.
     AnswerBytes,
     /// Bytes of uploads and commits in progress.
     UploadBytes,
