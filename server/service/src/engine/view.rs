@@ -507,7 +507,7 @@ impl Reader {
             // For one of those who wait for it, and of them one that is traced: none of an earlier batch.
             let traced = waiting.iter().find(|read| read.purpose.call.is_some()).or(waiting.first());
             let purpose = traced.map_or(Purpose::of(Event::Other), |read| read.purpose.clone());
-            let _place = waiting.iter().find_map(|read| read.place.as_ref()?.upgrade());
+            let place = waiting.iter().find_map(|read| read.place.as_ref()?.upgrade());
             let sent = self.slot.sending(now);
             let result = purpose.cover(self.caller.read(|| self.store.read(&self.slot.id))).await;
             let late = if mutation::is_active(Mutation::StrictReadJoinsInFlight) {
@@ -517,6 +517,8 @@ impl Reader {
             };
             let result = result.map(|entry| self.slot.install_seen(entry, sent));
             self.kept.insert(self.slot.id.clone(), Kept::of(&self.slot));
+            // Whoever has its answer and asks for more at once is not to be refused for what has ended.
+            drop(place);
             for WaitingRead { reply, .. } in waiting.into_iter().chain(late) {
                 let _ = reply.send(result.clone());
             }
