@@ -404,6 +404,32 @@ async fn invalidations_whose_callers_went_away_are_limited_until_their_turn() {
 }
 
 #[tokio::test]
+async fn invalidations_of_a_tenant_wait_for_one_of_each_other_tenant_at_most() {
+    let world = World::new();
+    let node = world.start_with(|settings, _| settings.store.default_deadline = secs(600)).await;
+    let appends = node.faults.hold(Operation::Append);
+    let invalidate = |tenant: &str, scopes: usize| {
+        // A hundred of them are nearly half of what one event may hold.
+        let key = |at: usize| scope_of(tenant, Scope::Key(format!("{at:04}{}", "x".repeat(1200))));
+        let (mut client, request) = (node.client(), invalidation((0..scopes).map(key).collect::<Vec<_>>()));
+        tokio::spawn(async move { client.invalidate(request).await.map(drop) })
+    };
+    let mut calls = vec![invalidate("loud", 1)];
+    appends.arrived(1).await;
+    calls.extend((0..8).map(|_| invalidate("loud", 100)));
+    until(async || taken(&node, "invalidations") == 9).await;
+    let quiet = invalidate("quiet", 1);
+    until(async || taken(&node, "invalidations") == 10).await;
+    // What is under way, and the next one.
+    appends.release(2);
+    soon(quiet).await.unwrap().unwrap();
+    appends.open();
+    for call in calls {
+        soon(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_acquire_is_a_call_in_progress_until_its_page_has_been_fetched() {
     let world = World::new();
     let page = of("loud", "a");

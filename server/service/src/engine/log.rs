@@ -2,10 +2,11 @@
 //!
 //! Two tasks, so that a slow append keeps nobody from knowing that there is nothing new. Both fold what they learn into one
 //! view, under its lock and by position: events are folded and published in their order, each once. What arrives while an
-//! append is under way is appended together by the next one. Callers only wait for a task's word; one that goes away
-//! changes nothing, but that its invalidation is not appended if its turn has not come.
+//! append is under way is appended together by the next one, or, where that is too much, by those that follow, in turns by
+//! tenant. Callers only wait for a task's word; one that goes away changes nothing, but that its invalidation is not appended if
+//! its turn has not come.
 
-use super::{caller::StoreCaller, error::EngineError, limit::TenantsPlace, watch::WatchHub};
+use super::{caller::StoreCaller, error::EngineError, limit::TenantsPlace, turns::Turns, watch::WatchHub};
 use crate::{
     meters::purpose::{Event, Purpose},
     random::Entropy,
@@ -119,6 +120,7 @@ impl AppendReply {
     }
 }
 
+type Waiting = (Invalidation, AppendReply);
 type ReadReply = oneshot::Sender<Result<(), EngineError>>;
 
 /// What the tasks get from outside.
@@ -134,7 +136,7 @@ pub(crate) struct LogDependencies {
 /// Speaks to the tasks.
 pub(crate) struct LogHandle {
     state: Arc<LogState>,
-    appends: mpsc::Sender<(Invalidation, AppendReply)>,
+    appends: mpsc::Sender<Waiting>,
     reads: mpsc::Sender<ReadReply>,
 }
 
@@ -403,7 +405,7 @@ impl Follower {
 }
 
 /// Whether its caller went away before its turn: others must not wait for what nobody waits for.
-fn is_given_up((_, reply): &(Invalidation, AppendReply)) -> bool {
+fn is_given_up((_, reply): &Waiting) -> bool {
     reply.to.is_closed()
 }
 
@@ -418,44 +420,31 @@ struct Appender {
 }
 
 impl Appender {
-    async fn run(self, mut inbox: mpsc::Receiver<(Invalidation, AppendReply)>, shutdown: CancellationToken) {
-        let mut postponed = None;
-        loop {
-            let first = match postponed.take() {
-                Some(first) => first,
-                None => tokio::select! {
+    async fn run(self, mut inbox: mpsc::Receiver<Waiting>, shutdown: CancellationToken) {
+        let mut waiting = Turns::new();
+        while !shutdown.is_cancelled() {
+            if waiting.is_empty() {
+                tokio::select! {
                     biased;
                     () = shutdown.cancelled() => return,
                     received = inbox.recv() => match received {
-                        Some(first) => first,
+                        Some(first) => line_up(&mut waiting, first),
                         None => return,
                     },
-                },
-            };
-            if is_given_up(&first) {
-                continue;
-            }
-            let mut bytes = weight_bytes(&first.0);
-            let mut batch = vec![first];
-            while batch.len() < MAX_BATCH
-                && let Ok(next) = inbox.try_recv()
-            {
-                if is_given_up(&next) {
-                    continue;
                 }
-                bytes += weight_bytes(&next.0);
-                if bytes > MAX_BATCH_BYTES {
-                    postponed = Some(next);
-                    break;
-                }
-                batch.push(next);
             }
-            self.append(batch).await;
+            while let Ok(next) = inbox.try_recv() {
+                line_up(&mut waiting, next);
+            }
+            let batch = next_batch(&mut waiting);
+            if !batch.is_empty() {
+                self.append(batch).await;
+            }
         }
     }
 
     /// Appends what arrived together as one event.
-    async fn append(&self, batch: Vec<(Invalidation, AppendReply)>) {
+    async fn append(&self, batch: Vec<Waiting>) {
         let mut waiting: BTreeMap<RequestId, (Invalidation, Vec<AppendReply>)> = BTreeMap::new();
         let mut order = Vec::with_capacity(batch.len());
         for (invalidation, reply) in batch {
@@ -569,6 +558,27 @@ impl Appender {
                 .collect(),
         }
     }
+}
+
+/// What names several tenants has the turn of the first that it names.
+fn line_up(waiting: &mut Turns<Waiting>, next: Waiting) {
+    let tenant = next.0.scopes.iter().find_map(|scope| scope.tenant().cloned());
+    waiting.push(tenant, next);
+}
+
+/// What the next event holds.
+fn next_batch(waiting: &mut Turns<Waiting>) -> Vec<Waiting> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while batch.len() < MAX_BATCH {
+        let fits = |next: &Waiting| bytes == 0 || bytes + weight_bytes(&next.0) <= MAX_BATCH_BYTES;
+        let Some(next) = waiting.next_if(|next| is_given_up(next) || fits(next)) else { break };
+        if !is_given_up(&next) {
+            bytes += weight_bytes(&next.0);
+            batch.push(next);
+        }
+    }
+    batch
 }
 
 fn weight_bytes(invalidation: &Invalidation) -> usize {

@@ -17,6 +17,7 @@ mod placing;
 mod running;
 mod staged;
 mod transitions;
+mod turns;
 mod view;
 mod watch;
 
