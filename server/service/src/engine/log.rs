@@ -111,12 +111,15 @@ impl LogState {
 /// Whom to tell what became of an invalidation, and the places that it has until then.
 struct AppendReply {
     to: oneshot::Sender<Result<Seq, EngineError>>,
-    _places: Option<TenantsPlace>,
+    places: Option<TenantsPlace>,
 }
 
 impl AppendReply {
     fn send(self, result: Result<Seq, EngineError>) {
-        let _ = self.to.send(result);
+        let Self { to, places } = self;
+        // Whoever has its answer and asks for more at once is not to be refused for what has ended.
+        drop(places);
+        let _ = to.send(result);
     }
 }
 
@@ -197,7 +200,7 @@ impl LogHandle {
     ) -> Result<Seq, EngineError> {
         let (to, answer) = oneshot::channel();
         self.appends
-            .send((invalidation, AppendReply { to, _places: places }))
+            .send((invalidation, AppendReply { to, places }))
             .await
             .map_err(|_| EngineError::Draining)?;
         // The task took it and died: nobody knows how far it came.
