@@ -385,6 +385,7 @@ mod tests {
     fn of_two_entries_with_one_partition_key_it_identifies_one_at_most() {
         for (text, one, other) in [
             ("CACHE#{key}", id("a", None, "a::b::/x?"), id("a::b", None, "a::b::/x?")),
+            ("CACHE#{key}", id("a", None, "a::/b::/x?"), id("a::/b", None, "a::/b::/x?")),
             ("{tenant}::{key}", id("a:", None, "x"), id("a", None, ":x")),
         ] {
             let template = template(text);
