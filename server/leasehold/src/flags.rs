@@ -404,7 +404,7 @@ pub(crate) struct TransportFlags {
         value_parser = duration(ms(100), secs(600)))]
     pub(crate) store_timeout: Duration,
     /// Cut off an upload that sends nothing, or a stream of lookups, of a watch or of a body that has something to say and
-    /// whose reader reads nothing, for so long; and a request that takes longer from its first byte to its last. 1s to 10m
+    /// whose reader reads no whole message, for so long; and a request that takes longer from its first byte to its last. 1s to 10m
     #[arg(long, env = "LEASEHOLD_STALL_TIMEOUT", value_name = "DURATION", default_value = "30s",
         value_parser = duration(secs(1), secs(600)))]
     pub(crate) stall_timeout: Duration,

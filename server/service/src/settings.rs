@@ -107,8 +107,9 @@ pub struct Limits {
     pub upload_bytes: usize,
     /// Bytes of all bodies on their way to readers of a stream, each counted once however many read it.
     pub streamed_bytes: usize,
-    /// A caller that sends nothing of its upload, or reads nothing of what a stream has to say (of lookups, of a watch, of a body),
-    /// for so long is cut off; and a request, or a message of a stream, that takes longer from its first byte to its last.
+    /// A caller that sends nothing of its upload, or reads no whole message of what a stream has to say (of lookups, of a watch,
+    /// of a body), for so long is cut off; and a request, or a message of a stream, that takes longer from its first byte to its
+    /// last.
     pub stall_timeout: Duration,
     /// The largest body that is sent within a message.
     pub inline_body_bytes: usize,

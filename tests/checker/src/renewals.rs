@@ -37,7 +37,8 @@ pub(super) fn renewed_for_its_holder(history: &History, index: &Index) -> Vec<St
     found
 }
 
-/// Whoever is told that it is not his any more was overtaken, has ended it himself, or has let it expire.
+/// Whoever is told that it is not his any more was overtaken, has ended it himself, or has had it for as long as one may. That it
+/// has expired is no reason.
 pub(super) fn lost_for_a_reason(history: &History, index: &Index) -> Vec<String> {
     let mut found = Vec::new();
     for (number, edition, operation) in renewals(history) {
@@ -45,8 +46,8 @@ pub(super) fn lost_for_a_reason(history: &History, index: &Index) -> Vec<String>
             continue;
         }
         let terms = history.terms;
-        let expires = held_until(history, index, edition, operation.began);
-        let may_be_over = operation.answered() + terms.clocks_apart + terms.slack >= expires;
+        let until = index.first_grant(edition).unwrap_or_default() + terms.longest_hold;
+        let may_be_over = operation.answered() + terms.clocks_apart + terms.slack >= until;
         let reason = history.operations.iter().any(|other| {
             other.began <= operation.answered()
                 && match &other.call {
@@ -59,7 +60,7 @@ pub(super) fn lost_for_a_reason(history: &History, index: &Index) -> Vec<String>
         });
         if !reason && !may_be_over {
             found.push(format!(
-                "{edition:?} was lost to operation {number} at {}, nobody came after it, and it lasts until {expires}",
+                "{edition:?} was lost to operation {number} at {}, nobody came after it, and it may be held until {until}",
                 operation.began
             ));
         }

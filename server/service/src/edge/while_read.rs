@@ -1,6 +1,6 @@
 //! Streams of answers that are kept as long as they are read.
 //!
-//! The transport asks a stream for its next answer only when it has room for it. Of one whose reader stalls it asks nothing any
+//! The transport asks a stream for its next answer when it has sent the one before. Of one whose reader stalls it asks nothing any
 //! more, not even whether it has ended: neither a deadline nor a right that is taken away would end it, and all that it keeps
 //! would be kept as long as its connection lasts. So a task of its own looks at each of them now and then, and lets it go when it
 //! was to be asked for so long, and was not.

@@ -571,17 +571,17 @@ fn line_up(waiting: &mut Turns<Waiting>, next: Waiting) {
 
 /// What the next event holds.
 fn next_batch(waiting: &mut Turns<Waiting>) -> Vec<Waiting> {
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    while batch.len() < MAX_BATCH {
-        let fits = |next: &Waiting| bytes == 0 || bytes + weight_bytes(&next.0) <= MAX_BATCH_BYTES;
-        let Some(next) = waiting.next_if(|next| is_given_up(next) || fits(next)) else { break };
-        if !is_given_up(&next) {
-            bytes += weight_bytes(&next.0);
-            batch.push(next);
+    waiting.retain(|next| !is_given_up(next));
+    let (mut many, mut bytes) = (0, 0);
+    waiting.take(|(next, _)| {
+        let weight = weight_bytes(next);
+        let fits = many == 0 || (many < MAX_BATCH && bytes + weight <= MAX_BATCH_BYTES);
+        if fits {
+            many += 1;
+            bytes += weight;
         }
-    }
-    batch
+        fits
+    })
 }
 
 fn weight_bytes(invalidation: &Invalidation) -> usize {
