@@ -165,3 +165,18 @@ fn remove_upto<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_gives_its_room_back_as_it_is_forgotten() {
+        let mut map: HashMap<u32, Marks> = (0..1_000).map(|key| (key, Marks::default())).collect();
+        for key in 0..990 {
+            remove_upto(&mut map, &key, Seq(1));
+        }
+        assert_eq!(map.len(), 10);
+        assert!(map.capacity() < 100, "{}", map.capacity());
+    }
+}
