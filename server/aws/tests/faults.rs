@@ -1,7 +1,8 @@
-//! What the ports say when the services fail, hang, or do as they are told and answer nothing.
+//! What the ports say when the services fail, hang, or do as they are told and answer nothing. Time stands still but where all
+//! wait for it: only what hangs is ever late, on a busy machine too.
 
 use leasehold_aws::{
-    Aws, AwsSettings, Timeouts,
+    Aws,
     testing::{Doubles, Fault, Rule},
 };
 use leasehold_core::{
@@ -20,19 +21,9 @@ const fn version(n: u128) -> Version {
     Version(n << 100 | 7)
 }
 
-fn impatient() -> AwsSettings {
-    let timeouts = Timeouts {
-        connect: Duration::from_millis(50),
-        table: Duration::from_millis(100),
-        objects: Duration::from_millis(100),
-    };
-    AwsSettings { timeouts, ..Doubles::settings() }
-}
-
 async fn ready() -> (Doubles, Aws) {
     let doubles = Doubles::new();
-    doubles.ready().await;
-    let aws = doubles.connect(impatient());
+    let aws = doubles.ready().await;
     doubles.counters.reset();
     (doubles, aws)
 }
@@ -69,7 +60,7 @@ fn faults() -> [(Fault, &'static str, bool); 8] {
     ]
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_swap_says_whether_it_can_have_been_applied_and_its_repetition_settles_it() {
     let (doubles, aws) = ready().await;
     let entries = aws.stores().entries;
@@ -91,7 +82,7 @@ async fn a_swap_says_whether_it_can_have_been_applied_and_its_repetition_settles
 }
 
 /// The emulator has no conflicts of its own; DynamoDB has them wherever two appends meet.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_conflict_with_another_write_is_surely_not_applied() {
     let (doubles, aws) = ready().await;
     let stores = aws.stores();
@@ -105,10 +96,10 @@ async fn a_conflict_with_another_write_is_surely_not_applied() {
 
 /// Two others append: the first is done, so that the slot is taken; the second has the head at that moment. DynamoDB tells the
 /// reason of each item for itself.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_append_behind_one_rival_that_meets_another_is_not_applied_and_nothing_is_corrupt() {
     let (doubles, aws) = ready().await;
-    let (log, rival) = (aws.stores().log, doubles.beside().connect(impatient()).stores().log);
+    let (log, rival) = (aws.stores().log, doubles.beside().connect(Doubles::settings()).stores().log);
     rival.append(Seq::START, &event(1, 1)).await.unwrap();
     doubles.faults.add(Rule::on("TransactWriteItems", Fault::ConflictAndRefusal).nth(1));
     let append = log.append(Seq::START, &event(1, 9)).await;
@@ -117,7 +108,7 @@ async fn an_append_behind_one_rival_that_meets_another_is_not_applied_and_nothin
 }
 
 /// The first attempt was applied, and somebody went on from there: the repetition is refused by the successor.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_repeated_swap_that_was_overtaken_is_shown_its_successor() {
     let (doubles, aws) = ready().await;
     let entries = aws.stores().entries;
@@ -129,7 +120,7 @@ async fn a_repeated_swap_that_was_overtaken_is_shown_its_successor() {
     assert_eq!(again, Swap::Refused(Some(next)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_append_says_whether_it_can_have_been_applied_and_its_repetition_settles_it() {
     let (doubles, aws) = ready().await;
     let log = aws.stores().log;
@@ -149,7 +140,7 @@ async fn an_append_says_whether_it_can_have_been_applied_and_its_repetition_sett
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_put_says_whether_it_can_have_been_applied() {
     let (doubles, aws) = ready().await;
     let objects = aws.stores().objects;
@@ -165,7 +156,7 @@ async fn a_put_says_whether_it_can_have_been_applied() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_read_that_fails_is_unavailable_and_never_an_absence() {
     let (doubles, aws) = ready().await;
     let stores = aws.stores();
@@ -180,7 +171,7 @@ async fn a_read_that_fails_is_unavailable_and_never_an_absence() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_delete_that_left_something_is_an_error() {
     let (doubles, aws) = ready().await;
     let objects = aws.stores().objects;
@@ -203,7 +194,7 @@ async fn a_delete_that_left_something_is_an_error() {
 }
 
 /// The service refuses a document that names such a key, with all the others that it names.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_that_xml_cannot_carry_is_deleted_and_holds_up_no_others() {
     let (doubles, aws) = ready().await;
     let objects = aws.stores().objects;
@@ -224,7 +215,7 @@ async fn a_key_that_xml_cannot_carry_is_deleted_and_holds_up_no_others() {
 }
 
 /// Asked for together, they are refused for the sake of one name; then each is asked for alone.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_delete_that_was_refused_for_one_of_several_is_of_unknown_outcome() {
     let (doubles, aws) = ready().await;
     let objects = aws.stores().objects;
@@ -238,7 +229,7 @@ async fn a_delete_that_was_refused_for_one_of_several_is_of_unknown_outcome() {
 }
 
 /// The second of three requests: the first was applied, so that the whole is not without effect.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_delete_that_was_refused_half_way_is_of_unknown_outcome() {
     let (doubles, aws) = ready().await;
     let names: Vec<ObjectName> = (0..2_500).map(object_name).collect();
@@ -249,7 +240,7 @@ async fn a_delete_that_was_refused_half_way_is_of_unknown_outcome() {
     assert_eq!(write_outcome(&aws.stores().objects.delete(&names).await), "not applied");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_rotted_is_corrupt() {
     let (doubles, aws) = ready().await;
     let objects = aws.stores().objects;
@@ -259,7 +250,7 @@ async fn a_body_that_rotted_is_corrupt() {
     assert_eq!(read_outcome(&objects.get(&name).await), "corrupt");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_object_that_a_worker_wrote_itself_has_no_digest_and_is_served() {
     let (doubles, aws) = ready().await;
     let objects = aws.stores().objects;
@@ -269,7 +260,7 @@ async fn an_object_that_a_worker_wrote_itself_has_no_digest_and_is_served() {
     assert_eq!(objects.get(&object_name(1)).await.unwrap().unwrap().body, "<html>");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_is_not_its_digest_is_refused_and_leaves_nothing() {
     let (_doubles, aws) = ready().await;
     let objects = aws.stores().objects;
@@ -278,7 +269,7 @@ async fn a_body_that_is_not_its_digest_is_refused_and_leaves_nothing() {
     assert_eq!(objects.info(&object_name(1)).await.unwrap(), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn events_of_more_than_a_page_are_read_a_page_at_a_time_and_a_fault_in_between_is_no_end() {
     let doubles = Doubles::new();
     let log = doubles.ready().await.stores().log;
@@ -306,7 +297,7 @@ async fn events_of_more_than_a_page_are_read_a_page_at_a_time_and_a_fault_in_bet
     assert_eq!(doubles.counters.of("Query"), 4);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_over_a_limit_is_told_without_asking() {
     let (doubles, aws) = ready().await;
     let stores = aws.stores();
@@ -325,7 +316,7 @@ async fn what_is_over_a_limit_is_told_without_asking() {
 }
 
 /// DynamoDB's limit is inclusive, and it is what the doubles keep too.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_just_within_the_limit_is_written() {
     const LIMIT: usize = 400 * 1024;
     let size_told = |outcome: &str| -> usize {
@@ -363,7 +354,7 @@ async fn what_is_just_within_the_limit_is_written() {
     assert_eq!(append(fits).await.unwrap(), Append::Appended);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_held_request_reaches_the_service_when_it_is_released() {
     let doubles = Doubles::new();
     let aws = doubles.ready().await;
@@ -379,7 +370,7 @@ async fn a_held_request_reaches_the_service_when_it_is_released() {
     assert_eq!(held.await.unwrap().unwrap(), Swap::Applied);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_url_is_good_for_anybody_until_it_expires() {
     let (doubles, aws) = ready().await;
     let objects = aws.stores().objects;

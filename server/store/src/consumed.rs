@@ -71,7 +71,7 @@ mod tests {
             inner
         };
         let (inner, outer) = measured(outer).await;
-        assert_eq!(inner, Consumed::by_writing(4.0));
-        assert_eq!(outer, Consumed::by_reading(1.5));
+        assert_eq!(inner, Consumed { read_units: 0.0, write_units: 4.0 });
+        assert_eq!(outer, Consumed { read_units: 1.5, write_units: 0.0 });
     }
 }
