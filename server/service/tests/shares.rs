@@ -269,9 +269,9 @@ async fn a_tenant_with_all_its_calls_and_all_those_of_its_renders_leaves_others_
     reads.arrived(1).await;
     puts.arrived(1).await;
     limited(node.lookup(lookup(&of("loud", "b"))).await, "1 concurrent calls of one tenant");
-    limited(node.renew(again.renewal(secs(10))).await, "1 concurrent calls of one tenant's renders");
-    limited(node.release(again.release()).await, "1 concurrent calls of one tenant's renders");
-    limited(node.commit(again.page("html")).await, "1 concurrent calls of one tenant's renders");
+    limited(node.renew(again.renewal(secs(10))).await, "1 concurrent calls of renders of one tenant");
+    limited(node.release(again.release()).await, "1 concurrent calls of renders of one tenant");
+    limited(node.commit(again.page("html")).await, "1 concurrent calls of renders of one tenant");
     calls.extend([look_up(&node, of("quiet", "a")), commit(&quiet)]);
     reads.arrived(2).await;
     puts.arrived(2).await;
@@ -300,14 +300,15 @@ const INVALIDATIONS: &str = "4 invalidations in progress of one tenant";
 /// Whose caller does not wait for the answer.
 fn given_up<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.set_timeout(ms(200));
+    request.set_timeout(ms(400));
     request
 }
 
 /// Of a page that the store is slow to tell of.
 async fn give_up_a_lookup(node: &Coordinator, page: &v1::EntryRef) {
     let refused = node.client().lookup(given_up(lookup(page))).await.unwrap_err();
-    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    // The coordinator says so, or the caller's own transport, whichever is first.
+    assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
 }
 
 #[tokio::test]

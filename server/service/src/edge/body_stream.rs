@@ -20,8 +20,8 @@ const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Bodies on their way, limited in bytes and in number.
 pub(super) struct BodyPlaces {
-    pub(super) bytes: Arc<Places>,
-    pub(super) readers: Arc<Places>,
+    bytes: Arc<Places>,
+    readers: Arc<Places>,
     /// By where they are in memory: those who got a body from the cache share its bytes.
     shared: Mutex<HashMap<usize, Weak<TenantPlace>>>,
 }
@@ -33,12 +33,8 @@ pub(super) struct BodyPlace {
 }
 
 impl BodyPlaces {
-    pub(super) fn new(bytes: usize, readers: usize) -> Self {
-        Self {
-            bytes: Places::new("bytes of bodies being streamed", bytes),
-            readers: Places::new("bodies being streamed", readers),
-            shared: Mutex::default(),
-        }
+    pub(super) fn new(bytes: Arc<Places>, readers: Arc<Places>) -> Self {
+        Self { bytes, readers, shared: Mutex::default() }
     }
 
     /// For a body of a tenant that has given this place for its reader, and has these for its bytes.

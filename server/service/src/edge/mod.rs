@@ -8,6 +8,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod parse;
+mod places;
 mod render;
 mod rpc;
 mod shares;

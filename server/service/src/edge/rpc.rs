@@ -6,14 +6,15 @@ use super::{
     deadline::Deadline,
     error::EdgeError,
     parse::{self, AcquireAsk, Delivery, LookupAsk, ServeAsk},
+    places::{AllPlaces, Held},
     render::{self, AcquireTime, Wish},
-    shares::{Held, Shares},
+    shares::Shares,
     streams::{self, Answers, LookupAnswers, Watched},
     while_read::WhileRead,
 };
 use crate::access::{Caller, Guard};
 use crate::engine::{
-    Consistency, Engine, EngineError, Place, Places, ReadObject, TenantPlace, UploadRequest, Uploaded,
+    Consistency, Engine, EngineError, Place, ReadObject, TenantPlace, UploadRequest, Uploaded,
 };
 use crate::meters::{
     Acquired as Told, Served, Upload, Via,
@@ -49,16 +50,7 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 pub struct Edge {
     engine: Engine,
     guard: Guard,
-    calls: Arc<Places>,
-    render_calls: Arc<Places>,
-    operations: Arc<Places>,
-    render_operations: Arc<Places>,
-    invalidations: Arc<Places>,
-    answer_bytes: Arc<Places>,
-    watches: Arc<Places>,
-    lookup_streams: Arc<Places>,
-    uploads: Arc<Places>,
-    upload_bytes: Arc<Places>,
+    places: Arc<AllPlaces>,
     streamed: Arc<BodyPlaces>,
     shares: Arc<Shares>,
 }
@@ -66,50 +58,22 @@ pub struct Edge {
 impl Edge {
     /// A service over this engine, with the limits of its settings, for those whom the guard lets in.
     pub fn new(engine: Engine, guard: Guard) -> Self {
-        let limits = &engine.settings().limits;
-        let edge = Self {
-            calls: Places::new("concurrent calls", limits.concurrent_calls),
-            render_calls: Places::new("concurrent calls of renders", limits.concurrent_calls),
-            operations: Places::new("reads and changes in progress", limits.operations()),
-            render_operations: Places::new(
-                "reads and changes of renders in progress",
-                limits.render_operations(),
-            ),
-            invalidations: Places::new("invalidations in progress", limits.invalidations()),
-            answer_bytes: Places::new("bytes of answers on lookup streams", limits.answer_bytes()),
-            watches: Places::new("watches", limits.watches),
-            lookup_streams: Places::new("lookup streams", limits.lookup_streams),
-            uploads: Places::new("uploads", limits.uploads),
-            upload_bytes: Places::new("bytes of uploads and commits in progress", limits.upload_bytes),
-            streamed: Arc::new(BodyPlaces::new(limits.streamed_bytes, limits.concurrent_calls)),
-            shares: Arc::new(Shares::new(limits, engine.clock())),
+        let places = AllPlaces::of(&engine);
+        let [bytes, readers] =
+            [Held::StreamedBytes, Held::StreamedBody].map(|held| Arc::clone(&places[held]));
+        Self {
+            places: Arc::new(places),
+            streamed: Arc::new(BodyPlaces::new(bytes, readers)),
+            shares: Arc::new(Shares::new(&engine.settings().limits, engine.clock())),
             engine,
             guard,
-        };
-        edge.engine.meters().show_places([
-            ("calls", &edge.calls),
-            ("render_calls", &edge.render_calls),
-            ("operations", &edge.operations),
-            ("render_operations", &edge.render_operations),
-            ("invalidations", &edge.invalidations),
-            ("answer_bytes", &edge.answer_bytes),
-            ("watches", &edge.watches),
-            ("lookup_streams", &edge.lookup_streams),
-            ("uploads", &edge.uploads),
-            ("upload_bytes", &edge.upload_bytes),
-            ("streamed_bodies", &edge.streamed.readers),
-            ("streamed_bytes", &edge.streamed.bytes),
-        ]);
-        edge
+        }
     }
 
     /// A call for a tenant, to which what it asks the store for is put down.
     fn cover<F: Future>(&self, event: Event, tenant: &TenantId, call: F) -> impl Future<Output = F::Output> {
-        let (all, kind) = match event.is_of_a_render() {
-            true => (&self.render_operations, Held::RenderOperation),
-            false => (&self.operations, Held::Operation),
-        };
-        let room = Room { all: Arc::clone(all), of_tenant: self.shares.places(tenant, kind) };
+        let held = if event.is_of_a_render() { Held::RenderOperation } else { Held::Operation };
+        let room = Room { all: Arc::clone(&self.places[held]), of_tenant: self.shares.places(tenant, held) };
         Purpose::of_tenant(event, self.engine.meters().tenants.of(tenant), room).cover(call)
     }
 
@@ -188,7 +152,7 @@ impl Edge {
                 let deadline = Deadline::within(asked, self.engine.settings().store.default_deadline);
                 let (call, kept) = match self.places_of_lookup(&ask.target.id.tenant) {
                     Ok(places) => places,
-                    Err(error) => return Ok(self.answer_on_stream(id, Err(error.into()))),
+                    Err(error) => return Ok(self.answer_on_stream(id, Err(error))),
                 };
                 let edge = self.clone();
                 // A task of its own: its deadline counts, and its place becomes free, also where nobody reads the answers.
@@ -214,10 +178,13 @@ impl Edge {
     /// For a lookup on a stream, and for what is kept of it until its answer is sent, whatever that be. The tenant's first, and all
     /// before it is begun: of a stream many are read in one turn, and more than it may have would keep others out until they are
     /// refused.
-    fn places_of_lookup(&self, tenant: &TenantId) -> Result<(TenantPlace, TenantPlace), EngineError> {
-        let call = self.shares.take(tenant, Held::Call, 1)?;
-        let kept = self.shares.take(tenant, Held::AnswerBytes, KEPT_LOOKUP_BYTES)?;
-        Ok(((self.calls.take()?, call), (self.answer_bytes.take_many(KEPT_LOOKUP_BYTES)?, kept)))
+    fn places_of_lookup(&self, tenant: &TenantId) -> Result<(TenantPlace, TenantPlace), EdgeError> {
+        let call = self.shares.take(tenant, Held::Call)?;
+        let kept = self.shares.take_many(tenant, Held::AnswerBytes, KEPT_LOOKUP_BYTES)?;
+        Ok((
+            (self.places.take(Held::Call)?, call),
+            (self.places.take_many(Held::AnswerBytes, KEPT_LOOKUP_BYTES)?, kept),
+        ))
     }
 
     /// Places for an answer, as long as it is not sent, and for the body that it carries.
@@ -225,17 +192,18 @@ impl Edge {
         &self,
         tenant: &TenantId,
         response: &v1::LookupResponse,
-    ) -> Result<AnswerPlaces, EngineError> {
+    ) -> Result<AnswerPlaces, EdgeError> {
         let body = render::inline_body(response);
         let bytes = response.encoded_len().saturating_sub(body.map_or(0, Bytes::len));
-        let of_tenant = self.shares.take(tenant, Held::AnswerBytes, bytes)?;
-        let beside = (self.answer_bytes.take_many(bytes)?, of_tenant);
+        let of_tenant = self.shares.take_many(tenant, Held::AnswerBytes, bytes)?;
+        let beside = (self.places.take_many(Held::AnswerBytes, bytes)?, of_tenant);
         Ok((beside, body.map(|body| self.body_place(tenant, body)).transpose()?))
     }
 
-    fn body_place(&self, tenant: &TenantId, body: &Bytes) -> Result<BodyPlace, EngineError> {
-        let reader = self.shares.take(tenant, Held::StreamedBody, 1)?;
-        self.streamed.take(body, reader, self.shares.places(tenant, Held::StreamedBytes).as_ref())
+    fn body_place(&self, tenant: &TenantId, body: &Bytes) -> Result<BodyPlace, EdgeError> {
+        let reader = self.shares.take(tenant, Held::StreamedBody)?;
+        let of_tenant = self.shares.places(tenant, Held::StreamedBytes);
+        Ok(self.streamed.take(body, reader, of_tenant.as_ref())?)
     }
 
     fn answer_on_stream(
@@ -288,7 +256,7 @@ impl Edge {
     ) -> Result<(UploadRequest, Bytes, UploadPlaces), Status> {
         use v1::upload_body_request::Part;
         let limits = &self.engine.settings().limits;
-        let take = |tenant| self.shares.take(tenant, Held::Upload, 1).map_err(EdgeError::from);
+        let take = |tenant| self.shares.take(tenant, Held::Upload);
         let known = tenant.map(take).transpose()?;
         // Whose it is otherwise, is not known before.
         let head = next_part(&mut parts, limits.stall_timeout.min(HEAD_TIME)).await?;
@@ -298,8 +266,8 @@ impl Edge {
         let tenant = &ask.id.tenant;
         let mut body = BytesMut::new();
         let mut places = UploadPlaces {
-            bytes: self.upload_bytes.take_many(0).map_err(EdgeError::from)?,
-            tenant_bytes: self.shares.take(tenant, Held::UploadBytes, 0).map_err(EdgeError::from)?,
+            bytes: self.places.take_many(Held::UploadBytes, 0)?,
+            tenant_bytes: self.shares.take_many(tenant, Held::UploadBytes, 0)?,
             _of_tenant: known.map_or_else(|| take(tenant), Ok)?,
         };
         while let Some(message) = next_part(&mut parts, limits.stall_timeout).await? {
@@ -369,7 +337,7 @@ impl CoordinatorService for Edge {
         &self,
         request: Request<v1::LookupRequest>,
     ) -> Result<Response<v1::LookupResponse>, Status> {
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::Call)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::lookup(request.into_inner(), &admission)?;
@@ -377,7 +345,7 @@ impl CoordinatorService for Edge {
             Quick::Answer(answer) => Ok(Response::new(*answer)),
             Quick::Ask(ask, now) => {
                 let tenant = &ask.target.id.tenant;
-                let _of_tenant = self.shares.take(tenant, Held::Call, 1).map_err(EdgeError::from)?;
+                let _of_tenant = self.shares.take(tenant, Held::Call)?;
                 Ok(Response::new(deadline.read(self.lookup_thoroughly(*ask, now, Via::Lookup)).await?))
             }
         }
@@ -387,17 +355,16 @@ impl CoordinatorService for Edge {
         &self,
         request: Request<Streaming<v1::LookupStreamRequest>>,
     ) -> Result<Response<Self::LookupStreamStream>, Status> {
-        let place = self.lookup_streams.take().map_err(EdgeError::from)?;
+        let place = self.places.take(Held::LookupStream)?;
         let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
         let permissions = caller.permissions().map_err(EdgeError::from)?;
         if !permissions.allow_anywhere(Right::Read) {
             return Err(EdgeError::PermissionDenied { right: Right::Read, tenant: None }.into());
         }
         // Whose it is, is said by its lookups only. Where all its caller may read is one tenant's, it is that one's.
-        let of_tenant = permissions
-            .only_tenant(Right::Read)
-            .map(|tenant| self.shares.take(tenant, Held::LookupStream, 1));
-        let of_tenant = of_tenant.transpose().map_err(EdgeError::from)?.flatten();
+        let tenant = permissions.only_tenant(Right::Read);
+        let of_tenant =
+            tenant.map(|tenant| self.shares.take(tenant, Held::LookupStream)).transpose()?.flatten();
         let answers = LookupAnswers::start(
             self.clone(),
             caller,
@@ -413,7 +380,7 @@ impl CoordinatorService for Edge {
         &self,
         request: Request<v1::AcquireLeaseRequest>,
     ) -> Result<Response<v1::AcquireLeaseResponse>, Status> {
-        let place = self.calls.take().map_err(EdgeError::from)?;
+        let place = self.places.take(Held::Call)?;
         let arrived = self.engine.now();
         let deadline = self.deadline(&request);
         let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
@@ -425,7 +392,7 @@ impl CoordinatorService for Edge {
         let id_tenant = ask.id.tenant.clone();
         self.shares.request(&id_tenant)?;
         ask.waiters = self.shares.places(&id_tenant, Held::Waiter);
-        let of_tenant = || self.shares.take(&id_tenant, Held::Call, 1).map_err(EdgeError::from);
+        let of_tenant = || self.shares.take(&id_tenant, Held::Call);
         let place = (place, of_tenant()?);
         let call = async {
             let (wait, mut place) = (ask.wait, Some(place));
@@ -446,7 +413,7 @@ impl CoordinatorService for Edge {
                     None => {
                         ask.wait = wait.saturating_sub(used());
                         if place.is_none() {
-                            place = Some((self.calls.take()?, of_tenant()?));
+                            place = Some((self.places.take(Held::Call)?, of_tenant()?));
                         }
                     }
                 }
@@ -471,12 +438,12 @@ impl CoordinatorService for Edge {
         request: Request<v1::RenewLeaseRequest>,
     ) -> Result<Response<v1::RenewLeaseResponse>, Status> {
         use v1::renew_lease_response::Outcome;
-        let _place = self.render_calls.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::RenderCall)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let (lease, ttl) = parse::renew(request.into_inner(), &admission, self.engine.settings())?;
         self.shares.render_request(&lease.id.tenant)?;
-        let _of_tenant = self.shares.take(&lease.id.tenant, Held::RenderCall, 1).map_err(EdgeError::from)?;
+        let _of_tenant = self.shares.take(&lease.id.tenant, Held::RenderCall)?;
         let now = self.engine.now().wall;
         let renewing = self.engine.renew(&lease.id, lease.token, lease.generation, ttl);
         let renewing = self.cover(Event::Renew, &lease.id.tenant, renewing);
@@ -494,12 +461,12 @@ impl CoordinatorService for Edge {
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
         use v1::release_lease_response::Outcome;
-        let _place = self.render_calls.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::RenderCall)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let (lease, release) = parse::release(request.into_inner(), &admission)?;
         self.shares.render_request(&lease.id.tenant)?;
-        let _of_tenant = self.shares.take(&lease.id.tenant, Held::RenderCall, 1).map_err(EdgeError::from)?;
+        let _of_tenant = self.shares.take(&lease.id.tenant, Held::RenderCall)?;
         let releasing = self.engine.release(&lease.id, lease.token, lease.generation, release.clone());
         let releasing = self.cover(Event::Release, &lease.id.tenant, releasing);
         let released = deadline.change(releasing.map(|result| Ok(result?))).await?;
@@ -516,16 +483,15 @@ impl CoordinatorService for Edge {
         request: Request<v1::CommitPointerRequest>,
     ) -> Result<Response<v1::CommitPointerResponse>, Status> {
         use v1::commit_pointer_response::Outcome;
-        let _place = self.render_calls.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::RenderCall)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::commit(request.into_inner(), &admission, self.engine.settings())?;
         let tenant = ask.id.tenant.clone();
         self.shares.render_request(&tenant)?;
-        let _of_tenant = self.shares.take(&tenant, Held::RenderCall, 1).map_err(EdgeError::from)?;
-        let _bytes = self.upload_bytes.take_many(ask.inline_bytes()).map_err(EdgeError::from)?;
-        let _tenant_bytes =
-            self.shares.take(&tenant, Held::UploadBytes, ask.inline_bytes()).map_err(EdgeError::from)?;
+        let _of_tenant = self.shares.take(&tenant, Held::RenderCall)?;
+        let _bytes = self.places.take_many(Held::UploadBytes, ask.inline_bytes())?;
+        let _tenant_bytes = self.shares.take_many(&tenant, Held::UploadBytes, ask.inline_bytes())?;
         self.shares.bytes(&tenant, ask.inline_bytes() as u64)?;
         let arrived = self.engine.now().elapsed;
         let committing = self.cover(Event::Commit, &tenant, self.engine.commit(ask));
@@ -567,7 +533,7 @@ impl CoordinatorService for Edge {
     ) -> Result<Response<v1::UploadBodyResponse>, Status> {
         use v1::upload_body_response::Outcome;
         // Not among the calls: an upload takes as long as its caller likes, and must not keep others out.
-        let _place = self.uploads.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::Upload)?;
         let deadline = self.deadline(&request);
         let uploading = async {
             let caller = self.guard.caller(request.extensions()).map_err(EdgeError::from)?;
@@ -608,12 +574,12 @@ impl CoordinatorService for Edge {
         request: Request<v1::ServeSidecarRequest>,
     ) -> Result<Response<Self::ServeSidecarStream>, Status> {
         use v1::serve_sidecar_response::Part;
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::Call)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::serve_sidecar(request.into_inner(), &admission)?;
         self.shares.request(&ask.target.id.tenant)?;
-        let _of_tenant = self.shares.take(&ask.target.id.tenant, Held::Call, 1).map_err(EdgeError::from)?;
+        let _of_tenant = self.shares.take(&ask.target.id.tenant, Held::Call)?;
         let reading = self.engine.sidecar(&ask.target.id, &ask.token, ask.at_least);
         let reading = self.cover(Event::Sidecar, &ask.target.id.tenant, reading);
         let object = deadline.read(reading.map(|result| Ok(result?))).await?;
@@ -632,12 +598,12 @@ impl CoordinatorService for Edge {
         request: Request<v1::ServeObjectRequest>,
     ) -> Result<Response<Self::ServeObjectStream>, Status> {
         use v1::serve_object_response::Part;
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::Call)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::serve_object(request.into_inner(), &admission)?;
         self.shares.request(&ask.tenant)?;
-        let _of_tenant = self.shares.take(&ask.tenant, Held::Call, 1).map_err(EdgeError::from)?;
+        let _of_tenant = self.shares.take(&ask.tenant, Held::Call)?;
         let reading = self.engine.object(&ask.tenant, &ask.name, ask.at_least);
         let reading = self.cover(Event::Object, &ask.tenant, reading);
         let ReadObject { object, kind, digest } = deadline.read(reading.map(|result| Ok(result?))).await?;
@@ -660,12 +626,12 @@ impl CoordinatorService for Edge {
         request: Request<v1::ServePageRequest>,
     ) -> Result<Response<Self::ServePageStream>, Status> {
         use v1::serve_page_response::Part;
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::Call)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let ask = parse::serve_page(request.into_inner(), &admission)?;
         self.shares.request(&ask.target.id.tenant)?;
-        let _of_tenant = self.shares.take(&ask.target.id.tenant, Held::Call, 1).map_err(EdgeError::from)?;
+        let _of_tenant = self.shares.take(&ask.target.id.tenant, Held::Call)?;
         let ServeAsk { target, consistency, at_least } = ask;
         let now = self.engine.now();
         let call = async {
@@ -701,7 +667,7 @@ impl CoordinatorService for Edge {
         &self,
         request: Request<v1::InvalidateRequest>,
     ) -> Result<Response<v1::InvalidateResponse>, Status> {
-        let _place = self.calls.take().map_err(EdgeError::from)?;
+        let _place = self.places.take(Held::Call)?;
         let deadline = self.deadline(&request);
         let admission = self.admission(&request)?;
         let invalidation = parse::invalidate(request.into_inner(), &admission)?;
@@ -709,9 +675,9 @@ impl CoordinatorService for Edge {
         let tenants: BTreeSet<TenantId> =
             invalidation.scopes.iter().filter_map(|scope| scope.tenant().cloned()).collect();
         self.shares.requests(&tenants)?;
-        let _of_tenants = self.shares.take_of_each(&tenants, Held::Call).map_err(EdgeError::from)?;
-        let of_tenants = self.shares.take_of_each(&tenants, Held::Invalidation).map_err(EdgeError::from)?;
-        let places = (self.invalidations.take().map_err(EdgeError::from)?, of_tenants);
+        let _of_tenants = self.shares.take_of_each(&tenants, Held::Call)?;
+        let of_tenants = self.shares.take_of_each(&tenants, Held::Invalidation)?;
+        let places = (self.places.take(Held::Invalidation)?, of_tenants);
         let appending = self.engine.invalidate(invalidation, Some(places));
         let seq = deadline.change(appending.map(|result| Ok(result?))).await?;
         self.engine.meters().invalidated(depth, &tenants);
@@ -719,7 +685,7 @@ impl CoordinatorService for Edge {
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let place = self.watches.take().map_err(EdgeError::from)?;
+        let place = self.places.take(Held::Watch)?;
         if self.engine.draining().is_cancelled() {
             return Err(EdgeError::from(EngineError::Draining).into());
         }
@@ -729,7 +695,7 @@ impl CoordinatorService for Edge {
         let filters = parse::filters(filters, &admission)?;
         let tenants = filters.iter().map(|filter| filter.tenant().clone()).collect();
         self.shares.requests(&tenants)?;
-        let of_tenants = self.shares.take_of_each(&tenants, Held::Watch).map_err(EdgeError::from)?;
+        let of_tenants = self.shares.take_of_each(&tenants, Held::Watch)?;
         let hub = Arc::clone(self.engine.watch_hub());
         let start = streams::start(&hub, &resume_token)?;
         let settings = self.engine.settings();

@@ -1,8 +1,11 @@
 //! What each tenant may use of a coordinator, so that none uses up what is there for all.
 
-use super::error::EdgeError;
+use super::{
+    error::EdgeError,
+    places::{Held, KINDS},
+};
 use crate::{
-    engine::{EngineError, Place, Places},
+    engine::{Place, Places},
     settings::{Limits, TenantLimits},
     time::Clock,
 };
@@ -18,119 +21,11 @@ const KNOWN_TENANTS: usize = 100_000;
 /// Bytes are counted in these, rounded up: a rate of single bytes would be a period of too few nanoseconds.
 const UNIT: u64 = 1024;
 
-/// What a tenant has for a time and gives back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// A call in progress, but not one that is answered from memory.
-    Call,
-    /// One of a render that goes on: a renewal, a commit, a release. Apart from the others, also among those of all, and as many:
-    /// these must not keep a page from its commit, nor may one tenant's of both kinds together keep all others out.
-    RenderCall,
-    /// A call that waits for another's lease.
-    Waiter,
-    Watch,
-    LookupStream,
-    Upload,
-    /// What is begun for a call and may end after it: a read or a grant of an entry.
-    Operation,
-    /// The same for a render that goes on. Apart from the others.
-    RenderOperation,
-    /// An invalidation, likewise.
-    Invalidation,
-    /// Bytes of lookups on streams and of their answers, without bodies, until these are sent.
-    AnswerBytes,
-    /// Bytes of uploads and commits in progress.
-    UploadBytes,
-    /// A body on its way to a reader, by a stream of its own or within an answer on a lookup stream.
-    StreamedBody,
-    /// Bytes of bodies on their way to a reader.
-    StreamedBytes,
-}
-
-/// Of how many kinds these are.
-const KINDS: usize = 13;
-
-impl Held {
-    const ALL: [Self; KINDS] = [
-        Self::Call,
-        Self::RenderCall,
-        Self::Waiter,
-        Self::Watch,
-        Self::LookupStream,
-        Self::Upload,
-        Self::Operation,
-        Self::RenderOperation,
-        Self::Invalidation,
-        Self::AnswerBytes,
-        Self::UploadBytes,
-        Self::StreamedBody,
-        Self::StreamedBytes,
-    ];
-
-    /// How it is told.
-    fn what(self) -> &'static str {
-        match self {
-            Self::Call => "concurrent calls of one tenant",
-            Self::RenderCall => "concurrent calls of one tenant's renders",
-            Self::Waiter => "waiting calls of one tenant",
-            Self::Watch => "watches of one tenant",
-            Self::LookupStream => "lookup streams of one tenant",
-            Self::Upload => "uploads of one tenant",
-            Self::Operation => "reads and changes in progress of one tenant",
-            Self::RenderOperation => "reads and changes of renders in progress of one tenant",
-            Self::Invalidation => "invalidations in progress of one tenant",
-            Self::AnswerBytes => "bytes of answers on lookup streams of one tenant",
-            Self::UploadBytes => "bytes of uploads and commits in progress of one tenant",
-            Self::StreamedBody => "bodies being streamed of one tenant",
-            Self::StreamedBytes => "bytes of bodies being streamed of one tenant",
-        }
-    }
-
-    /// Of what there is for all, what one tenant may have. A body of any size that is allowed passes.
-    fn limit(self, limits: &Limits) -> Option<usize> {
-        let all = match self {
-            Self::Call | Self::RenderCall | Self::StreamedBody => limits.concurrent_calls,
-            Self::Waiter => limits.waiters,
-            Self::Watch => limits.watches,
-            Self::LookupStream => limits.lookup_streams,
-            Self::Upload => limits.uploads,
-            Self::Operation => limits.operations(),
-            Self::RenderOperation => limits.render_operations(),
-            Self::Invalidation => limits.invalidations(),
-            Self::AnswerBytes => limits.answer_bytes(),
-            Self::UploadBytes => limits.upload_bytes,
-            Self::StreamedBytes => limits.streamed_bytes,
-        };
-        let least = match self {
-            Self::UploadBytes | Self::StreamedBytes => limits.body_bytes.max(limits.message_bytes),
-            Self::AnswerBytes => limits.message_bytes,
-            Self::Call
-            | Self::RenderCall
-            | Self::Waiter
-            | Self::Watch
-            | Self::LookupStream
-            | Self::Upload
-            | Self::Operation
-            | Self::RenderOperation
-            | Self::Invalidation
-            | Self::StreamedBody => 1,
-        };
-        let share = limits
-            .tenant
-            .share_percent
-            .map(|percent| (all.saturating_mul(percent.get() as usize) / 100).max(least));
-        match self {
-            Self::Waiter => share.into_iter().chain(limits.tenant.waiters).min(),
-            _ => share,
-        }
-    }
-}
-
 /// Divides a coordinator among its tenants. What has no limit is not looked up.
 pub(crate) struct Shares {
     limits: TenantLimits,
-    /// By [`Held`].
-    held: [Option<usize>; KINDS],
+    /// By [`Held`]: how it is told, and how many, where that is limited.
+    held: [Option<(&'static str, usize)>; KINDS],
     /// The bytes that one call may carry are let through at once, however low the rate.
     carried: NonZeroU32,
     clock: ShareClock,
@@ -191,7 +86,7 @@ impl Shares {
             DefaultHashBuilder::default(),
             KeepHeld,
         );
-        let held = Held::ALL.map(|kind| kind.limit(limits));
+        let held = Held::ALL.map(|held| Some((held.kind(limits).of_tenant, held.share(limits)?)));
         Self { limits: limits.tenant.clone(), held, carried, clock: ShareClock(clock), of }
     }
 
@@ -220,22 +115,30 @@ impl Shares {
         self.count(limit, tenant, units(count), |share| share.bytes.as_ref())
     }
 
-    /// Where the tenant takes a place of this kind, if there is a limit to them.
-    pub(crate) fn places(&self, tenant: &TenantId, kind: Held) -> Option<Arc<Places>> {
-        self.held[kind as usize].and_then(|_| self.of(tenant).places[kind as usize].clone())
+    /// Where the tenant takes its places, if there is a limit to them.
+    pub(crate) fn places(&self, tenant: &TenantId, held: Held) -> Option<Arc<Places>> {
+        self.held[held as usize].and_then(|_| self.of(tenant).places[held as usize].clone())
     }
 
-    /// Takes so many of the tenant's places, if there is a limit to them.
+    /// Takes one of the tenant's places, if there is a limit to them.
     ///
     /// # Errors
     /// Where it has as many as it may.
-    pub(crate) fn take(
+    pub(crate) fn take(&self, tenant: &TenantId, held: Held) -> Result<Option<Place>, EdgeError> {
+        self.take_many(tenant, held, 1)
+    }
+
+    /// Takes several or none.
+    ///
+    /// # Errors
+    /// Where it would have more than it may.
+    pub(crate) fn take_many(
         &self,
         tenant: &TenantId,
-        kind: Held,
+        held: Held,
         count: usize,
-    ) -> Result<Option<Place>, EngineError> {
-        self.places(tenant, kind).map(|places| places.take_many(count)).transpose()
+    ) -> Result<Option<Place>, EdgeError> {
+        Ok(self.places(tenant, held).map(|places| places.take_many(count)).transpose()?)
     }
 
     /// One place of each tenant's.
@@ -245,9 +148,9 @@ impl Shares {
     pub(crate) fn take_of_each(
         &self,
         tenants: &BTreeSet<TenantId>,
-        kind: Held,
-    ) -> Result<Vec<Place>, EngineError> {
-        tenants.iter().filter_map(|tenant| self.take(tenant, kind, 1).transpose()).collect()
+        held: Held,
+    ) -> Result<Vec<Place>, EdgeError> {
+        tenants.iter().filter_map(|tenant| self.take(tenant, held).transpose()).collect()
     }
 
     fn count(
@@ -286,8 +189,7 @@ impl Shares {
                 let quota = Quota::per_second(in_units).allow_burst(in_units.max(self.carried));
                 rate("bytes in a second", limit, quota)
             }),
-            places: Held::ALL
-                .map(|kind| self.held[kind as usize].map(|limit| Places::new(kind.what(), limit))),
+            places: self.held.map(|limited| limited.map(|(what, limit)| Places::new(what, limit))),
         }
     }
 }

@@ -207,6 +207,11 @@ impl Engine {
         &self.0.meters
     }
 
+    /// Places for calls that wait for another's lease.
+    pub(crate) fn waiters(&self) -> &Arc<Places> {
+        &self.0.waiters
+    }
+
     pub(crate) fn tracing(&self) -> Option<&Tracing> {
         self.0.tracing.as_ref()
     }

@@ -32,7 +32,7 @@ impl Collector for Standing {
             entry_bytes,
             body_bytes,
             log_bytes,
-            waiters,
+            waiters: _,
             pending_deletions,
             log_position,
             log_age,
@@ -73,13 +73,10 @@ impl Collector for Standing {
             "Tenants with a label of their own",
             count(meters.tenants.known()),
         )?;
-        let waiters = ("waiters", waiters, self.0.settings().limits.waiters);
         let places = meters.places();
-        let places = places.iter().map(|(what, places)| (*what, places.taken(), places.limit()));
-        let places: Vec<_> = std::iter::once(waiters).chain(places).collect();
-        let taken = places.iter().map(|(what, taken, _)| (*what, count(*taken)));
+        let taken = places.iter().map(|(what, places)| (*what, count(places.taken())));
         gauges.each("places_taken", "What is in progress, of what is limited", "what", taken)?;
-        let limits = places.iter().map(|(what, _, limit)| (*what, count(*limit)));
+        let limits = places.iter().map(|(what, places)| (*what, count(places.limit())));
         gauges.each("places", "The limits of these", "what", limits)
     }
 }
