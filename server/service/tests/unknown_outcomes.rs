@@ -374,13 +374,12 @@ async fn a_store_that_hangs_costs_a_call_no_more_than_its_deadline() {
     let page = entry("news");
     let render = node.grant(&page).await;
     let (reads, swaps) = (node.faults.hold(Operation::EntryRead), node.faults.hold(Operation::Swap));
-    let mut request = Request::new(lookup(&entry("unknown")));
-    request.set_timeout(ms(300));
-    assert_refused(soon(node.client().lookup(request)).await, Code::DeadlineExceeded, "DEADLINE");
+    let looking = async |request| node.client().lookup(request).await;
+    let looked = answered_within(ms(300), lookup(&entry("unknown")), looking).await;
+    assert_refused(looked, Code::DeadlineExceeded, "DEADLINE");
     let commit = render.page("html");
-    let mut request = Request::new(commit.clone());
-    request.set_timeout(ms(300));
-    assert_unknown(soon(node.client().commit_pointer(request)).await);
+    let committing = async |request| node.client().commit_pointer(request).await;
+    assert_unknown(answered_within(ms(300), commit.clone(), committing).await);
     reads.open();
     swaps.open();
     // What was cut off goes on, and the repetition learns of it.
@@ -391,7 +390,7 @@ async fn a_store_that_hangs_costs_a_call_no_more_than_its_deadline() {
 #[tokio::test]
 async fn a_store_that_hangs_counts_as_of_unknown_outcome_for_writes_and_unavailable_for_reads() {
     let world = World::new();
-    let node = world.start_with(|settings, _| settings.store.request_timeout = ms(50)).await;
+    let node = world.start_with(|settings, _| settings.store.request_timeout = secs(1)).await;
     let page = entry("news");
     let render = node.grant(&page).await;
     node.faults.hold(Operation::EntryRead);

@@ -158,17 +158,9 @@ async fn a_wait_ends_in_time_for_the_callers_deadline_and_says_who_renders() {
     let render = node.grant_to(acquire_for_long(&page)).await;
     let held = Took::Held { generation: render.generation(), previous: Some(previous) };
     let calls = (0..10).map(async |at| {
-        loop {
-            let mut request = Request::new(acquire_waiting(&page, secs(60)));
-            request.set_timeout(ms(300 + at * 7));
-            match node.client().acquire_lease(request).await {
-                Ok(response) => break Took::of(&response.into_inner().outcome.expect("an outcome")),
-                // The machine was too busy for the answer to arrive in time: of that, only the transport may tell.
-                Err(status) => {
-                    assert_eq!((status.code(), status.message()), (Code::Cancelled, "Timeout expired"))
-                }
-            }
-        }
+        let acquiring = async |request| node.client().acquire_lease(request).await;
+        let answer = answered_within(ms(300 + at * 7), acquire_waiting(&page, secs(60)), acquiring).await;
+        Took::of(&answer.expect("an answer").into_inner().outcome.expect("an outcome"))
     });
     for took in soon(join_all(calls)).await {
         assert_eq!(took, held);

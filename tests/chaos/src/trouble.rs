@@ -47,6 +47,9 @@ const OF_STORES: [Fault; 10] = [
     Fault::DelayAnswer(Duration::from_millis(400)),
 ];
 
+/// So often in a row a coordinator is started at most.
+const MOST_STARTS: u32 = 10;
+
 /// Where the troubles of a run are, in its folder.
 pub(crate) const LOG: &str = "troubles";
 
@@ -141,21 +144,21 @@ impl Doomed {
                 return;
             }
             if self.has_died() {
-                self.die(&mut deck).await;
+                self.die(&mut deck, log).await;
             }
             let trouble = deck.draw();
             log.begins(&self.name, trouble);
             match trouble {
-                KILL => self.die(&mut deck).await,
+                KILL => self.die(&mut deck, log).await,
                 KILL_PAUSED => {
                     self.node.coordinator.process().freeze();
                     tokio::time::sleep(deck.a_pause()).await;
-                    self.die(&mut deck).await;
+                    self.die(&mut deck, log).await;
                 }
                 STOP => {
                     self.node.coordinator.terminate();
                     self.node.coordinator.ended(Duration::from_secs(60)).await;
-                    self.die(&mut deck).await;
+                    self.die(&mut deck, log).await;
                 }
                 PAUSE => {
                     self.node.coordinator.process().freeze();
@@ -200,9 +203,18 @@ impl Doomed {
         self.keep_output();
     }
 
-    async fn die(&mut self, deck: &mut Deck) {
+    async fn die(&mut self, deck: &mut Deck, log: &Log) {
         self.kill();
         tokio::time::sleep(deck.between(0, 1_000)).await;
+        // As whoever watches over it does: one whose store does not answer in time, as on a busy machine, ends again.
+        for _ in 1..MOST_STARTS {
+            let Err(status) = self.node.coordinator.try_restart().await else { return };
+            self.kill();
+            let output = self.node.coordinator.process().output();
+            let is_for_the_store = output.iter().any(|line| line.contains("the store does not answer"));
+            assert!(is_for_the_store, "{} ended before it listened: {status}", self.name);
+            log.note(format_args!("{}: ended before it listened, and is started again", self.name));
+        }
         self.node.coordinator.restart().await;
     }
 

@@ -72,18 +72,31 @@ impl CoordinatorProcess {
 
     async fn start_on(program: Program, store: Store, settings: &[&'static str]) -> Self {
         let wanted = SocketAddr::new(own_address().into(), 0);
-        let (process, address) = spawn(&program, &store, wanted, settings, 1).await;
+        let mut process = spawn(&program, &store, wanted, settings, 1);
+        let address = process.announced(listening).await;
         Self { program, store, settings: settings.to_vec(), address, process, starts: 1 }
     }
 
     /// Starts it again, on the same store and the same address, after [`kill`](Self::kill) or
     /// [`ended`](Self::ended).
+    ///
+    /// # Panics
+    /// When it ends before it listens.
     pub async fn restart(&mut self) {
+        let started = self.try_restart().await;
+        started.unwrap_or_else(|status| panic!("it ended before it listened: {status}"));
+    }
+
+    /// The same, for whoever watches over it and may start it once more.
+    ///
+    /// # Errors
+    /// How it ended before it listened.
+    pub async fn try_restart(&mut self) -> Result<(), ExitStatus> {
         self.starts += 1;
-        let (process, address) =
-            spawn(&self.program, &self.store, self.address, &self.settings, self.starts).await;
+        self.process = spawn(&self.program, &self.store, self.address, &self.settings, self.starts);
+        let address = self.process.announced_unless_ended(listening).await?;
         assert_eq!(address, self.address, "it listens where it was told to");
-        self.process = process;
+        Ok(())
     }
 
     /// As `kill -9` does: it is gone when this returns.
@@ -191,20 +204,16 @@ fn on_aws(command: &mut Command, listening: &Listening) {
     command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
 }
 
-async fn spawn(
-    program: &Program,
-    store: &Store,
-    listen: SocketAddr,
-    settings: &[&str],
-    start: u32,
-) -> (Process, SocketAddr) {
+fn spawn(program: &Program, store: &Store, listen: SocketAddr, settings: &[&str], start: u32) -> Process {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments).arg("--listen").arg(listen.to_string()).args(settings);
     store.tell(&mut command);
-    let mut process = Process::start(format!("coordinator {start} on {listen}"), &mut command);
-    let address = |line: &str| line.strip_prefix("Leasehold listens on ")?.split(';').next()?.parse().ok();
-    let address = process.announced(address).await;
-    (process, address)
+    Process::start(format!("coordinator {start} on {listen}"), &mut command)
+}
+
+/// Where it says in this line that it listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    line.strip_prefix("Leasehold listens on ")?.split(';').next()?.parse().ok()
 }
 
 /// A coordinator that comes back needs its port again, which is gone if it was handed to somebody else

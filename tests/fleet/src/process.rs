@@ -68,16 +68,24 @@ impl Process {
     /// # Panics
     /// When the process ends first, or none comes within half a minute.
     pub(crate) async fn announced<T>(&mut self, pick: impl Fn(&str) -> Option<T>) -> T {
-        let name = self.name.clone();
-        until(&format!("{name} says where it listens"), Duration::from_secs(30), async || {
+        let announced = self.announced_unless_ended(pick).await;
+        announced.unwrap_or_else(|status| panic!("{} ended before it listened: {status}", self.name))
+    }
+
+    /// The same, or how the process has ended first.
+    pub(crate) async fn announced_unless_ended<T>(
+        &mut self,
+        pick: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ExitStatus> {
+        let what = format!("{} says where it listens", self.name);
+        until(&what, Duration::from_secs(30), async || {
             let status = self.has_ended();
             let found = self
                 .lines()
                 .iter()
                 .filter(|line| line.stream == Stream::Stdout)
                 .find_map(|line| pick(&line.text));
-            assert!(found.is_some() || status.is_none(), "{name} ended before it listened: {status:?}");
-            found
+            found.map(Ok).or(status.map(Err))
         })
         .await
     }

@@ -27,6 +27,23 @@ pub(crate) async fn soon<T>(event: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, event).await.expect("what was waited for did not come")
 }
 
+/// What a call with a deadline is answered. It is made again where the machine was too busy for the answer to arrive in time: of
+/// that, only the caller's own transport may tell.
+pub(crate) async fn answered_within<T: Clone, A>(
+    timeout: Duration,
+    message: T,
+    call: impl AsyncFn(Request<T>) -> Result<A, Status>,
+) -> Result<A, Status> {
+    loop {
+        let mut request = Request::new(message.clone());
+        request.set_timeout(timeout);
+        match soon(call(request)).await {
+            Err(status) if (status.code(), status.message()) == (Code::Cancelled, "Timeout expired") => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// Asks again and again until the answer is yes.
 pub(crate) async fn until(mut condition: impl AsyncFnMut() -> bool) {
     soon(async {
