@@ -4,7 +4,10 @@
 //! let go when nothing was read for a while: those of a stream ([`answers`]), as those in an answer on a lookup stream, with it
 //! ([`super::while_read`]).
 
-use super::{streams::Answers, while_read::while_read};
+use super::{
+    streams::Answers,
+    while_read::{Patience, while_read},
+};
 use crate::engine::{EngineError, Place, Places, TenantPlace};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -12,7 +15,6 @@ use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 /// Bytes of a body in one message.
@@ -60,17 +62,17 @@ impl BodyPlaces {
     }
 }
 
-/// The messages of a body. `place` is kept as long as they are read: until there are no more, or for `silence` none was read.
+/// The messages of a body. `place` is kept as long as they are read: until there are no more, or for as long as `patience` lasts none was read.
 pub(super) fn answers<T: Send + 'static>(
     head: T,
     body: Bytes,
     chunk: fn(Bytes) -> T,
     place: BodyPlace,
-    silence: Duration,
+    patience: Patience,
 ) -> Answers<T> {
     let chunks = futures::stream::unfold((body, place), move |(mut rest, place)| async move {
         let next = rest.split_to(rest.len().min(CHUNK_BYTES));
         (!next.is_empty()).then(|| (Ok(chunk(next)), (rest, place)))
     });
-    while_read(futures::stream::once(async { Ok(head) }).chain(chunks).boxed(), silence)
+    while_read(futures::stream::once(async { Ok(head) }).chain(chunks).boxed(), patience)
 }

@@ -10,7 +10,7 @@ use super::{
     render::{self, AcquireTime, Wish},
     shares::Shares,
     streams::{self, Answers, LookupAnswers, Watched},
-    while_read::WhileRead,
+    while_read::{Patience, WhileRead},
 };
 use crate::access::{Caller, Guard};
 use crate::engine::{
@@ -227,16 +227,23 @@ impl Edge {
         v1::LookupStreamResponse { id, result: Some(result) }
     }
 
-    /// A tenant's body in messages, where there is room for one more that is on its way.
+    /// With who reads the answers of this method.
+    fn patience(&self, method: &'static str) -> Patience {
+        let let_go = self.engine.meters().calls.streams_let_go(method);
+        Patience { silence: self.engine.settings().limits.stall_timeout, let_go }
+    }
+
+    /// A tenant's body in messages, where there is room for one more that is on its way: the answer of this method.
     fn stream<T: Send + 'static>(
         &self,
+        method: &'static str,
         tenant: &TenantId,
         head: T,
         body: Bytes,
         chunk: fn(Bytes) -> T,
     ) -> Result<Answers<T>, EdgeError> {
         let place = self.body_place(tenant, &body)?;
-        Ok(body_stream::answers(head, body, chunk, place, self.engine.settings().limits.stall_timeout))
+        Ok(body_stream::answers(head, body, chunk, place, self.patience(method)))
     }
 
     fn note_commit(&self, committed: &Committed, tenant: &TenantId, arrived: Duration) {
@@ -369,9 +376,10 @@ impl CoordinatorService for Edge {
             self.clone(),
             caller,
             request.into_inner(),
-            &self.engine.settings().limits,
+            self.engine.settings().limits.lookups_per_stream,
             self.engine.draining().clone(),
             (place, of_tenant),
+            self.patience("LookupStream"),
         );
         Ok(Response::new(answers))
     }
@@ -588,7 +596,7 @@ impl CoordinatorService for Edge {
         let head = v1::ServeSidecarResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeSidecarResponse { part: Some(Part::Chunk(chunk)) };
         self.shares.bytes(&ask.target.id.tenant, object.body.len() as u64)?;
-        let answers = self.stream(&ask.target.id.tenant, head, object.body, chunk)?;
+        let answers = self.stream("ServeSidecar", &ask.target.id.tenant, head, object.body, chunk)?;
         self.engine.meters().served(Served::Sidecar);
         Ok(Response::new(answers))
     }
@@ -616,7 +624,7 @@ impl CoordinatorService for Edge {
         let head = v1::ServeObjectResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServeObjectResponse { part: Some(Part::Chunk(chunk)) };
         self.shares.bytes(&ask.tenant, object.body.len() as u64)?;
-        let answers = self.stream(&ask.tenant, head, object.body, chunk)?;
+        let answers = self.stream("ServeObject", &ask.tenant, head, object.body, chunk)?;
         self.engine.meters().served(Served::Object);
         Ok(Response::new(answers))
     }
@@ -658,7 +666,7 @@ impl CoordinatorService for Edge {
         };
         let head = v1::ServePageResponse { part: Some(Part::Head(head)) };
         let chunk = |chunk| v1::ServePageResponse { part: Some(Part::Chunk(chunk)) };
-        let answers = self.stream(&target.id.tenant, head, object.body, chunk)?;
+        let answers = self.stream("ServePage", &target.id.tenant, head, object.body, chunk)?;
         self.engine.meters().served(Served::Page);
         Ok(Response::new(answers))
     }
@@ -699,9 +707,9 @@ impl CoordinatorService for Edge {
         let hub = Arc::clone(self.engine.watch_hub());
         let start = streams::start(&hub, &resume_token)?;
         let settings = self.engine.settings();
-        let (progress, silence) = (settings.watch_progress_interval, settings.limits.stall_timeout);
+        let (progress, patience) = (settings.watch_progress_interval, self.patience("Watch"));
         let draining = self.engine.draining().clone();
-        let watched = Watched { caller, filters, progress, silence, draining, places: (place, of_tenants) };
+        let watched = Watched { caller, filters, progress, patience, draining, places: (place, of_tenants) };
         Ok(Response::new(streams::watch(hub, start, watched)))
     }
 }

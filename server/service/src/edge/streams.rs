@@ -5,13 +5,12 @@ use super::{
     error::EdgeError,
     render,
     rpc::{Edge, SlowAnswer},
-    while_read::{WhileRead, while_read},
+    while_read::{Patience, WhileRead, while_read},
 };
 use crate::access::{Caller, Lost};
 use crate::engine::{
     Cursor, EngineError, Next, TenantPlace, TenantsPlace, WatchEvent, WatchFilter, WatchHub,
 };
-use crate::settings::Limits;
 use futures::{
     Stream, StreamExt as _,
     future::BoxFuture,
@@ -58,9 +57,10 @@ impl LookupAnswers {
         edge: Edge,
         caller: Caller,
         requests: Streaming<v1::LookupStreamRequest>,
-        limits: &Limits,
+        max_slow: usize,
         draining: CancellationToken,
         places: TenantPlace,
+        patience: Patience,
     ) -> WhileRead<Self> {
         let loses = caller.clone().loses_everywhere(Right::Read);
         let answers = Self {
@@ -69,14 +69,14 @@ impl LookupAnswers {
             loses,
             requests,
             slow: FuturesUnordered::new(),
-            max_slow: limits.lookups_per_stream,
+            max_slow,
             is_read: false,
             failure: None,
             draining: Box::pin(draining.cancelled_owned()),
             is_draining: false,
             _places: places,
         };
-        while_read(answers, limits.stall_timeout)
+        while_read(answers, patience)
     }
 }
 
@@ -199,8 +199,8 @@ pub(crate) struct Watched {
     pub(crate) filters: Vec<WatchFilter>,
     /// It is told so often that it is alive.
     pub(crate) progress: Duration,
-    /// It is let go when nothing is read for so long.
-    pub(crate) silence: Duration,
+    /// It is let go when nothing is read for so long as this lasts.
+    pub(crate) patience: Patience,
     pub(crate) draining: CancellationToken,
     /// Among all watches, and among those of each tenant that it names.
     pub(crate) places: TenantsPlace,
@@ -223,7 +223,7 @@ struct Watch {
 /// The answers to one watch. It ends when its caller may no longer read one of the tenants that it names.
 pub(crate) fn watch(hub: Arc<WatchHub>, start: Start, watched: Watched) -> Answers<v1::WatchResponse> {
     use v1::watch_response::Event;
-    let Watched { caller, filters, progress, silence, draining, places } = watched;
+    let Watched { caller, filters, progress, patience, draining, places } = watched;
     let (cursor, resync) = match start {
         Start::At(cursor) => (cursor, None),
         Start::After(reason, cursor) => (cursor, Some(reason)),
@@ -247,7 +247,7 @@ pub(crate) fn watch(hub: Arc<WatchHub>, start: Start, watched: Watched) -> Answe
         let resume_token = write_resume_token(watch.hub.run(), cursor);
         Some((Ok(v1::WatchResponse { resume_token, event: Some(event) }), Some((watch, loses))))
     });
-    while_read(events.boxed(), silence)
+    while_read(events.boxed(), patience)
 }
 
 impl Watch {

@@ -9,6 +9,7 @@ use super::error::EdgeError;
 use crate::engine::EngineError;
 use futures::{Stream, StreamExt as _, task::AtomicWaker};
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use std::{
     pin::Pin,
     sync::{
@@ -30,12 +31,21 @@ pub struct WhileRead<S> {
     _watchdog: AbortOnDropHandle<()>,
 }
 
-/// A stream that is let go when nobody asks for what it has to say for `silence`, or, as it is looked at once in that time, for
-/// up to twice as long. One that has nothing to say may be silent for ever.
-pub(super) fn while_read<S: Send + 'static>(stream: S, silence: Duration) -> WhileRead<S> {
+/// With a stream's reader.
+#[derive(Clone)]
+pub(crate) struct Patience {
+    /// What the stream has to say may be left unread for so long.
+    pub(crate) silence: Duration,
+    /// Counts the streams that were let go.
+    pub(crate) let_go: Counter,
+}
+
+/// A stream that is let go when nobody asks for what it has to say for `patience.silence`, or, as it is looked at once in that
+/// time, for up to twice as long. One that has nothing to say may be silent for ever.
+pub(super) fn while_read<S: Send + 'static>(stream: S, patience: Patience) -> WhileRead<S> {
     let kept = Arc::new(Mutex::new(Kept::Open { stream, asked: 0 }));
     let turn = Arc::new(Turn { has_come: AtomicBool::new(true), transport: AtomicWaker::new() });
-    let watchdog = let_go_if_stalled(Arc::downgrade(&kept), Arc::clone(&turn), silence);
+    let watchdog = let_go_if_stalled(Arc::downgrade(&kept), Arc::clone(&turn), patience);
     WhileRead {
         kept,
         waker: Waker::from(Arc::clone(&turn)),
@@ -105,10 +115,10 @@ where
 }
 
 /// Keeps nothing by itself: what is kept goes with the stream, not when this has noticed.
-async fn let_go_if_stalled<S>(kept: Weak<Mutex<Kept<S>>>, turn: Arc<Turn>, silence: Duration) {
+async fn let_go_if_stalled<S>(kept: Weak<Mutex<Kept<S>>>, turn: Arc<Turn>, patience: Patience) {
     let mut since = None;
     loop {
-        tokio::time::sleep(silence).await;
+        tokio::time::sleep(patience.silence).await;
         let Some(kept) = kept.upgrade() else { return };
         let let_go = {
             let mut kept = kept.lock();
@@ -120,6 +130,7 @@ async fn let_go_if_stalled<S>(kept: Weak<Mutex<Kept<S>>>, turn: Arc<Turn>, silen
         };
         // Outside the lock: whatever it keeps goes with it.
         if let_go.is_some() {
+            patience.let_go.inc();
             turn.transport.wake();
             return;
         }

@@ -411,13 +411,16 @@ pub(crate) struct CallMeters {
     calls: Counters<1>,
     calls_at: [Counter; METHODS.len()],
     failed: Family<[(&'static str, String); 2], Counter>,
+    let_go: Counters<1>,
 }
 
 impl CallMeters {
     pub(crate) fn new() -> Self {
         let calls = Counters::default();
         let calls_at = METHODS.map(|method| calls.get_or_create_owned(&[("method", method)]));
-        Self { calls, calls_at, failed: Family::default() }
+        let let_go =
+            counters("method", ["LookupStream", "ServeSidecar", "ServeObject", "ServePage", "Watch"]);
+        Self { calls, calls_at, failed: Family::default(), let_go }
     }
 
     /// A call of the method at this place among [`METHODS`] came.
@@ -430,12 +433,22 @@ impl CallMeters {
         self.failed.get_or_create(&[("method", method.into()), ("reason", reason.to_lowercase())]).inc();
     }
 
+    /// Of streams with the answers of this method.
+    pub(crate) fn streams_let_go(&self, method: &'static str) -> Counter {
+        self.let_go.get_or_create_owned(&[("method", method)])
+    }
+
     fn register(&self, registry: &mut Registry) {
         registry.register("calls", "Calls that came, by method", self.calls.clone());
         registry.register(
             "calls_failed",
             "Calls, and lookups on a stream, that got no outcome, by method and reason of the error",
             self.failed.clone(),
+        );
+        registry.register(
+            "streams_let_go",
+            "Streams of answers that were cut off because nobody read them, by method",
+            self.let_go.clone(),
         );
     }
 }

@@ -89,6 +89,9 @@ async fn an_unread_watch_and_an_unread_stream_of_lookups_keep_nothing_when_the_r
     assert_eq!(kept(), [1, 1]);
     guard.replace_policy(Policy::default());
     until(async || kept() == [0, 0]).await;
+    for method in ["Watch", "LookupStream"] {
+        assert_eq!(shown(&node, &format!("streams_let_go_total{{method=\"{method}\"}}")), Some(1));
+    }
 }
 
 fn by_reader<T>(message: T) -> Request<T> {
