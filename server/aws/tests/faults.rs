@@ -2,7 +2,7 @@
 //! wait for it: only what hangs is ever late, on a busy machine too.
 
 use leasehold_aws::{
-    Aws,
+    Aws, Timeouts,
     testing::{Doubles, Fault, Rule},
 };
 use leasehold_core::{
@@ -34,6 +34,14 @@ fn read_outcome<T>(outcome: &Result<T, ReadError>) -> &'static str {
         Err(ReadError::Unavailable(_)) => "unavailable",
         Err(ReadError::Corrupt(_)) => "corrupt",
     }
+}
+
+/// What became of a read, and how long that took by the clock that stands still.
+#[expect(clippy::disallowed_methods, reason = "tokio's clock is the test's own here")]
+async fn lasting<T>(read: impl Future<Output = Result<T, ReadError>>) -> (&'static str, Duration) {
+    let start = tokio::time::Instant::now();
+    let outcome = read_outcome(&read.await);
+    (outcome, start.elapsed())
 }
 
 fn write_outcome<T>(outcome: &Result<T, WriteError>) -> &'static str {
@@ -160,12 +168,16 @@ async fn a_put_says_whether_it_can_have_been_applied() {
 async fn a_read_that_fails_is_unavailable_and_never_an_absence() {
     let (doubles, aws) = ready().await;
     let stores = aws.stores();
+    let Timeouts { table, objects, .. } = Doubles::settings().timeouts;
     for (fault, ..) in faults() {
         doubles.faults.add(Rule::on_any(fault.clone()));
-        assert_eq!(read_outcome(&stores.entries.read(&id("a")).await), "unavailable", "{fault:?}");
+        let hangs = matches!(fault, Fault::HangBefore | Fault::HangAfter);
+        let read = lasting(stores.entries.read(&id("a"))).await;
+        assert_eq!(read, ("unavailable", if hangs { table } else { Duration::ZERO }), "{fault:?}");
+        let fetched = lasting(stores.objects.get(&object_name(1))).await;
+        assert_eq!(fetched, ("unavailable", if hangs { objects } else { Duration::ZERO }), "{fault:?}");
         assert_eq!(read_outcome(&stores.log.head().await), "unavailable", "{fault:?}");
         assert_eq!(read_outcome(&stores.log.events(Seq::START, 10).await), "unavailable", "{fault:?}");
-        assert_eq!(read_outcome(&stores.objects.get(&object_name(1)).await), "unavailable", "{fault:?}");
         assert_eq!(read_outcome(&stores.objects.info(&object_name(1)).await), "unavailable", "{fault:?}");
         doubles.faults.clear();
     }

@@ -308,7 +308,7 @@ fn given_up<T>(message: T) -> tonic::Request<T> {
 async fn give_up_a_lookup(node: &Coordinator, page: &v1::EntryRef) {
     let refused = node.client().lookup(given_up(lookup(page))).await.unwrap_err();
     // The coordinator says so, or the caller's own transport, whichever is first.
-    assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
+    assert!(refused.code() == Code::DeadlineExceeded || is_of_the_transport(&refused), "{refused:?}");
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ impl Process {
     /// Waits for a line on stdout that `pick` takes something from.
     ///
     /// # Panics
-    /// When the process ends first, or none comes within half a minute.
+    /// When the process ends first, or none comes within a minute.
     pub(crate) async fn announced<T>(&mut self, pick: impl Fn(&str) -> Option<T>) -> T {
         let announced = self.announced_unless_ended(pick).await;
         announced.unwrap_or_else(|status| panic!("{} ended before it listened: {status}", self.name))
@@ -78,7 +78,7 @@ impl Process {
         pick: impl Fn(&str) -> Option<T>,
     ) -> Result<T, ExitStatus> {
         let what = format!("{} says where it listens", self.name);
-        until(&what, Duration::from_secs(30), async || {
+        until(&what, Duration::from_secs(60), async || {
             let status = self.has_ended();
             let found = self
                 .lines()

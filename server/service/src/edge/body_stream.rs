@@ -62,7 +62,8 @@ impl BodyPlaces {
     }
 }
 
-/// The messages of a body. `place` is kept as long as they are read: until there are no more, or for as long as `patience` lasts none was read.
+/// The messages of a body. `place` is kept as long as they are read: until there are no more, or the patience with their reader
+/// is at its end.
 pub(super) fn answers<T: Send + 'static>(
     head: T,
     body: Bytes,

@@ -38,7 +38,16 @@ pub(crate) enum Held {
 }
 
 /// Of how many kinds these are.
-pub(super) const KINDS: usize = 13;
+pub(super) const KINDS: usize = Held::StreamedBytes as usize + 1;
+
+/// By which places are found: where each kind stands among all is its number.
+const _: () = {
+    let mut at = 0;
+    while at < KINDS {
+        assert!(Held::ALL[at] as usize == at);
+        at += 1;
+    }
+};
 
 /// A kind of places.
 pub(super) struct Kind {
@@ -89,6 +98,7 @@ impl Held {
         match self {
             Self::Call => kind!("calls", "concurrent calls", calls, 1),
             Self::RenderCall => kind!("render_calls", "concurrent calls of renders", calls, 1),
+            // Those of all are the engine's own.
             Self::Waiter => kind!("waiters", "waiting calls", limits.waiters, 1),
             Self::Watch => kind!("watches", "watches", limits.watches, 1),
             Self::LookupStream => kind!("lookup_streams", "lookup streams", limits.lookup_streams, 1),
@@ -135,7 +145,7 @@ impl Held {
 pub(super) struct AllPlaces([Arc<Places>; KINDS]);
 
 impl AllPlaces {
-    /// With the limits of an engine, which has made those of its waiters itself. Its metrics show all of them from now on.
+    /// Those that the limits of an engine allow, which has made those of its waiters itself. Its metrics show all of them.
     pub(super) fn of(engine: &Engine) -> Self {
         let limits = &engine.settings().limits;
         let places = Self(Held::ALL.map(|held| match (held, held.kind(limits)) {

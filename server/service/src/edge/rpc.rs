@@ -227,7 +227,7 @@ impl Edge {
         v1::LookupStreamResponse { id, result: Some(result) }
     }
 
-    /// With who reads the answers of this method.
+    /// For how long a stream of this method's answers waits for its reader.
     fn patience(&self, method: &'static str) -> Patience {
         let let_go = self.engine.meters().calls.streams_let_go(method);
         Patience { silence: self.engine.settings().limits.stall_timeout, let_go }

@@ -115,7 +115,7 @@ impl Shares {
         self.count(limit, tenant, units(count), |share| share.bytes.as_ref())
     }
 
-    /// Where the tenant takes its places, if there is a limit to them.
+    /// Where the tenant takes its places of this kind, if there is a limit to them.
     pub(crate) fn places(&self, tenant: &TenantId, held: Held) -> Option<Arc<Places>> {
         self.held[held as usize].and_then(|_| self.of(tenant).places[held as usize].clone())
     }

@@ -31,8 +31,7 @@ pub struct WhileRead<S> {
     _watchdog: AbortOnDropHandle<()>,
 }
 
-/// With a stream's reader.
-#[derive(Clone)]
+/// For how long a stream waits for its reader.
 pub(crate) struct Patience {
     /// What the stream has to say may be left unread for so long.
     pub(crate) silence: Duration,

@@ -447,7 +447,7 @@ impl CallMeters {
         );
         registry.register(
             "streams_let_go",
-            "Streams of answers that were cut off because nobody read them, by method",
+            "Streams of answers that were let go as nobody read them, without their connections, by method",
             self.let_go.clone(),
         );
     }

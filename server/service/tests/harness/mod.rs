@@ -27,21 +27,29 @@ pub(crate) async fn soon<T>(event: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, event).await.expect("what was waited for did not come")
 }
 
-/// What a call with a deadline is answered. It is made again where the machine was too busy for the answer to arrive in time: of
-/// that, only the caller's own transport may tell.
+/// What a call with a deadline is answered. It is made again where the transport was first to say that the deadline has passed, as
+/// it may be on a busy machine.
 pub(crate) async fn answered_within<T: Clone, A>(
     timeout: Duration,
     message: T,
     call: impl AsyncFn(Request<T>) -> Result<A, Status>,
 ) -> Result<A, Status> {
-    loop {
-        let mut request = Request::new(message.clone());
-        request.set_timeout(timeout);
-        match soon(call(request)).await {
-            Err(status) if (status.code(), status.message()) == (Code::Cancelled, "Timeout expired") => {}
-            answer => return answer,
+    soon(async {
+        loop {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(timeout);
+            match call(request).await {
+                Err(status) if is_of_the_transport(&status) => {}
+                answer => return answer,
+            }
         }
-    }
+    })
+    .await
+}
+
+/// Whether it says that a call's deadline has passed, and it was not the coordinator who said so.
+pub(crate) fn is_of_the_transport(status: &Status) -> bool {
+    (status.code(), status.message()) == (Code::Cancelled, "Timeout expired")
 }
 
 /// Asks again and again until the answer is yes.
