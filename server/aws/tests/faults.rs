@@ -172,10 +172,11 @@ async fn a_read_that_fails_is_unavailable_and_never_an_absence() {
     for (fault, ..) in faults() {
         doubles.faults.add(Rule::on_any(fault.clone()));
         let hangs = matches!(fault, Fault::HangBefore | Fault::HangAfter);
+        let unavailable_after = |limit| ("unavailable", if hangs { limit } else { Duration::ZERO });
         let read = lasting(stores.entries.read(&id("a"))).await;
-        assert_eq!(read, ("unavailable", if hangs { table } else { Duration::ZERO }), "{fault:?}");
+        assert_eq!(read, unavailable_after(table), "{fault:?}");
         let fetched = lasting(stores.objects.get(&object_name(1))).await;
-        assert_eq!(fetched, ("unavailable", if hangs { objects } else { Duration::ZERO }), "{fault:?}");
+        assert_eq!(fetched, unavailable_after(objects), "{fault:?}");
         assert_eq!(read_outcome(&stores.log.head().await), "unavailable", "{fault:?}");
         assert_eq!(read_outcome(&stores.log.events(Seq::START, 10).await), "unavailable", "{fault:?}");
         assert_eq!(read_outcome(&stores.objects.info(&object_name(1)).await), "unavailable", "{fault:?}");

@@ -84,7 +84,9 @@ impl CoordinatorProcess {
     /// When it ends before it listens.
     pub async fn restart(&mut self) {
         let started = self.try_restart().await;
-        started.unwrap_or_else(|status| panic!("it ended before it listened: {status}"));
+        started.unwrap_or_else(|status| {
+            panic!("the coordinator on {} ended before it listened: {status}", self.address)
+        });
     }
 
     /// The same, for whoever watches over it and may start it once more.
